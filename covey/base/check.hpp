@@ -9,8 +9,8 @@ namespace covey::detail {
 
 }  // namespace covey::detail
 
-/// Stops the process when `condition` is false: a precondition or an invariant of ours is broken, and going on would only
-/// spread the damage. `why` is one sentence for the reader of the core dump.
-#define COVEY_CHECK(condition, why)                                             \
-  (static_cast<bool>(condition) ? static_cast<void>(0)                          \
+/// Stops the process when `condition` is false: a precondition or an invariant of ours is broken, and going on would
+/// only spread the damage. `why` is one sentence for the reader of the core dump.
+#define COVEY_CHECK(condition, why)                    \
+  (static_cast<bool>(condition) ? static_cast<void>(0) \
                                 : ::covey::detail::check_failed(#condition, __FILE__, __LINE__, why))

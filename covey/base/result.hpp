@@ -39,15 +39,16 @@ using result = boost::system::result<T, error>;
 #define COVEY_DETAIL_JOIN2(a, b) a##b
 #define COVEY_DETAIL_JOIN(a, b) COVEY_DETAIL_JOIN2(a, b)
 
-/// Declares `declaration` from the value of `expression`, a result<T>, or returns its error from the enclosing function.
-#define COVEY_TRY(declaration, ...) COVEY_DETAIL_TRY(COVEY_DETAIL_JOIN(covey_try_, __COUNTER__), declaration, __VA_ARGS__)
+/// Declares `declaration` from the value of `expression`, a result<T>, or returns its error from the function.
+#define COVEY_TRY(declaration, ...) \
+  COVEY_DETAIL_TRY(COVEY_DETAIL_JOIN(covey_try_, __COUNTER__), declaration, __VA_ARGS__)
 #define COVEY_DETAIL_TRY(name, declaration, ...) \
   auto name = (__VA_ARGS__);                     \
   if (!name) return std::move(name).error();     \
   declaration = *std::move(name)
 
 /// Returns the error of `…`, a result<void>, from the enclosing function; goes on if there is none.
-#define COVEY_TRY_VOID(...)                                       \
-  do {                                                            \
+#define COVEY_TRY_VOID(...)                                                                    \
+  do {                                                                                         \
     if (auto covey_tried = (__VA_ARGS__); !covey_tried) return std::move(covey_tried).error(); \
   } while (false)
