@@ -47,7 +47,10 @@ function(covey_library name)
   target_compile_features(${target} ${scope} cxx_std_20)
   target_link_libraries(${target} ${scope} ${arg_LINKS})
   if(arg_PROJECT STREQUAL covey)
-    install(TARGETS ${target} EXPORT covey-targets FILE_SET HEADERS)
+    install(TARGETS ${target} EXPORT covey-targets
+      ARCHIVE COMPONENT covey
+      FILE_SET HEADERS COMPONENT covey)
+    set_property(GLOBAL APPEND PROPERTY COVEY_LIBRARIES ${target})
   endif()
 endfunction()
 
