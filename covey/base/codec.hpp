@@ -1,0 +1,219 @@
+/// @file
+/// Values as bytes and back, between processes of one program. docs/design/code-and-values.md has the table of types.
+#pragma once
+
+#include <covey/base/travel.hpp>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <vector>
+
+namespace covey {
+
+/// A message that cannot be what its reader expects: truncated, too long, or an impossible value.
+class bad_message : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+namespace detail {
+
+/// Bytes being written, and the shared objects that they name.
+struct encoder {
+  std::vector<std::byte> bytes;
+  std::vector<std::uint64_t> attachments;  // ids of regions; whoever stores the bytes keeps a reference to each
+
+  void raw(const void* data, std::size_t size) {
+    const auto* const p = static_cast<const std::byte*>(data);
+    bytes.insert(bytes.end(), p, p + size);
+  }
+};
+
+/// Bytes being read. `carrier` holds the references of the handles in them.
+struct decoder {
+  std::span<const std::byte> rest;
+  std::uint64_t carrier = 0;
+
+  void raw(void* data, std::size_t size) {
+    if (size > rest.size()) throw bad_message("covey: a message ends too early");
+    std::memcpy(data, rest.data(), size);
+    rest = rest.subspan(size);
+  }
+
+  /// A length, not more than the rest can hold when each element takes at least `least` bytes.
+  std::size_t length(std::size_t least) {
+    std::uint64_t n = 0;
+    raw(&n, sizeof n);
+    if (least > 0 ? n > rest.size() / least : n > (std::uint64_t{1} << 32))
+      throw bad_message("covey: a message names a length beyond its end");
+    return static_cast<std::size_t>(n);
+  }
+};
+
+template <class T>
+void encode(encoder& out, const T& value);
+template <class T>
+T decode(decoder& in);
+
+/// The fewest bytes that a T takes; 0 when it may take none.
+template <class T>
+constexpr std::size_t least_bytes() {
+  if constexpr (number<T>) return sizeof(T);
+  else if constexpr (chrono_type<T> || growing_container<T>) return 8;
+  else if constexpr (is_a<T, std::optional>) return 1;
+  else return 0;
+}
+
+inline void encode_length(encoder& out, std::size_t n) {
+  const std::uint64_t wide = n;
+  out.raw(&wide, sizeof wide);
+}
+
+/// The category of an error code by name: addresses of categories agree, but only std's are known to both sides.
+void encode_error_code(encoder& out, const std::error_code& code);
+std::error_code decode_error_code(decoder& in);
+
+template <class T>
+inline constexpr bool is_bulk = false;  // contiguous and bitwise: copied at once
+template <class T, class A>
+inline constexpr bool is_bulk<std::vector<T, A>> = number<T> && !std::same_as<T, bool>;
+template <class C, class R, class A>
+inline constexpr bool is_bulk<std::basic_string<C, R, A>> = true;
+
+template <class T>
+T decode_container(decoder& in) {
+  T result;
+  if constexpr (is_bulk<T>) {
+    const std::size_t n = in.length(sizeof(typename T::value_type));
+    result.resize(n);
+    in.raw(result.data(), n * sizeof(typename T::value_type));
+  } else {
+    using element = typename T::value_type;
+    const std::size_t n = in.length(least_bytes<element>());
+    for (std::size_t i = 0; i < n; ++i) {
+      if constexpr (requires { typename T::mapped_type; }) {
+        auto key = decode<typename T::key_type>(in);
+        auto mapped = decode<typename T::mapped_type>(in);
+        result.emplace_hint(result.end(), std::move(key), std::move(mapped));
+      } else {
+        result.insert(result.end(), decode<element>(in));
+      }
+    }
+  }
+  return result;
+}
+
+template <class T, std::size_t I = 0>
+T decode_alternative(decoder& in, std::size_t index) {
+  if constexpr (I == std::variant_size_v<T>) {
+    throw bad_message("covey: a message names an alternative that its variant does not have");
+  } else {
+    if (index == I) return T(std::in_place_index<I>, decode<std::variant_alternative_t<I, T>>(in));
+    return decode_alternative<T, I + 1>(in, index);
+  }
+}
+
+template <class T, std::size_t... I>
+T decode_elements(decoder& in, std::index_sequence<I...>) {
+  return T{decode<std::remove_cv_t<std::tuple_element_t<I, T>>>(in)...};  // braces: left to right
+}
+
+template <class T, std::size_t... I>
+T decode_fields(decoder& in, std::index_sequence<I...>) {
+  return T{decode<boost::pfr::tuple_element_t<I, T>>(in)...};
+}
+
+template <class T>
+void encode(encoder& out, const T& value) {
+  require_travels<T>();
+  if constexpr (hooked<T>) {
+    encode(out, travel_as<T>::pack(value));
+  } else if constexpr (handle_type<T>) {
+    value.encode_handle(out);
+  } else if constexpr (number<T>) {
+    out.raw(&value, sizeof value);
+  } else if constexpr (is_a<T, std::chrono::duration>) {
+    encode(out, value.count());
+  } else if constexpr (is_a<T, std::chrono::time_point>) {
+    encode(out, value.time_since_epoch());
+  } else if constexpr (std::same_as<T, std::error_code>) {
+    encode_error_code(out, value);
+  } else if constexpr (std::same_as<T, std::filesystem::path>) {
+    encode(out, value.native());
+  } else if constexpr (is_a<T, std::optional>) {
+    encode(out, value.has_value());
+    if (value) encode(out, *value);
+  } else if constexpr (is_a<T, std::variant>) {
+    if (value.valueless_by_exception()) throw bad_message("covey: a valueless variant cannot travel");
+    encode(out, static_cast<std::uint32_t>(value.index()));
+    std::visit([&](const auto& held) { encode(out, held); }, value);
+  } else if constexpr (is_a<T, std::complex>) {
+    encode(out, value.real());
+    encode(out, value.imag());
+  } else if constexpr (tuple_type<T>) {
+    std::apply([&](const auto&... element) { (encode(out, element), ...); }, value);
+  } else if constexpr (is_std_array<T>) {
+    for (const auto& element : value) encode(out, element);
+  } else if constexpr (is_bulk<T>) {
+    encode_length(out, value.size());
+    out.raw(value.data(), value.size() * sizeof(typename T::value_type));
+  } else if constexpr (growing_container<T>) {
+    encode_length(out, value.size());
+    for (const typename T::value_type& element : value) encode(out, element);
+  } else if constexpr (std::is_empty_v<T>) {
+  } else {
+    boost::pfr::for_each_field(value, [&](const auto& field) { encode(out, field); });
+  }
+}
+
+template <class T>
+T decode(decoder& in) {
+  require_travels<T>();
+  if constexpr (hooked<T>) {
+    return travel_as<T>::unpack(decode<std::remove_cvref_t<decltype(travel_as<T>::pack(std::declval<const T&>()))>>(in));
+  } else if constexpr (handle_type<T>) {
+    return T::decode_handle(in);
+  } else if constexpr (std::same_as<T, bool>) {
+    return decode<std::uint8_t>(in) != 0;
+  } else if constexpr (number<T>) {
+    T value;
+    in.raw(&value, sizeof value);
+    return value;
+  } else if constexpr (is_a<T, std::chrono::duration>) {
+    return T(decode<typename T::rep>(in));
+  } else if constexpr (is_a<T, std::chrono::time_point>) {
+    return T(decode<typename T::duration>(in));
+  } else if constexpr (std::same_as<T, std::error_code>) {
+    return decode_error_code(in);
+  } else if constexpr (std::same_as<T, std::filesystem::path>) {
+    return T(decode<std::filesystem::path::string_type>(in));
+  } else if constexpr (is_a<T, std::optional>) {
+    if (decode<bool>(in)) return T(decode<typename T::value_type>(in));
+    return T();
+  } else if constexpr (is_a<T, std::variant>) {
+    return decode_alternative<T>(in, decode<std::uint32_t>(in));
+  } else if constexpr (is_a<T, std::complex>) {
+    const auto real = decode<typename T::value_type>(in);
+    return T(real, decode<typename T::value_type>(in));
+  } else if constexpr (tuple_type<T>) {
+    return decode_elements<T>(in, std::make_index_sequence<std::tuple_size_v<T>>{});
+  } else if constexpr (is_std_array<T>) {
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      return T{((void)I, decode<typename T::value_type>(in))...};
+    }(std::make_index_sequence<std::tuple_size_v<T>>{});
+  } else if constexpr (growing_container<T>) {
+    return decode_container<T>(in);
+  } else if constexpr (std::is_empty_v<T>) {
+    return T{};
+  } else {
+    return decode_fields<T>(in, std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
+  }
+}
+
+/// Throws bad_message unless all was read.
+inline void expect_end(const decoder& in) {
+  if (!in.rest.empty()) throw bad_message("covey: a message is longer than what it says");
+}
+
+}  // namespace detail
+}  // namespace covey

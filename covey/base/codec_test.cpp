@@ -1,0 +1,122 @@
+// Values survive the way to bytes and back; bytes that are cut or changed are refused without harm.
+#include <covey/base/codec.hpp>
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <list>
+#include <map>
+#include <random>
+#include <set>
+#include <unordered_map>
+
+namespace {
+
+using namespace std::chrono_literals;
+using covey::detail::decode;
+using covey::detail::decoder;
+using covey::detail::encode;
+using covey::detail::encoder;
+
+enum class colour : std::uint8_t { red, green };
+
+struct inner {
+  std::string name;
+  std::optional<double> weight;
+  bool operator==(const inner&) const = default;
+};
+
+struct outer {
+  int id = 0;
+  colour paint = colour::red;
+  std::vector<inner> parts;
+  std::map<std::string, std::set<int>> index;
+  std::variant<std::monostate, int, std::string> choice;
+  std::array<short, 3> dims{};
+  std::tuple<char, long> pair{};
+  std::chrono::milliseconds time{};
+  std::filesystem::path where;
+  std::error_code code;
+  bool operator==(const outer&) const = default;
+};
+
+class celsius {  // not an aggregate: needs the hook
+ public:
+  explicit celsius(double d) : degrees_(d) {}
+  double degrees() const { return degrees_; }
+
+ private:
+  double degrees_;
+};
+
+}  // namespace
+
+template <>
+struct covey::travel_as<celsius> {
+  static double pack(const celsius& c) { return c.degrees(); }
+  static celsius unpack(double d) { return celsius(d); }
+};
+
+namespace {
+
+outer sample() {
+  return {7,       colour::green, {{"bolt", 1.5}, {"nut", {}}}, {{"a", {1, 2}}, {"b", {}}}, std::string("text"), {1, 2, 3}, {'x', 9L},
+          1500ms, "/tmp/a b",    std::make_error_code(std::errc::no_space_on_device)};
+}
+
+template <class T>
+T there_and_back(const T& value) {
+  encoder out;
+  encode(out, value);
+  decoder in{out.bytes};
+  T result = decode<T>(in);
+  covey::detail::expect_end(in);
+  return result;
+}
+
+TEST(Codec, KeepsAggregatesOfEverything) { EXPECT_EQ(there_and_back(sample()), sample()); }
+
+TEST(Codec, KeepsContainersOfAllKinds) {
+  const std::unordered_map<int, std::string> m{{1, "one"}, {2, "two"}};
+  EXPECT_EQ(there_and_back(m), m);
+  const std::list<std::deque<bool>> l{{true, false}, {}};
+  EXPECT_EQ(there_and_back(l), l);
+  const std::vector<bool> bits{true, false, true};
+  EXPECT_EQ(there_and_back(bits), bits);
+  const std::u16string wide = u"\u4f60\u597d";
+  EXPECT_EQ(there_and_back(wide), wide);
+}
+
+TEST(Codec, UsesTheHookOfATypeThatHasOne) { EXPECT_EQ(there_and_back(celsius(21.5)).degrees(), 21.5); }
+
+TEST(Codec, RefusesEveryTruncation) {
+  encoder out;
+  encode(out, sample());
+  for (std::size_t n = 0; n < out.bytes.size(); ++n) {
+    decoder in{std::span(out.bytes).first(n)};
+    EXPECT_THROW((void)decode<outer>(in), covey::bad_message) << n;
+  }
+}
+
+TEST(Codec, SurvivesEveryFlippedByte) {
+  encoder out;
+  encode(out, sample());
+  std::mt19937 random(1);
+  for (std::size_t n = 0; n < out.bytes.size(); ++n) {
+    auto bytes = out.bytes;
+    bytes[n] = static_cast<std::byte>(random());
+    decoder in{bytes};
+    try {
+      (void)decode<outer>(in);
+    } catch (const covey::bad_message&) {
+    }
+  }
+}
+
+TEST(Codec, RefusesALengthBeyondTheEndBeforeItAllocates) {
+  encoder out;
+  encode(out, std::uint64_t{1} << 60);
+  decoder in{out.bytes};
+  EXPECT_THROW((void)decode<std::vector<int>>(in), covey::bad_message);
+}
+
+}  // namespace

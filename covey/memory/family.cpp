@@ -1,0 +1,290 @@
+// Who runs what: found_family() runs in the top, before main or (late) in a program with one thread; it forks the guard,
+// which never returns from guard_the_family(). Everything else runs in members.
+#include <covey/memory/family.hpp>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bitset>
+#include <cerrno>
+#include <covey/base/check.hpp>
+#include <covey/memory/fork.hpp>
+#include <mutex>
+#include <optional>
+
+namespace covey::detail {
+
+family_view family;
+constinit thread_local participant thread_name = 0;
+
+namespace {
+
+#if defined(__SANITIZE_THREAD__)
+constexpr std::uint64_t arena_wanted = 1ULL << 36;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+constexpr std::uint64_t arena_wanted = 1ULL << 36;
+#else
+constexpr std::uint64_t arena_wanted = 1ULL << 44;
+#endif
+#else
+constexpr std::uint64_t arena_wanted = 1ULL << 44;
+#endif
+constexpr std::uint64_t arena_least = 1ULL << 30;
+
+std::optional<error> why_not;  // why there is no family
+int life_in = -1, life_out = -1;  // this process's life pipe: read end for those it starts, write end held to the end
+bool fork_is_ours = false;
+
+result<int> make_memfd(const char* name, std::uint64_t bytes) {
+  const int fd = ::memfd_create(name, MFD_CLOEXEC);
+  if (fd < 0) return from_errno(std::string("memfd_create ") + name);
+  if (::ftruncate(fd, static_cast<off_t>(bytes)) < 0) return from_errno(std::string("ftruncate ") + name);
+  return fd;
+}
+
+result<void*> map_shared(int fd, std::uint64_t bytes, int protection, void* at = nullptr) {
+  void* const p = ::mmap(at, bytes, protection, MAP_SHARED | MAP_NORESERVE | (at != nullptr ? MAP_FIXED : 0), fd, 0);
+  if (p == MAP_FAILED) return from_errno("mmap");
+  return p;
+}
+
+// As much address space as the system gives, up to what we want; the memfd has the same length.
+result<void> reserve_arena() {
+  std::uint64_t bytes = arena_wanted;
+  rlimit file_limit{};
+  if (::getrlimit(RLIMIT_FSIZE, &file_limit) == 0 && file_limit.rlim_cur != RLIM_INFINITY)
+    while (bytes > file_limit.rlim_cur && bytes > arena_least) bytes /= 2;
+  for (;; bytes /= 2) {
+    void* const p = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p != MAP_FAILED) {
+      family.arena = static_cast<std::byte*>(p);
+      break;
+    }
+    if (bytes <= arena_least) return from_errno("reserve address space");
+  }
+  family.arena_bytes = bytes;
+  COVEY_TRY(family.arena_fd, make_memfd("covey:arena", bytes));
+  return {};
+}
+
+std::uint64_t now_ns() {
+  timespec t{};
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
+}
+
+void enter_top_in_ledger() {
+  process_entry& top = family.book->processes[0];
+  top.pid.store(::getpid(), std::memory_order_relaxed);
+  top.started_ns.store(now_ns(), std::memory_order_relaxed);
+  std::snprintf(top.name, sizeof top.name, "top");
+  top.state.store(state_of(1, process_phase::alive), std::memory_order_release);
+}
+
+// Runs in the child of a fork that covey knows nothing of: it is nobody's member and must not speak for its parent.
+void after_foreign_fork() {
+  if (fork_is_ours) return;
+  if (life_in >= 0) ::close(life_in);
+  if (life_out >= 0) ::close(life_out);
+  life_in = life_out = -1;
+  reset_keeper_line();
+  thread_name = 0;
+  if (family.book == nullptr) return;
+  family.book = nullptr;
+  why_not = from_errno(ECHILD, "covey: this process was forked past covey; use covey::process::forked");
+}
+
+result<void> found_family() {
+  keeper_descriptors keys;
+  COVEY_TRY(keys.ledger_fd, make_memfd("covey:ledger", sizeof(ledger)));
+  COVEY_TRY(keys.cells_fd, make_memfd("covey:cells", processes_max * cells_bytes));
+  COVEY_TRY_VOID(reserve_arena());
+  COVEY_TRY(void* const book, map_shared(keys.ledger_fd, sizeof(ledger), PROT_READ | PROT_WRITE));
+  COVEY_TRY(void* const cells, map_shared(keys.cells_fd, processes_max * cells_bytes, PROT_READ | PROT_WRITE));
+  int lobby[2];
+  if (::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, lobby) < 0) return from_errno("socketpair");
+  int life[2];
+  if (::pipe2(life, O_CLOEXEC) < 0) return from_errno("pipe2");
+  keys.lobby_in_fd = lobby[0];
+  keys.life_fd = life[0];
+  family.book = static_cast<ledger*>(book);
+  family.cells = static_cast<std::byte*>(cells);
+  family.lobby_fd = lobby[1];
+  enter_top_in_ledger();
+
+  const pid_t guard = our_fork();
+  if (guard < 0) {
+    family.book = nullptr;
+    return from_errno("fork");
+  }
+  if (guard == 0) {
+    ::close(life[1]);
+    guard_the_family(keys);
+  }
+  life_in = ::fcntl(life[0], F_DUPFD_CLOEXEC, 0);
+  life_out = life[1];
+  become_member(0, 1, keys);
+  return {};
+}
+
+int count_threads() {
+  struct stat s {};
+  return ::stat("/proc/self/task", &s) == 0 ? static_cast<int>(s.st_nlink) - 2 : 1;
+}
+
+// ---- the cells of this process -------------------------------------------------------------------------------------
+
+std::mutex cells_mutex;
+std::bitset<threads_max> cells_used;  // guarded by cells_mutex
+
+struct thread_end {
+  ~thread_end() { dismiss_this_thread(); }
+};
+
+}  // namespace
+
+void found_before_main() noexcept {
+  try {
+    ::pthread_atfork(nullptr, nullptr, after_foreign_fork);
+    if (auto founded = found_family(); !founded) why_not = founded.error();
+  } catch (...) {
+    why_not = from_errno(ENOMEM, "covey: no memory before main");
+  }
+}
+
+void family_check() {
+  if (family.book != nullptr) return;
+  if (!why_not) {
+    if (count_threads() > 1)
+      why_not = from_errno(EDEADLK, "covey: link with the option -Wl,--wrap=main (CMake's covey targets and covey.pc carry it); "
+                                    "without it covey must be used before the first thread starts");
+    else
+      found_before_main();
+  }
+  if (why_not) throw std::system_error(why_not->code, why_not->context);
+}
+
+pid_t our_fork() noexcept {
+  fork_is_ours = true;
+  const pid_t pid = ::fork();
+  fork_is_ours = false;
+  return pid;
+}
+
+participant enlist_this_thread() {
+  family_check();
+  static thread_local thread_end at_end;
+  (void)&at_end;
+  const std::scoped_lock lock(cells_mutex);
+  for (std::uint32_t cell = 0; cell < threads_max; ++cell) {
+    if (cells_used.test(cell)) continue;
+    cells_used.set(cell);
+    const std::uint32_t generation = cells_of(family.slot).thread_generation[cell].load(std::memory_order_relaxed);
+    return thread_name = make_name(family.slot, family.generation, cell, generation);
+  }
+  throw std::system_error(EAGAIN, std::system_category(), "covey: more than 1000 threads of one process take part");
+}
+
+void dismiss_this_thread() noexcept {
+  const participant name = std::exchange(thread_name, 0);
+  if (name == 0 || family.book == nullptr || slot_of(name) != family.slot) return;
+  cells_of(family.slot).thread_generation[cell_of(name)].fetch_add(1, std::memory_order_release);  // pairs with alive()
+  const std::scoped_lock lock(cells_mutex);
+  cells_used.reset(cell_of(name));
+}
+
+bool alive(participant name) noexcept {
+  const std::uint64_t state = family.book->processes[slot_of(name)].state.load(std::memory_order_acquire);
+  const process_phase phase = phase_of(state);
+  if (phase != process_phase::alive && phase != process_phase::starting) return false;
+  if ((generation_of(state) & process_generation_mask) != name >> 44) return false;
+  const std::uint32_t cell = cell_of(name);
+  if (cell >= threads_max) return false;
+  const std::uint32_t generation = cells_of(slot_of(name)).thread_generation[cell].load(std::memory_order_acquire);
+  return (generation & thread_generation_mask) == (name >> 32 & thread_generation_mask);
+}
+
+bool process_alive(process_id id) noexcept {
+  if (slot_of_process(id) >= processes_max) return false;
+  const std::uint64_t state = family.book->processes[slot_of_process(id)].state.load(std::memory_order_acquire);
+  return generation_of(state) == generation_of_process(id) &&
+         (phase_of(state) == process_phase::alive || phase_of(state) == process_phase::starting);
+}
+
+// ---- becoming a member ---------------------------------------------------------------------------------------------
+
+namespace {
+
+void start_afresh(std::uint32_t slot, std::uint64_t generation) noexcept {
+  family.slot = slot;
+  family.generation = generation;
+  thread_name = 0;
+  cells_used.reset();
+  reset_keeper_line();
+}
+
+bool map_own_cells(std::uint32_t slot, int cells_fd) noexcept {
+  std::byte* const own = family.cells + std::size_t{slot} * cells_bytes;
+  return ::mmap(own, cells_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, cells_fd,
+                static_cast<off_t>(slot * cells_bytes)) != MAP_FAILED;
+}
+
+}  // namespace
+
+void become_member(std::uint32_t slot, std::uint64_t generation, const keeper_descriptors& keys) noexcept {
+  const bool mapped = map_shared(keys.ledger_fd, sizeof(ledger), PROT_READ, family.book) &&
+                      map_shared(keys.cells_fd, processes_max * cells_bytes, PROT_READ, family.cells) &&
+                      map_own_cells(slot, keys.cells_fd);
+  COVEY_CHECK(mapped, "the family's tables can be mapped");
+  for (const int fd : {keys.ledger_fd, keys.cells_fd, keys.lobby_in_fd, keys.life_fd}) ::close(fd);
+  start_afresh(slot, generation);
+}
+
+result<void> become_forked_member(std::uint32_t slot, std::uint64_t generation, int cells_fd) noexcept {
+  ::mprotect(family.cells + std::size_t{family.slot} * cells_bytes, cells_bytes, PROT_READ);
+  if (!map_own_cells(slot, cells_fd)) return from_errno("mmap own cells");
+  if (life_in >= 0) ::close(life_in);
+  if (life_out >= 0) ::close(life_out);
+  life_in = life_out = -1;
+  start_afresh(slot, generation);
+  return {};
+}
+
+result<int> life_pipe_for_children() {
+  static std::mutex mutex;
+  const std::scoped_lock lock(mutex);
+  if (life_in < 0) {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) < 0) return from_errno("pipe2");
+    life_in = ends[0];
+    life_out = ends[1];
+  }
+  return life_in;
+}
+
+result<void> die_with(int life_fd) noexcept {
+  // An open description of our own: O_ASYNC and its owner belong to the description, and the starter's is shared.
+  char path[48];
+  std::snprintf(path, sizeof path, "/proc/self/fd/%d", life_fd);
+  const int own = ::open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (own < 0) return from_errno("open the life pipe through /proc/self/fd");
+  if (::fcntl(own, F_SETOWN, ::getpid()) < 0 || ::fcntl(own, F_SETSIG, SIGKILL) < 0 ||
+      ::fcntl(own, F_SETFL, O_ASYNC | O_NONBLOCK) < 0)
+    return from_errno("fcntl the life pipe");
+  pollfd already{own, POLLIN, 0};
+  if (::poll(&already, 1, 0) > 0 && (already.revents & POLLHUP) != 0) ::kill(::getpid(), SIGKILL);
+  return {};
+}
+
+}  // namespace covey::detail

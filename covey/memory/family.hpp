@@ -1,0 +1,130 @@
+/// @file
+/// This process as a member of its family: its name, its view of the ledger, its line to the keeper.
+/// docs/design/identity.md tells the whole.
+#pragma once
+
+#include <covey/base/result.hpp>
+#include <covey/base/unique_fd.hpp>
+#include <covey/memory/ledger.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace covey::detail {
+
+/// What a process knows of its family. Written before `main` and when a process starts, then constant but for the parts
+/// that family.cpp guards.
+struct family_view {
+  ledger* book = nullptr;          // read-only, but in keepers
+  std::byte* cells = nullptr;      // processes_max * cells_bytes; own part writable
+  std::byte* arena = nullptr;
+  std::uint64_t arena_bytes = 0;
+  int arena_fd = -1;
+  int lobby_fd = -1;               // to send one end of a fresh connection to the keeper
+  std::uint32_t slot = 0;
+  std::uint64_t generation = 0;
+};
+
+/// The own view. `book` is null when the family could not be founded; then family_check() throws why.
+extern family_view family;
+
+/// Throws std::system_error when there is no family: the program was linked without covey's link option and already has
+/// threads, or the system refused something; founds it if it is not too late.
+void family_check();
+
+/// This process.
+inline process_id this_process_id() { return make_process_id(family.slot, family.generation); }
+
+/// The name under which this thread holds locks; 0 until the first call of this_name().
+extern constinit thread_local participant thread_name;
+
+/// Gives this thread a name; throws std::system_error(EAGAIN) when threads_max threads of this process have one.
+participant enlist_this_thread();
+
+/// The name under which this thread holds locks.
+inline participant this_name() { return thread_name != 0 ? thread_name : enlist_this_thread(); }
+
+/// Whether the thread `name` (flags are ignored) can still act. Two loads; never blocks. A name that nobody ever had is dead.
+bool alive(participant name) noexcept;
+
+/// Whether process `id` is alive (or about to start).
+bool process_alive(process_id id) noexcept;
+
+/// The pages of a process slot.
+inline process_cells& cells_of(std::uint32_t slot) {
+  return *reinterpret_cast<process_cells*>(family.cells + std::size_t{slot} * cells_bytes);
+}
+
+/// Ends this thread's name, so that what it still holds reads as held by the dead. At thread exit by itself.
+void dismiss_this_thread() noexcept;
+
+// ---- founding, in family.cpp ---------------------------------------------------------------------------------------
+
+/// Descriptors that only keepers keep.
+struct keeper_descriptors {
+  int ledger_fd = -1;
+  int cells_fd = -1;
+  int lobby_in_fd = -1;
+  int life_fd = -1;  // read end of the top's life pipe
+};
+
+/// Becomes member `slot`: read-only ledger and cells, own cells writable; closes the keeper's descriptors.
+void become_member(std::uint32_t slot, std::uint64_t generation, const keeper_descriptors& keys) noexcept;
+
+/// Maps the own cells writable through `cells_fd` after a fork of a member.
+result<void> become_forked_member(std::uint32_t slot, std::uint64_t generation, int cells_fd) noexcept;
+
+/// The read end of this process's life pipe, to be given to those it starts; made at the first call.
+result<int> life_pipe_for_children();
+
+/// Lets the kernel kill this process when the other end of `life_fd` is closed. Ends it at once if that has happened already.
+result<void> die_with(int life_fd) noexcept;
+
+// ---- the line to the keeper, in keeper_line.cpp --------------------------------------------------------------------
+
+enum class keeper_op : std::uint32_t { hello, make_region, hold, drop, carry, start, adopt, adopted, forget, sync };
+
+struct keeper_request {
+  keeper_op op;
+  std::uint32_t fd_count;
+  std::uint64_t sequence;
+  std::uint64_t values[6];
+};
+
+struct keeper_reply {
+  std::uint64_t sequence;
+  std::int32_t error;  // errno, 0 is success
+  std::uint32_t fd_count;
+  std::uint64_t values[4];
+};
+
+struct keeper_answer {
+  std::uint64_t values[4];
+  unique_fd fd;
+};
+
+/// Asks the keeper and waits for its answer (two wakes, about 15 µs). Repeats itself when the keeper is replaced.
+result<keeper_answer> ask_keeper(keeper_op op, std::span<const std::uint64_t> values, std::span<const int> fds = {});
+
+/// Tells the keeper; does not wait. Kept until answered, so that a replaced keeper hears it too.
+void tell_keeper(keeper_op op, std::span<const std::uint64_t> values) noexcept;
+
+/// Forgets the connection of the process from which this one was forked.
+void reset_keeper_line() noexcept;
+
+// ---- the keeper, in keeper.cpp -------------------------------------------------------------------------------------
+
+/// What a starting worker is given.
+struct child_start {
+  unique_fd payload;            // a memfd: what to run
+  std::vector<unique_fd> fds;   // stdin, stdout, stderr, working directory, then the caller's own
+  std::uint64_t values[2];
+};
+
+/// What a worker runs after it became a member; never returns. Set by covey/process before main.
+extern void (*child_main)(child_start& start);
+
+/// Guard and keeper, in a child of the top; never returns.
+[[noreturn]] void guard_the_family(const keeper_descriptors& keys) noexcept;
+
+}  // namespace covey::detail

@@ -1,0 +1,134 @@
+/// @file
+/// The ledger: what the keeper knows of the family, readable by all and writable by the keeper alone.
+/// States and reasons: docs/design/identity.md and memory.md.
+#pragma once
+
+#include <sys/resource.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace covey::detail {
+
+inline constexpr std::uint32_t processes_max = 4096;      // bits 10..21 of a name
+inline constexpr std::uint32_t threads_max = 1000;        // of one process; bits 0..9 of a name
+inline constexpr std::uint32_t regions_max = 1U << 20;
+inline constexpr std::uint32_t edges_max = 1U << 21;
+inline constexpr std::size_t page_bytes = 4096;
+
+// ---- processes -----------------------------------------------------------------------------------------------------
+
+enum class process_phase : std::uint8_t { free, starting, alive, dead };
+
+/// A process of the family. Valid while `state` holds the same generation.
+struct process_entry {
+  std::atomic<std::uint64_t> state;  // generation << 8 | phase; release: pairs with acquire in readers
+  std::atomic<std::int32_t> pid;
+  std::atomic<std::int32_t> wait_status;   // as waitpid gives it; valid when dead and status_known
+  std::atomic<std::uint32_t> status_known;
+  std::atomic<std::uint32_t> parent;       // slot of the logical parent
+  std::atomic<std::uint64_t> parent_generation;
+  std::atomic<std::uint64_t> made_by;      // sequence number of the parent's request
+  std::atomic<std::uint64_t> last_request; // highest sequence number done for this process
+  std::atomic<std::uint32_t> forgotten;    // the parent will not ask any more
+  std::atomic<std::uint32_t> foreign;      // not the keeper's child: watched by pidfd
+  std::atomic<std::uint64_t> started_ns;   // CLOCK_MONOTONIC
+  std::atomic<std::uint64_t> cpu_us;       // user + system, when dead
+  std::atomic<std::uint64_t> peak_bytes;   // resident, when dead
+  char name[32];
+};
+
+inline constexpr std::uint64_t generation_of(std::uint64_t state) { return state >> 8; }
+inline constexpr process_phase phase_of(std::uint64_t state) { return static_cast<process_phase>(state & 0xff); }
+inline constexpr std::uint64_t state_of(std::uint64_t generation, process_phase phase) {
+  return generation << 8 | static_cast<std::uint64_t>(phase);
+}
+
+// ---- regions and references ----------------------------------------------------------------------------------------
+
+/// A run of pages of the arena. Its id is index | generation << 32; an odd generation is in use.
+struct region_entry {
+  std::atomic<std::uint32_t> generation;
+  std::uint32_t kind;
+  std::uint64_t offset;  // in the arena, bytes
+  std::uint64_t bytes;
+  std::uint64_t made_for;  // process id (slot | generation << 32) of the creator
+  std::uint64_t made_by;   // its request
+};
+
+/// `from` holds `count` references to region `to`. In use when `to` is not 0.
+struct edge_entry {
+  std::uint64_t from;
+  std::atomic<std::uint64_t> to;
+  std::int64_t count;
+};
+
+/// Kinds of `edge_entry::from`: a process that maps the region, a process being started whose arguments name it, a region.
+inline constexpr std::uint64_t edge_from_process = 1ULL << 63;
+inline constexpr std::uint64_t edge_from_arguments = 1ULL << 62;
+
+struct ledger {
+  std::atomic<std::uint32_t> deaths;  // futex: raised at each death; all sleepers of the family sleep on it too
+  std::atomic<std::int32_t> keeper_pid;
+  std::atomic<std::int32_t> guard_pid;
+  std::atomic<std::uint32_t> regions_used;  // entries ever used: a bound for scans
+  std::atomic<std::uint32_t> edges_used;
+  std::atomic<std::uint32_t> keepers;  // how many keepers there have been
+  alignas(page_bytes) process_entry processes[processes_max];
+  alignas(page_bytes) region_entry regions[regions_max];
+  alignas(page_bytes) edge_entry edges[edges_max];
+};
+
+// ---- cells: each process its own -----------------------------------------------------------------------------------
+
+enum class last_words_kind : std::uint32_t { none, signal, exception };
+
+/// What a dying process leaves: written by itself, valid when `kind` is not none.
+struct last_words {
+  std::atomic<last_words_kind> kind;  // release: after all below; pairs with acquire in the reader
+  std::int32_t signal;
+  std::uint64_t address;
+  std::uint32_t frame_count;
+  std::uint32_t text_bytes;
+  std::uint64_t frames[64];
+  char text[32 * 1024];  // an encoded exception
+};
+
+inline constexpr std::size_t cells_bytes = 64 * 1024;
+
+/// The pages that one process may write and all may read.
+struct process_cells {
+  std::atomic<std::uint32_t> thread_generation[threads_max + 1];
+  alignas(page_bytes) last_words last;
+};
+static_assert(sizeof(process_cells) <= cells_bytes);
+
+// ---- names of participants -----------------------------------------------------------------------------------------
+
+/// A participant, as in docs/design/identity.md; 0 is nobody.
+using participant = std::uint64_t;
+
+inline constexpr std::uint64_t name_waiters = 1ULL << 31;
+inline constexpr std::uint64_t name_unrepaired = 1ULL << 30;
+inline constexpr std::uint64_t name_flags = name_waiters | name_unrepaired;
+inline constexpr std::uint64_t process_generation_mask = (1ULL << 20) - 1;
+inline constexpr std::uint64_t thread_generation_mask = (1ULL << 12) - 1;
+
+inline constexpr participant make_name(std::uint32_t slot, std::uint64_t generation, std::uint32_t cell,
+                                       std::uint32_t cell_generation) {
+  return (generation & process_generation_mask) << 44 | (cell_generation & thread_generation_mask) << 32 |
+         static_cast<std::uint64_t>(slot) << 10 | (cell + 1);
+}
+inline constexpr std::uint32_t slot_of(participant name) { return name >> 10 & (processes_max - 1); }
+inline constexpr std::uint32_t cell_of(participant name) { return static_cast<std::uint32_t>(name & 1023) - 1; }
+
+/// A process: slot | generation << 32.
+using process_id = std::uint64_t;
+inline constexpr process_id make_process_id(std::uint32_t slot, std::uint64_t generation) {
+  return generation << 32 | slot;
+}
+inline constexpr std::uint32_t slot_of_process(process_id id) { return static_cast<std::uint32_t>(id); }
+inline constexpr std::uint64_t generation_of_process(process_id id) { return id >> 32; }
+
+}  // namespace covey::detail

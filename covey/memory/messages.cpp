@@ -1,0 +1,54 @@
+#include <covey/memory/messages.hpp>
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace covey::detail {
+
+result<void> send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds) noexcept {
+  iovec part{const_cast<void*>(data), bytes};
+  alignas(cmsghdr) char control[CMSG_SPACE(message_fds_max * sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (!fds.empty()) {
+    if (fds.size() > message_fds_max) return from_errno(EINVAL, "sendmsg: too many descriptors");
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(fds.size_bytes());
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(fds.size_bytes());
+    std::memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
+  }
+  while (::sendmsg(socket, &message, MSG_NOSIGNAL) < 0)
+    if (errno != EINTR) return from_errno("sendmsg");
+  return {};
+}
+
+result<std::size_t> receive_message(int socket, void* data, std::size_t bytes, std::vector<unique_fd>& fds, int flags) {
+  iovec part{data, bytes};
+  alignas(cmsghdr) char control[CMSG_SPACE(message_fds_max * sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  ssize_t n = 0;
+  while ((n = ::recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC)) < 0)
+    if (errno != EINTR) return from_errno("recvmsg");
+  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    const std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
+      fds.emplace_back(fd);
+    }
+  }
+  return static_cast<std::size_t>(n);
+}
+
+}  // namespace covey::detail

@@ -1,0 +1,21 @@
+/// @file
+/// Datagrams with descriptors over Unix sockets.
+#pragma once
+
+#include <covey/base/result.hpp>
+#include <covey/base/unique_fd.hpp>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+namespace covey::detail {
+
+inline constexpr std::size_t message_fds_max = 16;
+
+/// Sends one message with descriptors; never raises SIGPIPE, repeats after EINTR. Blocks while the peer's buffer is full.
+result<void> send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds) noexcept;
+
+/// Receives one message and its descriptors (close-on-exec). 0 bytes: the peer is gone. `flags` as for recvmsg.
+result<std::size_t> receive_message(int socket, void* data, std::size_t bytes, std::vector<unique_fd>& fds, int flags);
+
+}  // namespace covey::detail

@@ -1,0 +1,205 @@
+#include <covey/memory/reference_table.hpp>
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace covey::detail {
+namespace {
+
+constexpr bool in_use(std::uint32_t generation) { return generation % 2 == 1; }
+
+constexpr std::uint64_t whole_pages(std::uint64_t bytes) {
+  return (bytes + page_bytes - 1) / page_bytes * page_bytes;
+}
+
+// An unmapped page between neighbours catches what runs over an end.
+constexpr std::uint64_t with_guard_page(std::uint64_t bytes) { return bytes + page_bytes; }
+
+}  // namespace
+
+reference_table::reference_table(ledger& book, int arena_fd, std::uint64_t arena_bytes) : book_(book), arena_fd_(arena_fd) {
+  space_[page_bytes] = arena_bytes - page_bytes;  // offset 0 is no region
+  rebuild();
+}
+
+void reference_table::rebuild() {
+  std::vector<std::uint64_t> ids;
+  for (std::uint32_t i = 0; i < book_.regions_used.load(std::memory_order_relaxed); ++i) {
+    const region_entry& r = book_.regions[i];
+    const std::uint32_t generation = r.generation.load(std::memory_order_relaxed);
+    if (!in_use(generation)) {
+      free_regions_.push_back(i);
+      continue;
+    }
+    const auto it = std::prev(space_.upper_bound(r.offset));
+    const auto [begin, bytes] = *it;
+    const std::uint64_t end = r.offset + with_guard_page(r.bytes);
+    space_.erase(it);
+    if (r.offset > begin) space_[begin] = r.offset - begin;
+    if (begin + bytes > end) space_[end] = begin + bytes - end;
+    ids.push_back(i | static_cast<std::uint64_t>(generation) << 32);
+  }
+  for (std::uint32_t i = 0; i < book_.edges_used.load(std::memory_order_relaxed); ++i) {
+    const edge_entry& e = book_.edges[i];
+    const std::uint64_t to = e.to.load(std::memory_order_relaxed);
+    if (to == 0) {
+      free_edges_.push_back(i);
+      continue;
+    }
+    edges_[{e.from, to}] = i;
+    count_edge(to, 0, e.count);
+  }
+  for (const std::uint64_t id : ids) free_if_unreferenced(id);
+}
+
+result<reference_table::made> reference_table::make_region(std::uint64_t made_for, std::uint64_t made_by, bool again,
+                                                           std::uint64_t bytes, std::uint32_t kind) {
+  const std::uint32_t used = book_.regions_used.load(std::memory_order_relaxed);
+  for (std::uint32_t i = 0; again && i < used; ++i) {
+    const region_entry& r = book_.regions[i];
+    const std::uint32_t generation = r.generation.load(std::memory_order_relaxed);
+    if (in_use(generation) && r.made_for == made_for && r.made_by == made_by)
+      return made{i | static_cast<std::uint64_t>(generation) << 32, r.offset};
+  }
+  std::uint32_t index = used;
+  if (!free_regions_.empty()) {
+    index = free_regions_.back();
+  } else if (used == regions_max) {
+    return from_errno(ENOSPC, "make_region");
+  }
+  const std::uint64_t size = whole_pages(bytes);
+  const std::uint64_t offset = size < bytes ? 0 : take_space(with_guard_page(size));
+  if (offset == 0) return from_errno(ENOMEM, "make_region");
+  if (index == used)
+    book_.regions_used.store(used + 1, std::memory_order_relaxed);
+  else
+    free_regions_.pop_back();
+  region_entry& r = book_.regions[index];
+  r.kind = kind;
+  r.offset = offset;
+  r.bytes = size;
+  r.made_for = made_for;
+  r.made_by = made_by;
+  const std::uint32_t generation = r.generation.load(std::memory_order_relaxed) + 1;
+  r.generation.store(generation, std::memory_order_release);  // valid from here; pairs with find() in members
+  return made{index | static_cast<std::uint64_t>(generation) << 32, offset};
+}
+
+const region_entry* reference_table::find(std::uint64_t id) const {
+  if (static_cast<std::uint32_t>(id) >= book_.regions_used.load(std::memory_order_relaxed)) return nullptr;
+  const region_entry& r = entry(id);
+  const std::uint32_t generation = r.generation.load(std::memory_order_relaxed);
+  return in_use(generation) && generation == id >> 32 ? &r : nullptr;
+}
+
+void reference_table::count_edge(std::uint64_t to, std::int64_t before, std::int64_t after) {
+  if (before <= 0 && after > 0) ++holders_[to];
+  if (before > 0 && after <= 0) --holders_[to];
+}
+
+void reference_table::set_edge(const edge_key& key, std::int64_t count) {
+  const auto known = edges_.find(key);
+  if (known != edges_.end()) {
+    edge_entry& e = book_.edges[known->second];
+    count_edge(key.second, e.count, count);
+    e.count = count;
+    if (count != 0) return;
+    e.to.store(0, std::memory_order_release);
+    free_edges_.push_back(known->second);
+    edges_.erase(known);
+    return;
+  }
+  if (count == 0) return;
+  std::uint32_t index = 0;
+  if (!free_edges_.empty()) {
+    index = free_edges_.back();
+    free_edges_.pop_back();
+  } else {
+    index = book_.edges_used.load(std::memory_order_relaxed);
+    if (index == edges_max) return;  // the reference is not kept; two million of them is a leak of the program's
+    book_.edges_used.store(index + 1, std::memory_order_relaxed);
+  }
+  edge_entry& e = book_.edges[index];
+  e.from = key.first;
+  e.count = count;
+  e.to.store(key.second, std::memory_order_release);  // valid from here
+  edges_[key] = index;
+  count_edge(key.second, 0, count);
+}
+
+void reference_table::hold(std::uint64_t from, std::uint64_t to) {
+  if (find(to) != nullptr) set_edge({from, to}, 1);
+}
+
+void reference_table::drop(std::uint64_t from, std::uint64_t to) {
+  set_edge({from, to}, 0);
+  free_if_unreferenced(to);
+}
+
+void reference_table::add(std::uint64_t from, std::uint64_t to, std::int64_t delta) {
+  if (find(to) == nullptr) return;
+  const auto known = edges_.find({from, to});
+  const std::int64_t before = known == edges_.end() ? 0 : book_.edges[known->second].count;
+  set_edge({from, to}, before + delta);
+  if (delta < 0) free_if_unreferenced(to);
+}
+
+void reference_table::drop_all_from(std::uint64_t from) {
+  for (;;) {
+    const auto it = edges_.lower_bound({from, 0});
+    if (it == edges_.end() || it->first.first != from) return;
+    drop(from, it->first.second);
+  }
+}
+
+void reference_table::copy_all(std::uint64_t from, std::uint64_t new_from) {
+  std::vector<std::uint64_t> held;
+  for (auto it = edges_.lower_bound({from, 0}); it != edges_.end() && it->first.first == from; ++it)
+    held.push_back(it->first.second);
+  for (const std::uint64_t to : held) hold(new_from, to);
+}
+
+void reference_table::free_if_unreferenced(std::uint64_t id) {
+  const auto h = holders_.find(id);
+  if (h != holders_.end() && h->second > 0) return;
+  if (find(id) != nullptr) free_region(id);
+}
+
+// Pages first, then the entry: a keeper killed between leaves an entry that nobody refers to, which the next one frees again.
+void reference_table::free_region(std::uint64_t id) {
+  region_entry& r = entry(id);
+  ::fallocate(arena_fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(r.offset), static_cast<off_t>(r.bytes));
+  r.generation.fetch_add(1, std::memory_order_release);
+  give_space(r.offset, with_guard_page(r.bytes));
+  free_regions_.push_back(static_cast<std::uint32_t>(id));
+  holders_.erase(id);
+  drop_all_from(id);
+}
+
+std::uint64_t reference_table::take_space(std::uint64_t bytes) {
+  const auto it = std::find_if(space_.begin(), space_.end(), [&](const auto& s) { return s.second >= bytes; });
+  if (it == space_.end()) return 0;
+  const auto [offset, available] = *it;
+  space_.erase(it);
+  if (available > bytes) space_[offset + bytes] = available - bytes;
+  return offset;
+}
+
+void reference_table::give_space(std::uint64_t offset, std::uint64_t bytes) {
+  auto next = space_.lower_bound(offset);
+  if (next != space_.end() && next->first == offset + bytes) {
+    bytes += next->second;
+    next = space_.erase(next);
+  }
+  if (next != space_.begin()) {
+    if (auto before = std::prev(next); before->first + before->second == offset) {
+      before->second += bytes;
+      return;
+    }
+  }
+  space_[offset] = bytes;
+}
+
+}  // namespace covey::detail

@@ -1,0 +1,62 @@
+/// @file
+/// Regions of the arena and who refers to them: the keeper's tables, kept in the ledger so that the next keeper finds them.
+#pragma once
+
+#include <covey/base/result.hpp>
+#include <covey/memory/ledger.hpp>
+#include <map>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace covey::detail {
+
+/// Keeper only; one thread. The ledger holds the truth, each entry made valid or invalid by one store; the members
+/// are indexes, rebuilt by the constructor.
+class reference_table {
+ public:
+  struct made {
+    std::uint64_t id;
+    std::uint64_t offset;
+  };
+
+  /// Takes over what a former keeper left: regions that nobody refers to are freed.
+  reference_table(ledger& book, int arena_fd, std::uint64_t arena_bytes);
+
+  /// A region of `bytes` (rounded up to pages) that nobody refers to yet. When request `made_by` of `made_for` is `again`, its region.
+  result<made> make_region(std::uint64_t made_for, std::uint64_t made_by, bool again, std::uint64_t bytes, std::uint32_t kind);
+
+  /// The region, or nullptr when `id` names none that is in use.
+  [[nodiscard]] const region_entry* find(std::uint64_t id) const;
+
+  /// `from` holds one reference to `to`, however often said.
+  void hold(std::uint64_t from, std::uint64_t to);
+  /// `from` holds none any more. Frees the region when it was the last.
+  void drop(std::uint64_t from, std::uint64_t to);
+  /// Adds `delta` to the count; counts may be negative for a while (docs/design/memory.md).
+  void add(std::uint64_t from, std::uint64_t to, std::int64_t delta);
+  void drop_all_from(std::uint64_t from);
+  void copy_all(std::uint64_t from, std::uint64_t new_from);
+
+ private:
+  using edge_key = std::pair<std::uint64_t, std::uint64_t>;
+
+  region_entry& entry(std::uint64_t id) const { return book_.regions[static_cast<std::uint32_t>(id)]; }
+  void rebuild();
+  void count_edge(std::uint64_t to, std::int64_t before, std::int64_t after);
+  void set_edge(const edge_key& key, std::int64_t count);
+  void free_if_unreferenced(std::uint64_t id);
+  void free_region(std::uint64_t id);
+  std::uint64_t take_space(std::uint64_t bytes);
+  void give_space(std::uint64_t offset, std::uint64_t bytes);
+
+  ledger& book_;
+  int arena_fd_;
+  std::map<edge_key, std::uint32_t> edges_;                 // → index in the ledger
+  std::unordered_map<std::uint64_t, std::uint32_t> holders_;  // region → edges with a positive count
+  std::vector<std::uint32_t> free_edges_;
+  std::vector<std::uint32_t> free_regions_;
+  std::map<std::uint64_t, std::uint64_t> space_;  // free address space: offset → bytes
+};
+
+}  // namespace covey::detail
