@@ -1,9 +1,9 @@
 /// @file
 /// What the services of an office say to each other: plain values that travel through covey queues.
 ///
-/// `store` is the hub and the only one that remembers. `people` speaks IP Messenger, `web` speaks to browsers and to the
-/// command line; both may die at any time and ask `store` again when they are back. Every message may be delivered twice
-/// (a queue redelivers what a dead consumer had in hand), so each is written to change nothing the second time.
+/// `store` is the hub and the only one that remembers. `people` speaks IP Messenger, `web` speaks to browsers and to
+/// the command line; both may die at any time and ask `store` again when they are back. Every message may be delivered
+/// twice (a queue redelivers what a dead consumer had in hand), so each is written to change nothing the second time.
 ///
 ///     people ──person_seen, message_in, message_outcome──▶ store ──person_changed, message_changed──▶ web
 ///     people ◀──own_profile, message_out, receipt_due────── store ◀──send_text, history_wanted, …──── web
@@ -62,6 +62,7 @@ struct message {
   unix_ms time = 0;             ///< when stored
   message_state state = message_state::received;  ///< how far it got
   bool read = false;            ///< incoming: seen by a person at the page
+  std::string reason = {};      ///< failed: why, one sentence for a person
 };
 
 /// A person and how many of their messages nobody has read yet.
@@ -72,7 +73,8 @@ struct person_entry {
 
 // ---- people → store ------------------------------------------------------------------------------------------------
 
-/// `people` has started and knows nobody: store answers with own_profile, every known person, and every message_out that waits.
+/// `people` has started and knows nobody: store answers with own_profile, every known person, and every message_out
+/// that waits.
 struct people_started {};
 
 /// Somebody was heard of (came, changed name, went away or left: see person.here).
@@ -80,7 +82,7 @@ struct person_seen {
   person who;
 };
 
-/// A message arrived. Stored once for each (sender, packet); answered by receipt_due each time.
+/// A message arrived. Stored once for each (sender, packet); answered by receipt_due each time if it wants a receipt.
 struct message_in {
   person from;
   std::uint32_t packet = 0;
@@ -91,7 +93,8 @@ struct message_in {
 /// What became of a message_out.
 struct message_outcome {
   std::int64_t id = 0;
-  message_state state = message_state::delivered;
+  message_state state = message_state::delivered;  ///< delivered, or failed; once delivered, always delivered
+  std::string reason = {};                         ///< failed: why, one sentence for a person
 };
 
 // ---- web → store ---------------------------------------------------------------------------------------------------
@@ -101,8 +104,9 @@ struct web_started {};
 
 /// Somebody at the page or the command line writes. Answered by message_changed or by request_failed.
 struct send_text {
-  std::string ref;  ///< the asker's own, echoed; also makes a repeated request harmless
-  std::string to;   ///< a person key, or a name that only one person has
+  std::string ref;  ///< the asker's own, echoed. Unique for ever (a UUID, say), because it makes a repeated request
+                    ///< harmless: the second gets the first one's answer. Empty: no such protection.
+  std::string to;  ///< a person key, or a name that only one person has
   std::string text;
 };
 
@@ -133,10 +137,12 @@ struct own_profile {
   std::string group;
 };
 
-/// Send this, again and again until a receipt comes. Packet numbers rise for ever, also across restarts.
+/// Send this, again and again until a receipt comes. Packet numbers rise for ever, also across restarts. A long text
+/// goes in several datagrams, see pieces_of(): piece i has the number packet + i, and all these numbers are this
+/// message's own.
 struct message_out {
   std::int64_t id = 0;
-  std::uint32_t packet = 0;
+  std::uint32_t packet = 0;  ///< of the first piece
   person to;
   std::string text;
 };
@@ -154,7 +160,7 @@ struct person_known {
 
 // ---- store → web ---------------------------------------------------------------------------------------------------
 
-/// All that a page needs to begin.
+/// All that a page needs to begin. Also sent unasked when store itself is back after a crash.
 struct office_snapshot {
   own_profile self;
   std::vector<person_entry> people;
@@ -187,11 +193,12 @@ struct request_failed {
 };
 
 /// What store reads.
-using to_store = std::variant<people_started, person_seen, message_in, message_outcome, web_started, send_text, history_wanted,
-                              mark_read, rename_self>;
+using to_store = std::variant<people_started, person_seen, message_in, message_outcome, web_started, send_text,
+                              history_wanted, mark_read, rename_self>;
 /// What people reads.
 using to_people = std::variant<own_profile, message_out, receipt_due, person_known>;
 /// What web reads.
-using to_web = std::variant<office_snapshot, own_profile, person_changed, message_changed, history_page, request_failed>;
+using to_web =
+    std::variant<office_snapshot, own_profile, person_changed, message_changed, history_page, request_failed>;
 
 }  // namespace pigeon::office
