@@ -52,6 +52,18 @@ def a_message_that_comes_three_times_is_one_message_and_has_three_receipts():
         assert ann.texts(key, outgoing=False) == ["说三遍", "完"], ann.history(key)
 
 
+def a_peer_that_starts_again_and_counts_from_one_again_loses_nothing():
+    # As iptux does (docs/interop.md): the lower number of the greeting tells the new life from a late copy of the old one.
+    with ann_and_old_wang() as (ann, wang, address, key):
+        for life in ("早", "晚"):
+            wang.greet(number=1)
+            for number, text in ((7, "在吗"), (8, life), (8, life)):
+                before = len(wang.receipts(number))
+                wang.send(address, text, number=number)
+                wang.expect_receipts(number, count=before + 1)
+        assert ann.texts(key, outgoing=False) == ["在吗", "早", "在吗", "晚"], ann.history(key)
+
+
 def without_receipt_it_sends_again_the_same_and_ever_more_slowly():
     with ann_and_old_wang() as (ann, wang, address, key):
         wang.ignored_copies = 3
@@ -95,5 +107,6 @@ def nonsense_harms_nothing():
 
 harness.main(words_pass_both_ways_in_gbk_and_it_is_seen_to_leave, an_office_that_comes_second_finds_the_old_peer,
              a_message_that_comes_three_times_is_one_message_and_has_three_receipts,
+             a_peer_that_starts_again_and_counts_from_one_again_loses_nothing,
              without_receipt_it_sends_again_the_same_and_ever_more_slowly, packet_numbers_rise_also_over_a_crash,
              nonsense_harms_nothing)

@@ -83,9 +83,9 @@ class RawPeer:
 
     # ---- what it says ----
 
-    def greet(self, address=EVERYBODY):
+    def greet(self, address=EVERYBODY, number=None):
         """I am here."""
-        return self.say(address, ENTRY, *self._introduction())
+        return self.say(address, ENTRY, *self._introduction(), number=number)
 
     def leave(self, address=EVERYBODY):
         return self.say(address, EXIT, self.nick)
