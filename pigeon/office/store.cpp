@@ -8,8 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
-#include <chrono>
 #include <filesystem>
 #include <limits>
 
@@ -26,7 +24,6 @@ using detail::database;
 constexpr std::int64_t people_max = 5000;
 constexpr std::size_t page_bytes_max = std::size_t{4} << 20;
 constexpr unix_ms retry_window = 10 * 60 * 1000;
-constexpr unix_ms request_memory = 30LL * 24 * 60 * 60 * 1000;
 constexpr std::uint32_t unix_time_like = 1'000'000'000;  // September 2001: no client that counts from 1 gets here.
 
 // Each entry leads to the next schema version; an entry that has been released never changes. Columns are read by
@@ -101,11 +98,6 @@ class store_error_category final : public std::error_category {
   }
 };
 
-unix_ms now_ms() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
-}
-
 // The present errno, about `folder`.
 covey::error folder_error(const std::string& folder) {
   const std::error_code reason(errno, std::system_category());
@@ -178,7 +170,6 @@ result<database> open_database(const std::string& folder) {
   COVEY_TRY_VOID(quick_check(db));
   COVEY_TRY_VOID(db.script("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"));
   COVEY_TRY_VOID(detail::migrate(db, schema_steps));
-  COVEY_TRY_VOID(db.run("DELETE FROM requests WHERE time < ?", now_ms() - request_memory));
   return db;
 }
 
@@ -488,6 +479,10 @@ result<void> store::put_request(std::string_view ref, std::string_view to, std::
 
 result<void> store::put_request(std::string_view ref, std::string_view to, std::string_view failure, unix_ms now) {
   return impl_->db.run("INSERT INTO requests VALUES(?, ?, NULL, ?, ?)", ref, to, failure, now);
+}
+
+result<void> store::forget_requests(unix_ms before) {
+  return impl_->db.run("DELETE FROM requests WHERE time < ?", before);
 }
 
 result<std::optional<std::string>> store::setting(std::string_view name) {

@@ -146,7 +146,7 @@ class store {
 
   // ---- requests
 
-  /// What became of the request with this reference, if it was seen in the last 30 days.
+  /// What became of the request with this reference, if it was seen and is not forgotten.
   result<std::optional<request>> find_request(std::string_view ref);
 
   /// Remembers that the request `ref` to `to` made message `made`.
@@ -154,6 +154,9 @@ class store {
 
   /// Remembers that the request `ref` to `to` was refused with the sentence `failure`.
   result<void> put_request(std::string_view ref, std::string_view to, std::string_view failure, unix_ms now);
+
+  /// Forgets what was asked before the time `before`. The messages stay.
+  result<void> forget_requests(unix_ms before);
 
   // ---- settings
 

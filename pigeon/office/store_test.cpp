@@ -89,8 +89,8 @@ TEST(Store, RemembersEverythingAcrossReopening) {
     s.put_person(ann).value();
     in = s.put_incoming(ann.key, 4294967295, std::string_view("hello\0you", 9), now).value().what;
     out = s.put_outgoing(ann.key, "你好\n", 1, now).value();
-    s.put_request("r1", "Ann", out.id, now * 2).value();
-    s.put_request("r2", "Bob", "nobody", now * 2).value();
+    s.put_request("r1", "Ann", out.id, now).value();
+    s.put_request("r2", "Bob", "nobody", now).value();
     s.put_setting("name", "Front desk").value();
   }
   auto s = store::open(folder.path()).value();
@@ -111,6 +111,8 @@ TEST(Store, RemembersEverythingAcrossReopening) {
   EXPECT_EQ(s.find_request("r1").value()->answered->id, out.id);
   EXPECT_EQ(s.find_request("r2").value()->failure, "nobody");
   EXPECT_FALSE(s.find_request("r3").value());
+  s.forget_requests(now + 1).value();
+  EXPECT_FALSE(s.find_request("r1").value());
   EXPECT_EQ(s.setting("name").value(), "Front desk");
   EXPECT_FALSE(s.setting("group").value());
 }
