@@ -36,21 +36,23 @@ class fake_office {
   ~fake_office() { down(); }
 
   void up() {
+    down();
     auto opened =
         serve::web_server::open({.port = port_}, [this](office::to_store wanted) { take(std::move(wanted)); });
+    const std::lock_guard lock(mutex_);
     server_.emplace(std::move(opened).value());
     port_ = server_->port();
-    thread_ = std::thread([this] { server_->run(); });
-    const std::lock_guard lock(mutex_);
+    thread_ = std::thread([this] { answer_with(*server_); });
     say(snapshot());
     std::cout << "port " << port_ << std::endl;
   }
 
   void down() {
-    if (!server_) return;
-    server_->stop();
-    thread_.join();
-    server_.reset();
+    {
+      const std::lock_guard lock(mutex_);
+      if (server_) server_->stop();
+    }
+    if (thread_.joinable()) thread_.join();
   }
 
   void obey(const std::string& line) {
@@ -74,6 +76,13 @@ class fake_office {
   }
 
  private:
+  // The server goes with its loop, and every connection with the server, as when the process is killed.
+  void answer_with(serve::web_server& server) {
+    server.run();
+    const std::lock_guard lock(mutex_);
+    server_.reset();
+  }
+
   static std::string rest_of(std::istringstream& words) {
     std::string text;
     std::getline(words >> std::ws, text);
@@ -202,7 +211,7 @@ class fake_office {
     if (server_) server_->deliver(std::move(news));
   }
 
-  std::mutex mutex_;  // guards the office; server_ changes only on the main thread while no server runs
+  std::mutex mutex_;  // guards all below but thread_ and port_, which are the main thread's
   office::own_profile self_{"Mira Lund", "Design"};
   std::map<std::string, office::person_entry> people_;
   std::vector<office::message> messages_;

@@ -66,7 +66,7 @@ class web_server {
   /// Answers clients until stop(). Call it once.
   void run();
 
-  /// Makes run() return soon; open connections are closed.
+  /// Makes run() return soon. Connections are closed when the server is destroyed.
   void stop() noexcept;
 
   /// Passes store's news to the clients that it concerns. Never blocks; keeps the order of the calls of one thread.

@@ -245,7 +245,8 @@ function mergeMessage(talk, message) {
   const at = talk.messages.findLastIndex((known) => known.id <= message.id);
   if (talk.messages[at]?.id !== message.id) {
     talk.messages.splice(at + 1, 0, message);
-    if (!message.outgoing && !looking() && talk.fresh === null) talk.fresh = message.id;
+    const seen = message.who === open && looking() && sticking;
+    if (!message.outgoing && !seen) talk.fresh ??= message.id;
   } else if (talk.messages[at].state !== 'delivered') {
     talk.messages[at] = message;
   }
@@ -800,7 +801,12 @@ $('scroll').addEventListener('scroll', () => {
 }, { passive: true });
 
 new ResizeObserver(() => { if (sticking) stick(); }).observe($('scroll'));
-$('jump').addEventListener('click', () => { sticking = true; changed(); $('text').focus({ preventScroll: true }); });
+$('jump').addEventListener('click', () => {
+  sticking = true;
+  markReadIfSeen();
+  changed();
+  $('text').focus({ preventScroll: true });
+});
 
 // ---- keys and search ----------------------------------------------------------------------------------------------------
 
