@@ -3,6 +3,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -11,11 +12,13 @@
 
 namespace pigeon::office::testing {
 
-/// A new empty folder that is removed, with all in it, at the end.
+/// A new empty folder that is removed, with all in it, at the end. In memory where that can be had: these tests kill
+/// processes, not machines, so there is no need to wait for a disk.
 class temporary_folder {
  public:
   temporary_folder() {
-    std::string pattern = ::testing::TempDir() + "office_XXXXXX";
+    const bool in_memory = ::access("/dev/shm", W_OK) == 0;
+    std::string pattern = (in_memory ? "/dev/shm/" : ::testing::TempDir()) + "office_XXXXXX";
     if (::mkdtemp(pattern.data()) == nullptr) std::abort();
     path_ = pattern;
   }
