@@ -58,10 +58,14 @@ T decode(decoder& in);
 /// The fewest bytes that a T takes; 0 when it may take none.
 template <class T>
 constexpr std::size_t least_bytes() {
-  if constexpr (number<T>) return sizeof(T);
-  else if constexpr (chrono_type<T> || growing_container<T>) return 8;
-  else if constexpr (is_a<T, std::optional>) return 1;
-  else return 0;
+  if constexpr (number<T>)
+    return sizeof(T);
+  else if constexpr (chrono_type<T> || growing_container<T>)
+    return 8;
+  else if constexpr (is_a<T, std::optional>)
+    return 1;
+  else
+    return 0;
 }
 
 inline void encode_length(encoder& out, std::size_t n) {
@@ -170,7 +174,8 @@ template <class T>
 T decode(decoder& in) {
   require_travels<T>();
   if constexpr (hooked<T>) {
-    return travel_as<T>::unpack(decode<std::remove_cvref_t<decltype(travel_as<T>::pack(std::declval<const T&>()))>>(in));
+    return travel_as<T>::unpack(
+        decode<std::remove_cvref_t<decltype(travel_as<T>::pack(std::declval<const T&>()))>>(in));
   } else if constexpr (handle_type<T>) {
     return T::decode_handle(in);
   } else if constexpr (std::same_as<T, bool>) {

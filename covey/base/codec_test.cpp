@@ -59,8 +59,16 @@ struct covey::travel_as<celsius> {
 namespace {
 
 outer sample() {
-  return {7,       colour::green, {{"bolt", 1.5}, {"nut", {}}}, {{"a", {1, 2}}, {"b", {}}}, std::string("text"), {1, 2, 3}, {'x', 9L},
-          1500ms, "/tmp/a b",    std::make_error_code(std::errc::no_space_on_device)};
+  return {7,
+          colour::green,
+          {{"bolt", 1.5}, {"nut", {}}},
+          {{"a", {1, 2}}, {"b", {}}},
+          std::string("text"),
+          {1, 2, 3},
+          {'x', 9L},
+          1500ms,
+          "/tmp/a b",
+          std::make_error_code(std::errc::no_space_on_device)};
 }
 
 template <class T>

@@ -20,9 +20,9 @@ exception_kind make_kind() {
 
 // std's exceptions that are made from a text, most derived types exactly.
 exception_kind std_kinds[] = {
-    make_kind<std::runtime_error>(),   make_kind<std::logic_error>(),    make_kind<std::invalid_argument>(),
-    make_kind<std::out_of_range>(),    make_kind<std::length_error>(),   make_kind<std::domain_error>(),
-    make_kind<std::range_error>(),     make_kind<std::overflow_error>(), make_kind<std::underflow_error>(),
+    make_kind<std::runtime_error>(), make_kind<std::logic_error>(),    make_kind<std::invalid_argument>(),
+    make_kind<std::out_of_range>(),  make_kind<std::length_error>(),   make_kind<std::domain_error>(),
+    make_kind<std::range_error>(),   make_kind<std::overflow_error>(), make_kind<std::underflow_error>(),
     make_kind<bad_message>(),
 };
 
@@ -37,7 +37,8 @@ const exception_kind* find_kind(const Visit& matches) {
 
 std::string demangled(const char* name) {
   int status = 0;
-  const std::unique_ptr<char, decltype(&std::free)> text(abi::__cxa_demangle(name, nullptr, nullptr, &status), &std::free);
+  const std::unique_ptr<char, decltype(&std::free)> text(abi::__cxa_demangle(name, nullptr, nullptr, &status),
+                                                         &std::free);
   return status == 0 && text ? text.get() : name;
 }
 
@@ -76,10 +77,12 @@ void encode_std_exception(encoder& out, const std::exception& e) {
   }
 }
 
-std::exception_ptr rebuild_exception(tag t, const std::string& type, const std::string& what, const std::error_code& code) {
+std::exception_ptr rebuild_exception(tag t, const std::string& type, const std::string& what,
+                                     const std::error_code& code) {
   switch (t) {
     case tag::registered:
-      if (const auto* kind = find_kind([&](const exception_kind& k) { return type == k.type; })) return kind->rebuild(what);
+      if (const auto* kind = find_kind([&](const exception_kind& k) { return type == k.type; }))
+        return kind->rebuild(what);
       return std::make_exception_ptr(remote_error(demangled(type.c_str()), what));
     case tag::system:
       return std::make_exception_ptr(what.empty() ? std::system_error(code) : std::system_error(code, what));

@@ -14,7 +14,8 @@ namespace covey {
 class remote_error : public std::runtime_error {
  public:
   /// `type` is the demangled name over there, `what` its text.
-  remote_error(std::string type, const std::string& what) : std::runtime_error(type + ": " + what), type_(std::move(type)) {}
+  remote_error(std::string type, const std::string& what)
+      : std::runtime_error(type + ": " + what), type_(std::move(type)) {}
 
   /// The type's name, as in `mylib::parse_failure`; `unknown` when it was no std::exception.
   [[nodiscard]] const std::string& type() const noexcept { return type_; }
@@ -56,10 +57,10 @@ std::exception_ptr rebuild(const std::string& what) {
 
 /// Lets `Type` (derived from std::exception, constructible from its what() as a std::string) keep its type across
 /// processes. At namespace scope of one source file of the program.
-#define COVEY_EXCEPTION(Type)                                                                                          \
-  namespace {                                                                                                          \
-  ::covey::detail::exception_kind COVEY_DETAIL_JOIN(covey_exception_kind_, __LINE__){                                    \
-      typeid(Type).name(), ::covey::detail::is_exactly<Type>, ::covey::detail::rebuild<Type>, nullptr};                  \
-  [[maybe_unused]] const bool COVEY_DETAIL_JOIN(covey_exception_registered_, __LINE__) =                                 \
-      ::covey::detail::register_exception(COVEY_DETAIL_JOIN(covey_exception_kind_, __LINE__));                           \
+#define COVEY_EXCEPTION(Type)                                                                           \
+  namespace {                                                                                           \
+  ::covey::detail::exception_kind COVEY_DETAIL_JOIN(covey_exception_kind_, __LINE__){                   \
+      typeid(Type).name(), ::covey::detail::is_exactly<Type>, ::covey::detail::rebuild<Type>, nullptr}; \
+  [[maybe_unused]] const bool COVEY_DETAIL_JOIN(covey_exception_registered_, __LINE__) =                \
+      ::covey::detail::register_exception(COVEY_DETAIL_JOIN(covey_exception_kind_, __LINE__));          \
   }

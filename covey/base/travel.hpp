@@ -110,22 +110,26 @@ constexpr void require_alternatives(std::type_identity<std::variant<T...>>) {
 template <class T>
 constexpr void require_travels() {
   if constexpr (std::is_reference_v<T>) {
-    static_assert(always_false<T>, "covey: a reference would point into the wrong process: take the parameter by value or by "
-                                   "const reference, and return what changed");
+    static_assert(always_false<T>,
+                  "covey: a reference would point into the wrong process: take the parameter by value or by "
+                  "const reference, and return what changed");
   } else if constexpr (hooked<T> || handle_type<T> || number<T> || chrono_type<T> || std::same_as<T, std::error_code> ||
                        std::same_as<T, std::filesystem::path> || std::same_as<T, std::monostate> ||
                        std::same_as<T, std::nullopt_t>) {
   } else if constexpr (std::is_pointer_v<T> || std::is_null_pointer_v<T>) {
-    static_assert(always_false<T>, "covey: a raw pointer means nothing in another process: send the object itself, or a "
-                                   "covey::shared_ptr to it");
+    static_assert(always_false<T>,
+                  "covey: a raw pointer means nothing in another process: send the object itself, or a "
+                  "covey::shared_ptr to it");
   } else if constexpr (std::is_member_pointer_v<T>) {
     static_assert(always_false<T>, "covey: a member pointer travels only as the function that is called");
   } else if constexpr (is_view<T>) {
-    static_assert(always_false<T>, "covey: a view points into the sender's memory: inside other types use std::string or "
-                                   "std::vector (a view may be a parameter of the called function)");
+    static_assert(always_false<T>,
+                  "covey: a view points into the sender's memory: inside other types use std::string or "
+                  "std::vector (a view may be a parameter of the called function)");
   } else if constexpr (is_a<T, std::reference_wrapper>) {
-    static_assert(always_false<T>, "covey: a reference_wrapper points into the wrong process: send the object itself, or a "
-                                   "covey::shared_ptr to it");
+    static_assert(always_false<T>,
+                  "covey: a reference_wrapper points into the wrong process: send the object itself, or a "
+                  "covey::shared_ptr to it");
   } else if constexpr (is_a<T, std::optional>) {
     require_travels<typename T::value_type>();
   } else if constexpr (is_a<T, std::variant>) {
@@ -139,14 +143,16 @@ constexpr void require_travels() {
   } else if constexpr (growing_container<T>) {
     require_travels<typename T::value_type>();
   } else if constexpr (stateful_callable<T>) {
-    static_assert(always_false<T>, "covey: a capturing lambda would carry pointers into the wrong process: pass what it captures "
-                                   "as arguments and return its results, or vouch for plain captures with covey::by_value(lambda)");
+    static_assert(always_false<T>,
+                  "covey: a capturing lambda would carry pointers into the wrong process: pass what it captures "
+                  "as arguments and return its results, or vouch for plain captures with covey::by_value(lambda)");
   } else if constexpr (std::is_empty_v<T> && std::is_trivially_default_constructible_v<T>) {
   } else if constexpr (plain_aggregate<T>) {
     require_fields<T>(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
   } else {
-    static_assert(always_false<T>, "covey: this type has no way to travel: make it an aggregate of types that travel, or "
-                                   "specialize covey::travel_as for it");
+    static_assert(always_false<T>,
+                  "covey: this type has no way to travel: make it an aggregate of types that travel, or "
+                  "specialize covey::travel_as for it");
   }
 }
 

@@ -1,5 +1,5 @@
-// Who runs what: found_family() runs in the top, before main or (late) in a program with one thread; it forks the guard,
-// which never returns from guard_the_family(). Everything else runs in members.
+// Who runs what: found_family() runs in the top, before main or (late) in a program with one thread; it forks the
+// guard, which never returns from guard_the_family(). Everything else runs in members.
 #include <covey/memory/family.hpp>
 
 #include <dirent.h>
@@ -139,7 +139,7 @@ result<void> found_family() {
 }
 
 int count_threads() {
-  struct stat s {};
+  struct stat s{};
   return ::stat("/proc/self/task", &s) == 0 ? static_cast<int>(s.st_nlink) - 2 : 1;
 }
 
@@ -167,8 +167,9 @@ void family_check() {
   if (family.book != nullptr) return;
   if (!why_not) {
     if (count_threads() > 1)
-      why_not = from_errno(EDEADLK, "covey: link with the option -Wl,--wrap=main (CMake's covey targets and covey.pc carry it); "
-                                    "without it covey must be used before the first thread starts");
+      why_not = from_errno(EDEADLK,
+                           "covey: link with the option -Wl,--wrap=main (CMake's covey targets and covey.pc carry it); "
+                           "without it covey must be used before the first thread starts");
     else
       found_before_main();
   }

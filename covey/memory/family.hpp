@@ -15,12 +15,12 @@ namespace covey::detail {
 /// What a process knows of its family. Written before `main` and when a process starts, then constant but for the parts
 /// that family.cpp guards.
 struct family_view {
-  ledger* book = nullptr;          // read-only, but in keepers
-  std::byte* cells = nullptr;      // processes_max * cells_bytes; own part writable
+  ledger* book = nullptr;  // read-only, but in keepers
+  std::byte* cells = nullptr;  // processes_max * cells_bytes; own part writable
   std::byte* arena = nullptr;
   std::uint64_t arena_bytes = 0;
   int arena_fd = -1;
-  int lobby_fd = -1;               // to send one end of a fresh connection to the keeper
+  int lobby_fd = -1;  // to send one end of a fresh connection to the keeper
   std::uint32_t slot = 0;
   std::uint64_t generation = 0;
 };
@@ -44,7 +44,8 @@ participant enlist_this_thread();
 /// The name under which this thread holds locks.
 inline participant this_name() { return thread_name != 0 ? thread_name : enlist_this_thread(); }
 
-/// Whether the thread `name` (flags are ignored) can still act. Two loads; never blocks. A name that nobody ever had is dead.
+/// Whether the thread `name` (flags are ignored) can still act. Two loads; never blocks. A name that nobody ever had is
+/// dead.
 bool alive(participant name) noexcept;
 
 /// Whether process `id` is alive (or about to start).
@@ -77,7 +78,8 @@ result<void> become_forked_member(std::uint32_t slot, std::uint64_t generation, 
 /// The read end of this process's life pipe, to be given to those it starts; made at the first call.
 result<int> life_pipe_for_children();
 
-/// Lets the kernel kill this process when the other end of `life_fd` is closed. Ends it at once if that has happened already.
+/// Lets the kernel kill this process when the other end of `life_fd` is closed. Ends it at once if that has happened
+/// already.
 result<void> die_with(int life_fd) noexcept;
 
 // ---- the line to the keeper, in keeper_line.cpp --------------------------------------------------------------------
@@ -116,8 +118,8 @@ void reset_keeper_line() noexcept;
 
 /// What a starting worker is given.
 struct child_start {
-  unique_fd payload;            // a memfd: what to run
-  std::vector<unique_fd> fds;   // stdin, stdout, stderr, working directory, then the caller's own
+  unique_fd payload;  // a memfd: what to run
+  std::vector<unique_fd> fds;  // stdin, stdout, stderr, working directory, then the caller's own
   std::uint64_t values[2];
 };
 

@@ -1,6 +1,7 @@
-// Guard and keeper: who they are and what their deaths mean is told in docs/design/identity.md; the tables in ledger.hpp.
-// One thread each. A process here is either guard (reaps what it has, restarts the keeper) or keeper (serves and reaps); a
-// keeper whose guard died becomes guard. Every change to the ledger is repeatable: an entry becomes valid by one store.
+// Guard and keeper: who they are and what their deaths mean is told in docs/design/identity.md; the tables in
+// ledger.hpp. One thread each. A process here is either guard (reaps what it has, restarts the keeper) or keeper
+// (serves and reaps); a keeper whose guard died becomes guard. Every change to the ledger is repeatable: an entry
+// becomes valid by one store.
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -17,14 +18,14 @@
 
 #include <cerrno>
 #include <climits>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <covey/base/check.hpp>
 #include <covey/memory/family.hpp>
 #include <covey/memory/fork.hpp>
 #include <covey/memory/messages.hpp>
 #include <covey/memory/reference_table.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <unordered_map>
@@ -50,7 +51,8 @@ void wake_everybody() {
 process_entry* find_process(pid_t pid) {
   for (process_entry& e : family.book->processes) {
     const process_phase phase = phase_of(e.state.load(std::memory_order_relaxed));
-    if ((phase == process_phase::alive || phase == process_phase::starting) && e.pid.load(std::memory_order_relaxed) == pid)
+    if ((phase == process_phase::alive || phase == process_phase::starting) &&
+        e.pid.load(std::memory_order_relaxed) == pid)
       return &e;
   }
   return nullptr;
@@ -65,7 +67,8 @@ void mark_dead(process_entry& e) {
 // A child that ended but is not reaped yet, or 0.
 pid_t ended_child(int& wait_status, rusage& usage) {
   siginfo_t info{};
-  if (::syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, &usage) < 0 || info.si_pid == 0) return 0;
+  if (::syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, &usage) < 0 || info.si_pid == 0)
+    return 0;
   if (info.si_code == CLD_EXITED)
     wait_status = info.si_status << 8;
   else
@@ -80,18 +83,21 @@ bool reap_children(pid_t special, const Find& find, const OnDeath& on_death) {
   int wait_status = 0;
   rusage usage{};
   for (pid_t pid; (pid = ended_child(wait_status, usage)) != 0;) {
-    if (process_entry* const e = find(pid); e != nullptr) {
+    process_entry* const e = find(pid);
+    if (e != nullptr) {
       e->wait_status.store(wait_status, std::memory_order_relaxed);
       e->cpu_us.store(static_cast<std::uint64_t>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1'000'000U +
                           static_cast<std::uint64_t>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec),
                       std::memory_order_relaxed);
       e->peak_bytes.store(static_cast<std::uint64_t>(usage.ru_maxrss) * 1024U, std::memory_order_relaxed);
-      e->status_known.store(1, std::memory_order_relaxed);
-      mark_dead(*e);
-      on_death(*e);
+      e->status_known.store(1, std::memory_order_release);
     }
     int ignored = 0;
     ::waitpid(pid, &ignored, 0);
+    if (e != nullptr) {
+      mark_dead(*e);  // after reaping: whoever learns of the death finds no zombie
+      on_death(*e);
+    }
     if (pid == special) special_lives = false;
   }
   return special_lives;
@@ -236,10 +242,15 @@ void keeper::on_death(process_entry& e) {
   free_forgotten();
 }
 
-// Deaths that the guard or a former keeper recorded, but whose references nobody dropped.
+// Deaths that the guard or a former keeper recorded, but whose references nobody dropped; and those it had reaped when
+// it was killed, but not yet marked.
 void keeper::sweep_all_dead() {
-  for (process_entry& e : family.book->processes)
+  for (process_entry& e : family.book->processes) {
+    if (phase_of(e.state.load(std::memory_order_relaxed)) == process_phase::alive &&
+        e.status_known.load(std::memory_order_acquire) != 0)
+      mark_dead(e);
     if (phase_of(e.state.load(std::memory_order_relaxed)) == process_phase::dead) on_death(e);
+  }
 }
 
 // A dead entry is kept until its parent forgets it or dies, because the parent may still ask for the status.
@@ -284,9 +295,7 @@ void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_f
     case keeper_op::adopt: answer = adopt(c, r); break;
     case keeper_op::adopted: answer = adopted(c, r, fds); break;
     case keeper_op::sync: break;
-    case keeper_op::drop:
-      references_.drop(edge_from_process | c.who, r.values[0]);
-      break;
+    case keeper_op::drop: references_.drop(edge_from_process | c.who, r.values[0]); break;
     case keeper_op::carry:
       if (!again) references_.add(r.values[0], r.values[1], static_cast<std::int64_t>(r.values[2]));
       break;
@@ -371,7 +380,8 @@ std::uint32_t keeper::find_started(process_id parent, std::uint64_t made_by) {
 
 int open_pidfd(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }
 
-// fds: payload, life pipe, stdin, stdout, stderr, working directory, the caller's own. values: 0, 1 the caller's own; 2…5 the name.
+// fds: payload, life pipe, stdin, stdout, stderr, working directory, the caller's own. values: 0, 1 the caller's own;
+// 2…5 the name.
 keeper::answer_now keeper::start(connection& c, const keeper_request& r, bool again, std::vector<unique_fd>& fds) {
   answer_now a;
   std::uint32_t slot = again ? find_started(c.who, r.sequence) : 0;
@@ -413,7 +423,8 @@ void keeper::close_keeper_fds() {
   ::close(guard_pidfd_);
 }
 
-void keeper::run_child(std::uint32_t slot, std::uint64_t generation, std::vector<unique_fd>& fds, const keeper_request& r) {
+void keeper::run_child(std::uint32_t slot, std::uint64_t generation, std::vector<unique_fd>& fds,
+                       const keeper_request& r) {
   // Both parent and child write this: the child may outlive a keeper that is killed right here.
   family.book->processes[slot].pid.store(::getpid(), std::memory_order_relaxed);
   family.book->processes[slot].state.store(state_of(generation, process_phase::alive), std::memory_order_release);

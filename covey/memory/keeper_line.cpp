@@ -1,13 +1,13 @@
-// A member's connection to the keeper. One a process, guarded by a mutex; made at the first request through the lobby, and
-// again when the keeper was replaced. What was told but not yet known to be done is repeated then; the keeper drops what it
-// has done already, by sequence number.
+// A member's connection to the keeper. One a process, guarded by a mutex; made at the first request through the lobby,
+// and again when the keeper was replaced. What was told but not yet known to be done is repeated then; the keeper drops
+// what it has done already, by sequence number.
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <covey/memory/family.hpp>
 #include <covey/memory/messages.hpp>
+#include <cstring>
 #include <deque>
 #include <mutex>
 #include <new>

@@ -64,7 +64,8 @@ struct edge_entry {
   std::int64_t count;
 };
 
-/// Kinds of `edge_entry::from`: a process that maps the region, a process being started whose arguments name it, a region.
+/// Kinds of `edge_entry::from`: a process that maps the region, a process being started whose arguments name it, a
+/// region.
 inline constexpr std::uint64_t edge_from_process = 1ULL << 63;
 inline constexpr std::uint64_t edge_from_arguments = 1ULL << 62;
 

@@ -12,7 +12,8 @@ namespace covey::detail {
 
 inline constexpr std::size_t message_fds_max = 16;
 
-/// Sends one message with descriptors; never raises SIGPIPE, repeats after EINTR. Blocks while the peer's buffer is full.
+/// Sends one message with descriptors; never raises SIGPIPE, repeats after EINTR. Blocks while the peer's buffer is
+/// full.
 result<void> send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds) noexcept;
 
 /// Receives one message and its descriptors (close-on-exec). 0 bytes: the peer is gone. `flags` as for recvmsg.

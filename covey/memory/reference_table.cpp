@@ -10,16 +10,15 @@ namespace {
 
 constexpr bool in_use(std::uint32_t generation) { return generation % 2 == 1; }
 
-constexpr std::uint64_t whole_pages(std::uint64_t bytes) {
-  return (bytes + page_bytes - 1) / page_bytes * page_bytes;
-}
+constexpr std::uint64_t whole_pages(std::uint64_t bytes) { return (bytes + page_bytes - 1) / page_bytes * page_bytes; }
 
 // An unmapped page between neighbours catches what runs over an end.
 constexpr std::uint64_t with_guard_page(std::uint64_t bytes) { return bytes + page_bytes; }
 
 }  // namespace
 
-reference_table::reference_table(ledger& book, int arena_fd, std::uint64_t arena_bytes) : book_(book), arena_fd_(arena_fd) {
+reference_table::reference_table(ledger& book, int arena_fd, std::uint64_t arena_bytes)
+    : book_(book), arena_fd_(arena_fd) {
   space_[page_bytes] = arena_bytes - page_bytes;  // offset 0 is no region
   rebuild();
 }
@@ -167,10 +166,12 @@ void reference_table::free_if_unreferenced(std::uint64_t id) {
   if (find(id) != nullptr) free_region(id);
 }
 
-// Pages first, then the entry: a keeper killed between leaves an entry that nobody refers to, which the next one frees again.
+// Pages first, then the entry: a keeper killed between leaves an entry that nobody refers to, which the next one frees
+// again.
 void reference_table::free_region(std::uint64_t id) {
   region_entry& r = entry(id);
-  ::fallocate(arena_fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(r.offset), static_cast<off_t>(r.bytes));
+  ::fallocate(arena_fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(r.offset),
+              static_cast<off_t>(r.bytes));
   r.generation.fetch_add(1, std::memory_order_release);
   give_space(r.offset, with_guard_page(r.bytes));
   free_regions_.push_back(static_cast<std::uint32_t>(id));

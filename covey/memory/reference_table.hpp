@@ -1,5 +1,6 @@
 /// @file
-/// Regions of the arena and who refers to them: the keeper's tables, kept in the ledger so that the next keeper finds them.
+/// Regions of the arena and who refers to them: the keeper's tables, kept in the ledger so that the next keeper finds
+/// them.
 #pragma once
 
 #include <covey/base/result.hpp>
@@ -23,8 +24,10 @@ class reference_table {
   /// Takes over what a former keeper left: regions that nobody refers to are freed.
   reference_table(ledger& book, int arena_fd, std::uint64_t arena_bytes);
 
-  /// A region of `bytes` (rounded up to pages) that nobody refers to yet. When request `made_by` of `made_for` is `again`, its region.
-  result<made> make_region(std::uint64_t made_for, std::uint64_t made_by, bool again, std::uint64_t bytes, std::uint32_t kind);
+  /// A region of `bytes` (rounded up to pages) that nobody refers to yet. When request `made_by` of `made_for` is
+  /// `again`, its region.
+  result<made> make_region(std::uint64_t made_for, std::uint64_t made_by, bool again, std::uint64_t bytes,
+                           std::uint32_t kind);
 
   /// The region, or nullptr when `id` names none that is in use.
   [[nodiscard]] const region_entry* find(std::uint64_t id) const;

@@ -1,4 +1,5 @@
-// Runs between static initialization and the program's main: the linker option --wrap=main makes the C start-up code call this.
+// Runs between static initialization and the program's main: the linker option --wrap=main makes the C start-up code
+// call this.
 #include <covey/memory/fork.hpp>
 
 extern "C" {

@@ -1,0 +1,58 @@
+/// @file
+/// lock_word: the lock inside shared structures. Its states are drawn in docs/design/identity.md.
+#pragma once
+
+#include <covey/memory/park.hpp>
+
+namespace covey::detail {
+
+/// Lives in shared memory; all zero is free and whole.
+///
+/// Safety: process-safe.
+/// Death:  a dead owner leaves the word unrepaired; the next locker learns it.
+class lock_word {
+ public:
+  enum class outcome { locked, unrepaired, not_now };
+
+  /// What to do when an owner died: say `unrepaired` and do not lock, or say so and lock, for repair.
+  enum class unrepaired_lock { refuse, take };
+
+  /// Blocks until locked, `until`, or `stop`. `not_now` is a timeout or a stop. Throws std::system_error
+  /// (resource_deadlock_would_occur) when this thread owns it already.
+  outcome lock(unrepaired_lock mode, const deadline& until = std::nullopt, const stop_word* stop = nullptr) {
+    std::uint64_t expected = 0;
+    if (word_.compare_exchange_strong(expected, this_name(), std::memory_order_acquire, std::memory_order_relaxed))
+      return outcome::locked;
+    return lock_slowly(mode, until, stop);
+  }
+
+  /// Never blocks.
+  outcome try_lock(unrepaired_lock mode);
+
+  /// Frees it and marks it whole. The caller owns it.
+  void unlock() noexcept {
+    if ((word_.exchange(0, std::memory_order_release) & name_waiters) != 0) unpark(futex(), 1);
+  }
+
+  /// Frees it, but leaves it marked unrepaired. The caller owns it.
+  void unlock_unrepaired() noexcept;
+
+  [[nodiscard]] bool unrepaired_approx() const noexcept;
+
+  /// Who owns it now, or 0.
+  [[nodiscard]] participant owner_approx() const noexcept;
+
+ private:
+  outcome lock_slowly(unrepaired_lock mode, const deadline& until, const stop_word* stop);
+  bool bury(std::uint64_t seen) noexcept;
+  bool look_again(std::uint64_t seen) const noexcept;
+
+  // The half of the word that holds the flags and the cell: little-endian, so the first.
+  [[nodiscard]] const std::atomic<std::uint32_t>& futex() const noexcept {
+    return *reinterpret_cast<const std::atomic<std::uint32_t>*>(&word_);
+  }
+
+  std::atomic<std::uint64_t> word_{0};
+};
+
+}  // namespace covey::detail

@@ -1,0 +1,60 @@
+#include <covey/memory/park.hpp>
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+
+namespace covey::detail {
+namespace {
+
+futex_waitv entry(const std::atomic<std::uint32_t>& word, std::uint32_t expected, bool shared) {
+  futex_waitv w{};
+  w.val = expected;
+  w.uaddr = reinterpret_cast<std::uintptr_t>(&word);
+  w.flags = FUTEX_32 | (shared ? 0U : static_cast<unsigned>(FUTEX_PRIVATE_FLAG));
+  return w;
+}
+
+}  // namespace
+
+stop_word::stop_word(std::stop_token token) {
+  if (token.stop_possible()) callback_.emplace(std::move(token), set_and_wake{this});
+}
+
+void stop_word::set_and_wake::operator()() const noexcept {
+  self->word_.store(1, std::memory_order_release);  // pairs with stopped()
+  ::syscall(SYS_futex, &self->word_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+}
+
+wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,
+                 const deadline& until, const stop_word* stop) noexcept {
+  futex_waitv waits[3] = {entry(word, expected, true), entry(family.book->deaths, deaths, true), {}};
+  unsigned count = 2;
+  if (stop != nullptr && stop->word() != nullptr) waits[count++] = entry(*stop->word(), 0, false);
+  timespec at{};
+  if (until) {
+    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(until->time_since_epoch()).count();
+    at.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
+    at.tv_nsec = static_cast<long>(ns % 1'000'000'000);
+  }
+  const long r = ::syscall(SYS_futex_waitv, waits, count, 0, until ? &at : nullptr, CLOCK_MONOTONIC);
+  if (stop != nullptr && stop->stopped()) return wake_reason::stopped;
+  if (r < 0 && errno == ETIMEDOUT) return wake_reason::timed_out;
+  return wake_reason::woken;
+}
+
+void unpark(const std::atomic<std::uint32_t>& word, int count) noexcept {
+  ::syscall(SYS_futex, &word, FUTEX_WAKE, count, nullptr, nullptr, 0);
+}
+
+bool can_spin() noexcept {
+  static const bool several = ::sysconf(_SC_NPROCESSORS_ONLN) > 1;
+  return several;
+}
+
+}  // namespace covey::detail

@@ -1,0 +1,78 @@
+/// @file
+/// The one way to sleep: on a shared word, on the deaths of the family, on a deadline and on a stop_token, together.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <covey/memory/family.hpp>
+#include <cstdint>
+#include <optional>
+#include <stop_token>
+
+namespace covey::detail {
+
+using deadline = std::optional<std::chrono::steady_clock::time_point>;
+
+/// The deadline `timeout` from now; none when that is beyond what the clock can say.
+inline deadline deadline_in(std::chrono::nanoseconds timeout) {
+  const auto now = std::chrono::steady_clock::now();
+  if (timeout > std::chrono::steady_clock::time_point::max() - now) return std::nullopt;
+  return now + timeout;
+}
+
+/// How a sleep ended; `woken` means only: look again.
+enum class wake_reason { woken, timed_out, stopped };
+
+/// A stop_token turned into a word that a sleeper can sleep on. Cheap when the token can never stop.
+class stop_word {
+ public:
+  explicit stop_word(std::stop_token token);
+  stop_word(const stop_word&) = delete;
+  stop_word& operator=(const stop_word&) = delete;
+
+  [[nodiscard]] bool stopped() const noexcept { return word_.load(std::memory_order_acquire) != 0; }
+  [[nodiscard]] const std::atomic<std::uint32_t>* word() const noexcept { return callback_ ? &word_ : nullptr; }
+
+ private:
+  struct set_and_wake {
+    stop_word* self;
+    void operator()() const noexcept;
+  };
+  std::atomic<std::uint32_t> word_{0};
+  std::optional<std::stop_callback<set_and_wake>> callback_;
+};
+
+/// How many deaths the family had. Read it before looking at the state that decides whether to sleep.
+inline std::uint32_t deaths_seen() noexcept { return family.book->deaths.load(std::memory_order_seq_cst); }
+
+/// Sleeps while `word` is `expected` and the family's deaths are `deaths`, until `until`, or until `stop`.
+/// May return `woken` for no reason.
+wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,
+                 const deadline& until, const stop_word* stop = nullptr) noexcept;
+
+/// Wakes up to `count` sleepers of `word`, in any process.
+void unpark(const std::atomic<std::uint32_t>& word, int count) noexcept;
+
+/// Whether another processor could change what this one waits for.
+bool can_spin() noexcept;
+
+inline void pause_cpu() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// Runs `done` until it returns true, for about as long as a sleep and a wake would cost; not at all on one processor.
+template <class Done>
+bool spin_until(const Done& done, int rounds = 100) {
+  if (!can_spin()) return done();
+  for (int i = 0; i < rounds; ++i) {
+    if (done()) return true;
+    pause_cpu();
+  }
+  return false;
+}
+
+}  // namespace covey::detail

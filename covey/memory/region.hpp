@@ -1,0 +1,84 @@
+/// @file
+/// Regions: pages of the arena that this process holds, counted. docs/design/memory.md.
+#pragma once
+
+#include <covey/base/codec.hpp>
+#include <covey/memory/family.hpp>
+
+namespace covey::detail {
+
+/// What a region is for; checked when a handle is decoded.
+enum class region_kind : std::uint32_t { plain = 1, object, mutex, event, queue, board };
+
+/// How to make a region.
+struct region_request {
+  std::uint64_t bytes;                // address space, rounded up to pages
+  std::uint64_t committed = ~0ULL;    // pages that are reserved now; the rest by commit_region
+  region_kind kind = region_kind::plain;
+};
+
+/// A counted reference to a region: a copy is the same region. Where the reference itself lies decides who holds it: in
+/// private memory this process; inside a region, that region.
+///
+/// Safety: thread-compatible; the counts behind it are thread-safe.
+/// Death:  references of a dead process are dropped by the keeper.
+class region {
+ public:
+  /// Refers to nothing.
+  region() noexcept = default;
+
+  /// Makes a new one, zeroed. Throws std::system_error when address space, memory or the keeper cannot be had.
+  explicit region(const region_request& request);
+
+  region(const region& other);
+  region(region&& other);
+  region& operator=(region other) noexcept;
+  ~region();
+
+  /// The bytes; nullptr when it refers to nothing.
+  [[nodiscard]] std::byte* data() const {
+    if (id_ == 0) return nullptr;
+    ensure_mapped();
+    return family.arena + offset();
+  }
+  [[nodiscard]] std::uint64_t size() const;
+  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  explicit operator bool() const noexcept { return id_ != 0; }
+  bool operator==(const region& other) const noexcept { return id_ == other.id_; }
+
+  /// Writes the id, and asks whoever stores the bytes to keep a reference.
+  void encode(encoder& out) const;
+
+  /// The region that was encoded, held by this process; takes over the carrier's reference. Throws bad_message when it
+  /// is gone or of another kind.
+  static region decode(decoder& in, region_kind kind);
+
+ private:
+  struct adopt_tag {};
+  region(adopt_tag, std::uint64_t id) noexcept : id_(id) {}
+  [[nodiscard]] std::uint64_t offset() const noexcept {
+    return family.book->regions[static_cast<std::uint32_t>(id_)].offset;
+  }
+  void ensure_mapped() const;
+  void take(std::uint64_t id);
+  void leave() noexcept;
+
+  std::uint64_t id_ = 0;  // index | generation << 32; 0 is none
+};
+
+/// Whether `p` lies in the arena.
+inline bool in_arena(const void* p) noexcept {
+  const auto offset = static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - family.arena);
+  return offset < family.arena_bytes;
+}
+
+/// The id of the region of this process in which `p` lies, or 0.
+std::uint64_t region_around(const void* p) noexcept;
+
+/// Reserves pages [0, bytes) of a region, so that touching them cannot fail. Throws std::system_error.
+void commit_region(const region& r, std::uint64_t bytes);
+
+/// Gives `carrier` a reference to each of `attachments` (delta 1), or takes it back (-1). Not waited for.
+void carry(std::uint64_t carrier, std::span<const std::uint64_t> attachments, int delta) noexcept;
+
+}  // namespace covey::detail

@@ -1,0 +1,208 @@
+// Real processes: each test starts some and looks at what became of them.
+#include <covey/process/process.hpp>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+namespace {
+
+using namespace std::chrono_literals;
+
+int add(int a, int b) { return a + b; }
+int length(std::string_view text) { return static_cast<int>(text.size()); }
+
+TEST(Process, RunsAFunctionAndReturnsItsNumberAsCode) {
+  covey::process child{add, 3, 4};
+  EXPECT_GT(child.pid(), 0);
+  EXPECT_NE(child.pid(), ::getpid());
+  const covey::exit_status status = child.join();
+  EXPECT_TRUE(status.exited());
+  EXPECT_EQ(status.code(), 7);
+}
+
+TEST(Process, ConvertsArgumentsToTheParameters) {
+  covey::process literal{[](std::string who) { return static_cast<int>(who.size()); }, "world"};
+  covey::process view{length, "four"};
+  covey::process span{[](std::span<const int> all) { return all[0] + all[1]; }, std::vector<int>{20, 1}};
+  covey::process generic{[](auto text) { return static_cast<int>(text.size()); }, "sixsix"};
+  EXPECT_EQ(literal.join().code(), 5);
+  EXPECT_EQ(view.join().code(), 4);
+  EXPECT_EQ(span.join().code(), 21);
+  EXPECT_EQ(generic.join().code(), 6);
+}
+
+struct counter {
+  int value = 0;
+  int plus(int n) const { return value + n; }
+};
+
+TEST(Process, RunsMemberFunctionsAndVouchedLambdas) {
+  covey::process member{&counter::plus, counter{40}, 2};
+  const int seven = 7;
+  covey::process vouched{covey::by_value([seven](int n) { return seven * n; }), 6};
+  EXPECT_EQ(member.join().code(), 42);
+  EXPECT_EQ(vouched.join().code(), 42);
+}
+
+TEST(Process, ReportsTheSignalThatKilledIt) {
+  covey::process child{[] { ::pause(); }};
+  EXPECT_TRUE(child.alive());
+  child.kill();
+  const auto status = child.join();
+  EXPECT_EQ(status.signal(), SIGKILL);
+  EXPECT_FALSE(status.exited());
+  EXPECT_FALSE(child.alive());
+  EXPECT_THROW(status.check(), std::runtime_error);
+}
+
+[[gnu::noinline]] void touch_null() {
+  asm volatile("");  // GCC 12 takes a noinline function for pure, volatile store and all, and drops the call
+  *static_cast<volatile int*>(nullptr) = 1;
+}
+
+TEST(Process, NamesTheFunctionThatCrashed) {
+  covey::process child{[] { touch_null(); }};
+  const auto status = child.join();
+  EXPECT_EQ(status.signal(), SIGSEGV);
+  ASSERT_FALSE(status.backtrace().empty());
+  EXPECT_NE(covey::to_string(status.backtrace()).find("touch_null"), std::string::npos)
+      << covey::to_string(status.backtrace());
+}
+
+TEST(Process, KeepsTheExceptionThatEscaped) {
+  covey::process child{[] { throw std::out_of_range("shelf 9"); }};
+  const auto status = child.join();
+  EXPECT_EQ(status.code(), 1);
+  EXPECT_THROW(status.check(), std::out_of_range);
+}
+
+TEST(Process, SeesGlobalsAsTheyWereBeforeMain) {
+  static int global = 1;
+  global = 2;
+  covey::process child{[] { return global; }};
+  EXPECT_EQ(child.join().code(), 1);
+}
+
+TEST(Process, TakesTheCallersDirectoryEnvironmentUmaskAndStdio) {
+  const auto folder = std::filesystem::temp_directory_path() / ("covey_process_test." + std::to_string(::getpid()));
+  std::filesystem::create_directory(folder);
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(folder);
+  ::setenv("COVEY_TEST_WORD", "heron", 1);
+  const mode_t mask = ::umask(077);
+  covey::process child{[] {
+    std::ofstream("made") << std::getenv("COVEY_TEST_WORD");
+    return 0;
+  }};
+  EXPECT_EQ(child.join().code(), 0);
+  ::umask(mask);
+  std::string word;
+  std::ifstream("made") >> word;
+  EXPECT_EQ(word, "heron");
+  EXPECT_EQ(std::filesystem::status("made").permissions(),
+            std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+  std::filesystem::current_path(before);
+  std::filesystem::remove_all(folder);
+}
+
+TEST(Process, StopsAFunctionThatTakesAToken) {
+  covey::process child{[](std::stop_token stop, int n) {
+                         while (!stop.stop_requested()) ::usleep(1000);
+                         return n;
+                       },
+                       5};
+  EXPECT_FALSE(child.join_for(20ms));
+  child.request_stop();
+  EXPECT_EQ(child.join().code(), 5);
+}
+
+TEST(Process, IsKilledByItsDestructorWhenItDoesNotStopInItsGrace) {
+  const auto begin = std::chrono::steady_clock::now();
+  pid_t pid = 0;
+  {
+    covey::process child{covey::process_options{.stop_grace = 20ms}, [] {
+                           ::signal(SIGTERM, SIG_IGN);
+                           for (;;) ::pause();
+                         }};
+    pid = child.pid();
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 10s);
+  EXPECT_EQ(::kill(pid, 0), -1);
+}
+
+TEST(Process, GivesAPidfdThatIsReadableWhenItEnded) {
+  covey::process child{[] { ::pause(); }};
+  pollfd p{child.native_handle(), POLLIN, 0};
+  EXPECT_EQ(::poll(&p, 1, 0), 0);
+  child.kill();
+  EXPECT_EQ(::poll(&p, 1, 10'000), 1);
+  EXPECT_EQ(child.join().signal(), SIGKILL);
+}
+
+TEST(Process, StartsProcessesOfItsOwn) {
+  covey::process child{[] {
+    covey::process grandchild{add, 20, 3};
+    return grandchild.join().code() + 1;
+  }};
+  EXPECT_EQ(child.join().code(), 24);
+}
+
+TEST(Process, LeavesNoZombies) {
+  for (int i = 0; i < 20; ++i) {
+    covey::process child{add, i, 0};
+    EXPECT_EQ(child.join().code(), i);
+    EXPECT_EQ(::kill(child.pid(), 0), -1) << "still there, as a zombie or alive";
+  }
+}
+
+TEST(Process, RunsManyAtOnceAndIsStartedFromManyThreads) {
+  std::vector<std::jthread> threads;
+  std::atomic<int> sum = 0;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&sum] {
+      for (int i = 0; i < 10; ++i) sum += covey::process{add, i, 1}.join().code();
+    });
+  threads.clear();
+  EXPECT_EQ(sum, 4 * 55);
+}
+
+TEST(Process, ForkedCapturesAnythingAndSeesMemoryAsItIs) {
+  int here = 30;
+  const std::string text = "abc";
+  covey::process child = covey::process::forked([&] { return here + static_cast<int>(text.size()); });
+  here = 0;
+  EXPECT_EQ(child.join().code(), 33);
+}
+
+TEST(Process, ForkedMayStartProcessesAndBeKilled) {
+  covey::process child = covey::process::forked([] { return covey::process{add, 4, 5}.join().code(); });
+  EXPECT_EQ(child.join().code(), 9);
+  covey::process sleeper = covey::process::forked([]() -> int {
+    for (;;) ::pause();
+  });
+  sleeper.kill();
+  EXPECT_EQ(sleeper.join().signal(), SIGKILL);
+  EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), 0) << "only the guard is left of our children";
+}
+
+TEST(Process, ForkedRefusesASecondThread) {
+  std::atomic<bool> go = true;
+  std::jthread other([&] { go.wait(true); });
+  EXPECT_THROW((void)covey::process::forked([] { return 0; }), std::system_error);
+  go = false;
+  go.notify_all();
+}
+
+TEST(Process, PassesALargeArgument) {
+  const std::string big(8'000'000, 'x');
+  covey::process child{[](const std::string& s) { return s.size() == 8'000'000 && s.back() == 'x' ? 0 : 1; }, big};
+  EXPECT_EQ(child.join().code(), 0);
+}
+
+}  // namespace
