@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <pigeon/wire/charset.hpp>
 #include <string>
 #include <variant>
 #include <vector>
@@ -23,11 +24,7 @@ using unix_ms = std::int64_t;
 using person_key = std::string;
 
 /// How a person's client wants text.
-enum class text_encoding : std::uint8_t {
-  utf8,     ///< declared UTF-8, or proved it
-  gb18030,  ///< a Chinese code page (FeiQ, old IP Messengers); written as GBK
-  cp932,    ///< a Japanese code page
-};
+using wire::text_encoding;
 
 /// Somebody on the network.
 struct person {
