@@ -307,6 +307,7 @@ class session final : public outlet, public std::enable_shared_from_this<session
     const web_limits& limits = shared_->options.limits;
     socket_.set_option(websocket::stream_base::timeout{limits.request_timeout, limits.ping_every * 2, true});
     socket_.read_message_max(limits.message_bytes);
+    socket_.auto_fragment(false);  // messages are in memory whole; pieces would only cost system calls
   }
 
   void push(frame text) override {

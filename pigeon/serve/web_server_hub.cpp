@@ -86,7 +86,10 @@ void hub::hear(outlet& from, std::string_view text) {
 void hub::deliver(office::to_web news) {
   remember(news);
   spread(news);
-  if (const std::string* ref = ref_of(news)) answer_questions(std::string(*ref), with_own_ref(std::move(news)));
+  const std::string* found = ref_of(news);
+  if (found == nullptr) return;
+  const std::string ref = *found;
+  answer_questions(ref, with_own_ref(std::move(news)));
 }
 
 std::uint64_t hub::ask(office::to_store request, answer_sink then) {

@@ -451,7 +451,8 @@ function renderPeople() {
   const wanted = [];
   for (const section of ['Unread', 'Here', 'Away', 'Gone']) {
     const members = shown.filter((person) => sectionOf(person) === section);
-    if (members.length) wanted.push(headingFor(section, members.length), ...members.map(rowFor));
+    const count = section === 'Unread' ? members.filter((person) => person.unread > 0).length : members.length;
+    if (members.length) wanted.push(headingFor(section, count), ...members.map(rowFor));
   }
   const focused = document.activeElement;
   arrange($('people'), wanted);
@@ -467,7 +468,7 @@ function headingFor(section, count) {
     rows.set(`section ${section}`, heading = element('h2', '', section));
     heading.append(element('span'));
   }
-  setText(heading.lastChild, String(count));
+  setText(heading.lastChild, count ? String(count) : '');
   return heading;
 }
 
@@ -536,6 +537,8 @@ function renderTalk() {
   const person = people.get(open);
   $('app').dataset.view = open ? 'talk' : 'list';
   $('nobody').hidden = Boolean(open);
+  $('pick').hidden = people.size === 0;
+  $('nobody-yet').hidden = people.size > 0;
   $('conversation').hidden = !open;
   if (!open) return;
   const name = person?.name ?? open;
