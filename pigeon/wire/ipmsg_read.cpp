@@ -81,13 +81,25 @@ struct strings {
   bool lossy = false;                         // something was replaced
 };
 
-// All strings together, because one datagram has one encoding and a long text tells it better than a short name.
-strings decode_strings(const packet& heard, std::optional<text_encoding> known) {
+bool is_greeting(mode what) { return what == mode::entry || what == mode::answer_entry || what == mode::absence; }
+
+bool is_message(mode what) { return what == mode::send_message || what == mode::iptux_group; }
+
+// The strings that people read, each ended by NUL. Elsewhere body and ext may hold pictures, which would mislead.
+std::string join_strings(const packet& heard) {
+  const bool has_text = is_greeting(heard.mode()) || is_message(heard.mode());
+  const std::string_view body = has_text ? std::string_view(heard.body) : std::string_view();
+  const std::string_view more = has_text ? heard.ext_at(0) : std::string_view();
   std::string joined;
-  for (const std::string_view part :
-       {std::string_view(heard.user), std::string_view(heard.host), std::string_view(heard.body), heard.ext_at(0)}) {
+  for (const std::string_view part : {std::string_view(heard.user), std::string_view(heard.host), body, more}) {
     (joined += part) += '\0';
   }
+  return joined;
+}
+
+// All strings together, because one datagram has one encoding and a long text tells it better than a short name.
+strings decode_strings(const packet& heard, std::optional<text_encoding> known) {
+  const std::string joined = join_strings(heard);
   const bool declared = heard.has(option::utf8) && is_utf8(joined);
   auto made = declared ? decode(joined, text_encoding::utf8) : decode_undeclared(joined, known);
   std::string_view rest = made.text;
@@ -307,8 +319,6 @@ result<event> read_event(const packet& heard, const strings& said, client_kind c
     default: return event(read_other(heard.mode()));
   }
 }
-
-bool is_greeting(mode what) { return what == mode::entry || what == mode::answer_entry || what == mode::absence; }
 
 }  // namespace
 

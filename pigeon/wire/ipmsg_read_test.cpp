@@ -31,6 +31,13 @@ TEST(Greeting, OfIptux) {
   EXPECT_EQ(heard.from.key(), "root@vm");
 }
 
+TEST(Greeting, OfIptuxThatPrefersGbkIsJudgedByItsBytesAndWrittenToByItsLabel) {
+  const auto heard = read("1_iptux 0.8.3:1:root:vm:257:\xc0\xcf\xcd\xf5\0\xd1\xd0\xb7\xa2\0icon-tux.png\0utf-8\0"s);
+  EXPECT_EQ(std::get<greeting>(heard.what).name, "老王");
+  EXPECT_EQ(std::get<greeting>(heard.what).group, "研发");
+  EXPECT_EQ(heard.from.encoding, utf8);
+}
+
 TEST(Greeting, OfFeiqInChinese) {
   const auto heard =
       read("1_lbt6_0#128#001122334455#0#0#0#4001#9:5:wang:PC-9:6291459:\xc0\xcf\xcd\xf5\0\xd1\xd0\xb7\xa2\0"s);
@@ -210,6 +217,10 @@ TEST(Receipt, ForNoPacketIsRefused) {
 TEST(Question, IsUnderstood) {
   EXPECT_EQ(read_as<question>("1:1:b:p:64:"s).about, question::subject::program);
   EXPECT_EQ(read_as<question>("1:1:b:p:80:"s).about, question::subject::absence);
+}
+
+TEST(Other, PicturesDoNotMisleadTheReadingOfNames) {
+  EXPECT_EQ(read("1:1:\xd5\xc5\xc8\xfd:pc:192:\x89PNG\r\n\xff\xff\0\xff\0"s).from.key(), "张三@pc");
 }
 
 TEST(Other, IsIgnoredWithAReason) {
