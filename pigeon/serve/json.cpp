@@ -1,4 +1,4 @@
-#include "json.hpp"
+#include <pigeon/serve/json.hpp>
 
 #include <algorithm>
 #include <array>

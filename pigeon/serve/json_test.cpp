@@ -1,5 +1,5 @@
 // Pure functions: text in, messages out, and back.
-#include "json.hpp"
+#include <pigeon/serve/json.hpp>
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // One thread, the caller of run(), does everything here: accepts, reads, writes, and calls on_request. deliver() and
 // stop() may come from other threads and only post to that thread's loop.
-#include "web_server.hpp"
+#include <pigeon/serve/web_server.hpp>
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -16,9 +16,9 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
-#include "web_server_http.hpp"
-#include "web_server_hub.hpp"
-#include "web_server_listen.hpp"
+#include <pigeon/serve/web_server_http.hpp>
+#include <pigeon/serve/web_server_hub.hpp>
+#include <pigeon/serve/web_server_listen.hpp>
 
 namespace pigeon::serve {
 

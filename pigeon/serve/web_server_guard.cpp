@@ -1,4 +1,4 @@
-#include "web_server_guard.hpp"
+#include <pigeon/serve/web_server_guard.hpp>
 
 #include <algorithm>
 #include <boost/asio/ip/address.hpp>

@@ -1,6 +1,6 @@
 // Every connection is one coroutine, serve_connection. A WebSocket session adds a second one while it has something to
 // write. All run on the one thread of the loop, so nothing here is locked.
-#include "web_server_http.hpp"
+#include <pigeon/serve/web_server_http.hpp>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -16,9 +16,9 @@
 #include <deque>
 #include <nlohmann/json.hpp>
 
-#include "json.hpp"
-#include "page.hpp"
-#include "web_server_guard.hpp"
+#include <pigeon/serve/json.hpp>
+#include <pigeon/serve/page.hpp>
+#include <pigeon/serve/web_server_guard.hpp>
 
 namespace pigeon::serve::detail {
 

@@ -5,8 +5,8 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 
-#include "web_server.hpp"
-#include "web_server_hub.hpp"
+#include <pigeon/serve/web_server.hpp>
+#include <pigeon/serve/web_server_hub.hpp>
 
 namespace pigeon::serve::detail {
 

@@ -1,11 +1,11 @@
-#include "web_server_hub.hpp"
+#include <pigeon/serve/web_server_hub.hpp>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "json.hpp"
-#include "page.hpp"
+#include <pigeon/serve/json.hpp>
+#include <pigeon/serve/page.hpp>
 
 namespace pigeon::serve::detail {
 

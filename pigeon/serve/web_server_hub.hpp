@@ -12,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-#include "web_server.hpp"
+#include <pigeon/serve/web_server.hpp>
 
 namespace pigeon::serve::detail {
 

@@ -1,4 +1,4 @@
-#include "web_server_listen.hpp"
+#include <pigeon/serve/web_server_listen.hpp>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

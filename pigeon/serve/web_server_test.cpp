@@ -1,6 +1,6 @@
 // Real sockets on free ports; the store is this file. The client is written with plain system calls, so that it can
 // also say what no library would. Nothing sleeps: every wait is for something that must come.
-#include "web_server.hpp"
+#include <pigeon/serve/web_server.hpp>
 
 #include <arpa/inet.h>
 #include <gmock/gmock.h>

@@ -47,12 +47,18 @@ function talkOf(who) {
 
 const outboxPrefix = 'pigeon.outbox.';
 
-function readOutbox(key, text) {
+const settled = new Set();  // refs that are done with: another tab's note that it sent one may come later than the answer
+
+function readOutbox(key) {
   const ref = key.slice(outboxPrefix.length);
-  try { if (text) outbox.set(ref, { ...JSON.parse(text), ref }); else outbox.delete(ref); } catch { storage.remove(key); }
+  const text = storage.get(key);
+  // What another tab has settled is kept here until its message comes, or is repeated, so that nothing flickers.
+  if (!text && outbox.get(ref)?.failed) outbox.delete(ref);
+  if (!text || settled.has(ref)) return;
+  try { outbox.set(ref, { ...JSON.parse(text), ref }); } catch { storage.remove(key); }
 }
 
-for (const key of storage.keys()) if (key.startsWith(outboxPrefix)) readOutbox(key, storage.get(key));
+for (const key of storage.keys()) if (key.startsWith(outboxPrefix)) readOutbox(key);
 
 function keepInOutbox(entry) {
   outbox.set(entry.ref, entry);
@@ -60,6 +66,7 @@ function keepInOutbox(entry) {
 }
 
 function settle(ref) {
+  settled.add(ref);
   outbox.delete(ref);
   storage.remove(outboxPrefix + ref);
 }
@@ -876,7 +883,7 @@ function returned() {
 document.addEventListener('visibilitychange', returned);
 addEventListener('focus', () => { markReadIfSeen(); changed(); });
 addEventListener('storage', (event) => {
-  if (event.key?.startsWith(outboxPrefix)) readOutbox(event.key, event.newValue);
+  if (event.key?.startsWith(outboxPrefix)) readOutbox(event.key);
   if (event.key === `pigeon.draft.${open}` && document.activeElement !== $('text')) $('text').value = event.newValue ?? '', sized();
   changed();
 });
