@@ -99,14 +99,16 @@ const char* name_to_write(text_encoding encoding) noexcept { return names_to_rea
 // Owns an iconv descriptor. A C library without the code page is no error: then nothing can be converted.
 class converter {
  public:
-  converter(const char* to, const char* from) noexcept : handle_(::iconv_open(to, from)) {}
+  converter(const char* to, const char* from) noexcept : handle_(::iconv_open(to, from)) {
+    if (reinterpret_cast<std::intptr_t>(handle_) == -1) handle_ = nullptr;
+  }
   converter(const converter&) = delete;
   converter& operator=(const converter&) = delete;
   ~converter() {
     if (ready()) ::iconv_close(handle_);
   }
 
-  bool ready() const noexcept { return handle_ != reinterpret_cast<iconv_t>(-1); }
+  bool ready() const noexcept { return handle_ != nullptr; }
 
   // Converts as much of `in` as is right and appends it to `out`. Returns 0, EILSEQ at something wrong, or EINVAL at a
   // character cut off; `in` is then what is left.
@@ -232,7 +234,7 @@ decoded decode_undeclared(std::string_view bytes, std::optional<text_encoding> p
 }
 
 std::string encode(std::string_view utf8, text_encoding encoding) {
-  const std::string repaired = repair_utf8(utf8);
+  std::string repaired = repair_utf8(utf8);
   if (encoding == text_encoding::utf8 || is_ascii(repaired)) return repaired;
   converter from_utf8(name_to_write(encoding), "UTF-8");
   std::string out;

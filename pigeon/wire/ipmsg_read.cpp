@@ -218,8 +218,10 @@ std::string file_name_of(std::string_view record) {
   record.remove_prefix(std::min(record.find(':'), record.size()));
   std::string name;
   for (std::size_t i = 1; i < record.size(); ++i) {
-    if (record[i] == ':' && (i + 1 == record.size() || record[++i] != ':')) return name;
+    const bool colon = record[i] == ':';
+    if (colon && !record.substr(i).starts_with("::")) return name;
     name += record[i];
+    if (colon) ++i;
   }
   return {};
 }
