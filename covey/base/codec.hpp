@@ -18,10 +18,14 @@ class bad_message : public std::runtime_error {
 
 namespace detail {
 
+/// How deep aggregates and hooked types may lie in one another; only types that contain themselves get there.
+inline constexpr int depth_max = 1000;
+
 /// Bytes being written, and the shared objects that they name.
 struct encoder {
   std::vector<std::byte> bytes;
   std::vector<std::uint64_t> attachments;  // ids of regions; whoever stores the bytes keeps a reference to each
+  int depth = 0;
 
   void raw(const void* data, std::size_t size) {
     const auto* const p = static_cast<const std::byte*>(data);
@@ -33,6 +37,7 @@ struct encoder {
 struct decoder {
   std::span<const std::byte> rest;
   std::uint64_t carrier = 0;
+  int depth = 0;
 
   void raw(void* data, std::size_t size) {
     if (size > rest.size()) throw bad_message("covey: a message ends too early");
@@ -44,10 +49,24 @@ struct decoder {
   std::size_t length(std::size_t least) {
     std::uint64_t n = 0;
     raw(&n, sizeof n);
-    if (least > 0 ? n > rest.size() / least : n > (std::uint64_t{1} << 32))
-      throw bad_message("covey: a message names a length beyond its end");
+    if (n > rest.size() / least) throw bad_message("covey: a message names a length beyond its end");
     return static_cast<std::size_t>(n);
   }
+};
+
+/// One level deeper, while it lives.
+class deeper {
+ public:
+  explicit deeper(int& depth) : depth_(depth) {
+    if (depth_ == depth_max) throw bad_message("covey: a value is nested too deep to travel");
+    ++depth_;
+  }
+  deeper(const deeper&) = delete;
+  deeper& operator=(const deeper&) = delete;
+  ~deeper() { --depth_; }
+
+ private:
+  int& depth_;
 };
 
 template <class T>
@@ -55,17 +74,55 @@ void encode(encoder& out, const T& value);
 template <class T>
 T decode(decoder& in);
 
-/// The fewest bytes that a T takes; 0 when it may take none.
+template <class T>
+constexpr std::size_t least_bytes();
+
+template <class T, std::size_t... I>
+constexpr std::size_t least_bytes_of_elements(std::index_sequence<I...>) {
+  return (std::size_t{0} + ... + least_bytes<std::remove_cv_t<std::tuple_element_t<I, T>>>());
+}
+
+template <class T, std::size_t... I>
+constexpr std::size_t least_bytes_of_fields(std::index_sequence<I...>) {
+  return (std::size_t{0} + ... + least_bytes<std::remove_cv_t<boost::pfr::tuple_element_t<I, T>>>());
+}
+
+/// Types without content take one byte, so that no length is larger than its message.
+template <class T>
+inline constexpr bool takes_nothing = false;
+template <class T>
+  requires(std::is_empty_v<T>)
+inline constexpr bool takes_nothing<T> = !hooked<T> && !handle_type<T>;
+template <class T>
+inline constexpr bool takes_nothing<std::array<T, 0>> = true;
+
+/// A bound from below of the bytes that a T takes; never 0.
 template <class T>
 constexpr std::size_t least_bytes() {
-  if constexpr (number<T>)
-    return sizeof(T);
-  else if constexpr (chrono_type<T> || growing_container<T>)
-    return 8;
-  else if constexpr (is_a<T, std::optional>)
+  if constexpr (hooked<T>)
+    return least_bytes<packed_as<T>>();
+  else if constexpr (handle_type<T> || takes_nothing<T> || is_a<T, std::optional>)
     return 1;
+  else if constexpr (number<T>)
+    return sizeof(T);
+  else if constexpr (std::same_as<T, std::error_code>)
+    return 12;
+  else if constexpr (is_a<T, std::variant>)
+    return 5;
+  else if constexpr (is_std_array<T>)
+    return std::tuple_size_v<T> * least_bytes<typename T::value_type>();
+  else if constexpr (is_a<T, std::complex>)
+    return 2 * sizeof(typename T::value_type);
+  else if constexpr (is_a<T, std::chrono::duration>)
+    return least_bytes<typename T::rep>();
+  else if constexpr (is_a<T, std::chrono::time_point>)
+    return least_bytes<typename T::rep>();
+  else if constexpr (growing_container<T> || std::same_as<T, std::filesystem::path>)
+    return 8;
+  else if constexpr (tuple_type<T>)
+    return least_bytes_of_elements<T>(std::make_index_sequence<std::tuple_size_v<T>>{});
   else
-    return 0;
+    return least_bytes_of_fields<T>(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
 }
 
 inline void encode_length(encoder& out, std::size_t n) {
@@ -124,16 +181,20 @@ T decode_elements(decoder& in, std::index_sequence<I...>) {
 
 template <class T, std::size_t... I>
 T decode_fields(decoder& in, std::index_sequence<I...>) {
-  return T{decode<boost::pfr::tuple_element_t<I, T>>(in)...};
+  return T{decode<std::remove_cv_t<boost::pfr::tuple_element_t<I, T>>>(in)...};
 }
 
 template <class T>
 void encode(encoder& out, const T& value) {
-  require_travels<T>();
-  if constexpr (hooked<T>) {
+  if constexpr (!travels<T>) {
+    require_travels<T>();
+  } else if constexpr (hooked<T>) {
+    const deeper level(out.depth);
     encode(out, travel_as<T>::pack(value));
   } else if constexpr (handle_type<T>) {
     value.encode_handle(out);
+  } else if constexpr (takes_nothing<T>) {
+    encode(out, std::uint8_t{0});
   } else if constexpr (number<T>) {
     out.raw(&value, sizeof value);
   } else if constexpr (is_a<T, std::chrono::duration>) {
@@ -164,20 +225,24 @@ void encode(encoder& out, const T& value) {
   } else if constexpr (growing_container<T>) {
     encode_length(out, value.size());
     for (const typename T::value_type& element : value) encode(out, element);
-  } else if constexpr (std::is_empty_v<T>) {
   } else {
+    const deeper level(out.depth);
     boost::pfr::for_each_field(value, [&](const auto& field) { encode(out, field); });
   }
 }
 
 template <class T>
 T decode(decoder& in) {
-  require_travels<T>();
-  if constexpr (hooked<T>) {
-    return travel_as<T>::unpack(
-        decode<std::remove_cvref_t<decltype(travel_as<T>::pack(std::declval<const T&>()))>>(in));
+  if constexpr (!travels<T>) {
+    require_travels<T>();
+  } else if constexpr (hooked<T>) {
+    const deeper level(in.depth);
+    return travel_as<T>::unpack(decode<packed_as<T>>(in));
   } else if constexpr (handle_type<T>) {
     return T::decode_handle(in);
+  } else if constexpr (takes_nothing<T>) {
+    (void)decode<std::uint8_t>(in);
+    return T{};
   } else if constexpr (std::same_as<T, bool>) {
     return decode<std::uint8_t>(in) != 0;
   } else if constexpr (number<T>) {
@@ -208,9 +273,8 @@ T decode(decoder& in) {
     }(std::make_index_sequence<std::tuple_size_v<T>>{});
   } else if constexpr (growing_container<T>) {
     return decode_container<T>(in);
-  } else if constexpr (std::is_empty_v<T>) {
-    return T{};
   } else {
+    const deeper level(in.depth);
     return decode_fields<T>(in, std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
   }
 }

@@ -127,4 +127,74 @@ TEST(Codec, RefusesALengthBeyondTheEndBeforeItAllocates) {
   EXPECT_THROW((void)decode<std::vector<int>>(in), covey::bad_message);
 }
 
+struct tree {
+  int value = 0;
+  std::vector<tree> kids;
+  bool operator==(const tree&) const = default;
+};
+
+tree chain(int length) {
+  tree root{0, {}};
+  for (int i = 1; i < length; ++i) root = tree{i, std::vector<tree>(1, std::move(root))};
+  return root;
+}
+
+TEST(Codec, KeepsTypesThatContainThemselves) {
+  const tree t{1, {{2, {}}, {3, {{4, {}}}}}};
+  EXPECT_EQ(there_and_back(t), t);
+}
+
+TEST(Codec, RefusesWhatIsNestedTooDeepOnBothSides) {
+  const tree deep = chain(covey::detail::depth_max);
+  EXPECT_EQ(there_and_back(deep), deep);
+  encoder out;
+  EXPECT_THROW(encode(out, chain(covey::detail::depth_max + 1)), covey::bad_message);
+  std::vector<std::byte> bytes;  // a value and a length of one, again and again
+  for (int i = 0; i < 100'000; ++i) {
+    const std::array<std::uint8_t, 12> level{0, 0, 0, 0, 1};
+    const auto* const p = reinterpret_cast<const std::byte*>(level.data());
+    bytes.insert(bytes.end(), p, p + level.size());
+  }
+  decoder in{bytes};
+  EXPECT_THROW((void)decode<tree>(in), covey::bad_message);
+}
+
+struct nothing {
+  bool operator==(const nothing&) const = default;
+};
+
+// Each element costs a byte at least: eight bytes once could demand a loop of 2^32.
+TEST(Codec, RefusesAnyNumberOfNothingsFromNoBytes) {
+  encoder out;
+  encode(out, std::uint64_t{1} << 31);
+  const auto refused = [&]<class T>(std::type_identity<T>) {
+    decoder in{out.bytes};
+    EXPECT_THROW((void)decode<T>(in), covey::bad_message);
+  };
+  refused(std::type_identity<std::vector<nothing>>{});
+  refused(std::type_identity<std::list<std::monostate>>{});
+  refused(std::type_identity<std::vector<std::tuple<>>>{});
+  refused(std::type_identity<std::vector<std::array<int, 0>>>{});
+  const std::vector<nothing> three(3);
+  EXPECT_EQ(there_and_back(three), three);
+}
+
+struct constant {
+  const int id;
+  const std::string name;
+};
+
+TEST(Codec, KeepsConstantMembers) {
+  const constant there = there_and_back(constant{7, "seven"});
+  EXPECT_EQ(there.id, 7);
+  EXPECT_EQ(there.name, "seven");
+}
+
+TEST(Codec, NamesTheLeastBytesExactlyWhereItCan) {
+  using covey::detail::least_bytes;
+  static_assert(least_bytes<outer>() == 4 + 1 + 8 + 8 + 5 + 6 + 9 + 8 + 8 + 12);
+  static_assert(least_bytes<celsius>() == 8);
+  static_assert(least_bytes<tree>() == 12);
+}
+
 }  // namespace
