@@ -20,7 +20,6 @@ struct vouched {
 /// values (no pointers, references, views or handles) is the author's word.
 template <class F>
 vouched<F> by_value(F function) {
-  static_assert(std::is_trivially_copyable_v<F>, "covey: by_value needs captures that are plain values");
   return {std::move(function)};
 }
 
@@ -41,6 +40,16 @@ void require_early_code(std::uint64_t address);
 template <class... P>
 struct parameters {};
 
+/// The object of a member function, among its parameters.
+template <class C>
+struct object_parameter {};
+
+template <class C, class... P>
+struct member_signature {
+  using type = parameters<P...>;
+  using object = C;
+};
+
 template <class T>
 struct signature;  // undefined: no single signature (an overloaded or generic call operator)
 template <class R, class... P>
@@ -48,29 +57,26 @@ struct signature<R (*)(P...)> {
   using type = parameters<P...>;
 };
 template <class R, class... P>
-struct signature<R (*)(P...) noexcept> {
-  using type = parameters<P...>;
-};
+struct signature<R (*)(P...) noexcept> : signature<R (*)(P...)> {};
 template <class R, class C, class... P>
-struct signature<R (C::*)(P...)> {
-  using type = parameters<P...>;
-  using object = C&;
-};
+struct signature<R (C::*)(P...)> : member_signature<C, P...> {};
 template <class R, class C, class... P>
-struct signature<R (C::*)(P...) const> {
-  using type = parameters<P...>;
-  using object = const C&;
-};
+struct signature<R (C::*)(P...) const> : member_signature<C, P...> {};
 template <class R, class C, class... P>
-struct signature<R (C::*)(P...) noexcept> {
-  using type = parameters<P...>;
-  using object = C&;
-};
+struct signature<R (C::*)(P...)&> : member_signature<C, P...> {};
 template <class R, class C, class... P>
-struct signature<R (C::*)(P...) const noexcept> {
-  using type = parameters<P...>;
-  using object = const C&;
-};
+struct signature<R (C::*)(P...) const&> : member_signature<C, P...> {};
+template <class R, class C, class... P>
+struct signature<R (C::*)(P...) noexcept> : member_signature<C, P...> {};
+template <class R, class C, class... P>
+struct signature<R (C::*)(P...) const noexcept> : member_signature<C, P...> {};
+template <class R, class C, class... P>
+struct signature<R (C::*)(P...) & noexcept> : member_signature<C, P...> {};
+template <class R, class C, class... P>
+struct signature<R (C::*)(P...) const & noexcept> : member_signature<C, P...> {};
+
+template <class T>
+concept has_signature = requires { typename signature<T>::type; };
 
 template <class T>
 struct unvouched {
@@ -89,16 +95,28 @@ using generic_parameter =
     std::conditional_t<std::is_convertible_v<Arg, const char*> && std::is_pointer_v<std::decay_t<Arg>>, std::string,
                        std::decay_t<Arg>>;
 
+/// A member function's object: C, or what is given when that is derived from C, so that virtual functions find theirs.
+template <class C, class... Args>
+struct object_given {
+  using type = C;
+};
+template <class C, class First, class... Rest>
+  requires std::is_base_of_v<C, std::remove_cvref_t<First>>
+struct object_given<C, First, Rest...> {
+  using type = std::remove_cvref_t<First>;
+};
+
 template <class F, class... Args>
 auto parameters_of() {
   using function = typename unvouched<F>::type;
-  if constexpr (std::is_member_function_pointer_v<function>) {
+  if constexpr (std::is_member_function_pointer_v<function> && has_signature<function>) {
+    using object = typename object_given<typename signature<function>::object, Args...>::type;
     return []<class... P>(parameters<P...>) {
-      return parameters<std::remove_cvref_t<typename signature<function>::object>, P...>{};
+      return parameters<object_parameter<object>, P...>{};
     }(typename signature<function>::type{});
-  } else if constexpr (std::is_pointer_v<function>) {
+  } else if constexpr (has_signature<function>) {
     return typename signature<function>::type{};
-  } else if constexpr (requires { &function::operator(); }) {
+  } else if constexpr (requires { requires has_signature<decltype(&function::operator())>; }) {
     return typename signature<decltype(&function::operator())>::type{};
   } else {
     return parameters<generic_parameter<Args>...>{};
@@ -117,13 +135,27 @@ template <class P>
 struct sent_as<P> {
   using type = std::basic_string<typename std::remove_cvref_t<P>::value_type>;
 };
+template <class C>
+struct sent_as<object_parameter<C>> {
+  using type = C;
+};
 template <class P>
-  requires is_span<std::remove_cvref_t<P>>
+  requires(is_span<std::remove_cvref_t<P>> && std::is_const_v<typename std::remove_cvref_t<P>::element_type>)
 struct sent_as<P> {
   using type = std::vector<typename std::remove_cvref_t<P>::value_type>;
 };
 
 // ---- the other side ------------------------------------------------------------------------------------------------
+
+/// Whether the words of a member function pointer name an entry of a virtual table, not code (Itanium C++ ABI; AArch64
+/// keeps the mark in the second word).
+inline bool is_virtual(std::span<const std::uint64_t, 2> words) {
+#if defined(__aarch64__)
+  return words[1] % 2 != 0;
+#else
+  return words[0] % 2 != 0;
+#endif
+}
 
 /// The callable itself: nothing for one without state, the bytes of a pointer, the bytes of a vouched closure.
 template <class F>
@@ -134,9 +166,10 @@ void encode_function(encoder& out, const F& f) {
     require_early_code(reinterpret_cast<std::uint64_t>(f));
     out.raw(&f, sizeof f);
   } else if constexpr (std::is_member_function_pointer_v<F>) {
+    std::array<std::uint64_t, sizeof(F) / sizeof(std::uint64_t)> words;
+    std::memcpy(words.data(), &f, sizeof f);
+    if (!is_virtual(words)) require_early_code(words[0]);
     out.raw(&f, sizeof f);
-  } else if constexpr (!std::is_empty_v<F> || !std::is_default_constructible_v<F>) {
-    require_travels<F>();
   }
 }
 
@@ -158,7 +191,14 @@ auto decode_function(decoder& in) {
 
 template <class P, class Sent>
 decltype(auto) as_parameter(Sent& sent) {
-  if constexpr (is_view<std::remove_cvref_t<P>>) {
+  if constexpr (is_a<P, object_parameter>) {
+    return static_cast<Sent&>(sent);
+  } else if constexpr (is_span<std::remove_cvref_t<P>>) {
+    using span = std::remove_cvref_t<P>;
+    if (span::extent != std::dynamic_extent && sent.size() != span::extent)
+      throw bad_message("covey: a span of fixed extent was given another number of elements");
+    return span(sent);
+  } else if constexpr (is_view<std::remove_cvref_t<P>>) {
     return std::remove_cvref_t<P>(sent);
   } else if constexpr (std::is_lvalue_reference_v<P>) {
     return static_cast<const Sent&>(sent);
@@ -190,25 +230,36 @@ void run_packed(decoder& in, std::stop_token token, const Finish& finish, parame
 
 // ---- this side -----------------------------------------------------------------------------------------------------
 
+/// The type that an argument for P must convert to, as in a plain call.
+template <class P>
+struct called_with {
+  using type = std::remove_cvref_t<P>;
+};
+template <class C>
+struct called_with<object_parameter<C>> {
+  using type = C;
+};
+
+template <class P, class Arg>
+inline constexpr bool converts = std::is_same_v<std::remove_cvref_t<Arg>, typename sent_as<P>::type> ||
+                                 std::is_convertible_v<Arg, typename called_with<P>::type>;
+
+template <class P, class Arg>
+void encode_argument(encoder& out, Arg&& arg) {
+  using sent = typename sent_as<P>::type;
+  if constexpr (std::is_same_v<std::remove_cvref_t<Arg>, sent>) {
+    encode(out, arg);
+  } else if constexpr (is_view<std::remove_cvref_t<P>>) {
+    const std::remove_cvref_t<P> view = std::forward<Arg>(arg);
+    encode(out, sent(view.begin(), view.end()));
+  } else {
+    encode<sent>(out, std::forward<Arg>(arg));
+  }
+}
+
 template <class... P, class... Args>
 void encode_arguments(encoder& out, parameters<P...>, Args&&... args) {
-  static_assert(sizeof...(P) == sizeof...(Args), "covey: the function takes another number of arguments");
-  (require_travels<typename sent_as<P>::type>(), ...);
-  [[maybe_unused]] const auto one = [&]<class Sent, class Arg>(std::type_identity<Sent>, Arg&& arg) {
-    if constexpr (std::is_same_v<std::remove_cvref_t<Arg>, Sent>) {
-      encode(out, arg);
-    } else if constexpr (is_span<std::remove_cvref_t<Arg>> || growing_container<std::remove_cvref_t<Arg>>) {
-      if constexpr (std::is_constructible_v<Sent, Arg>)
-        encode(out, Sent(std::forward<Arg>(arg)));
-      else
-        encode(out, Sent(arg.begin(), arg.end()));
-    } else {
-      static_assert(std::is_constructible_v<Sent, Arg>,
-                    "covey: an argument does not convert to the function's parameter");
-      encode(out, static_cast<Sent>(std::forward<Arg>(arg)));
-    }
-  };
-  (one(std::type_identity<typename sent_as<P>::type>{}, std::forward<Args>(args)), ...);
+  (encode_argument<P>(out, std::forward<Args>(args)), ...);
 }
 
 template <class List>
@@ -230,18 +281,89 @@ using call_parameters = without_token<decltype(parameters_of<F, Args...>())>;
 template <class F>
 using kept = std::decay_t<F>;
 
+// ---- what may be called, with a sentence for what may not
+// ------------------------------------------------------------
+
+/// Why a call does not travel; explain() has a sentence for each.
+enum class call_refusal { none, state, vouched_state, not_a_function, signature, argument_count, conversion };
+
+template <call_refusal Why, class F, class... Args>
+struct call_verdict {
+  static constexpr bool ok = Why == call_refusal::none;
+};
+
+template <call_refusal Why, class F, class... Args>
+constexpr void explain(call_verdict<Why, F, Args...>) {
+  static_assert(Why != call_refusal::state,
+                "covey: a capturing lambda would carry pointers into the wrong process: pass what it captures as "
+                "arguments and return its results, or vouch for plain captures with covey::by_value(lambda)");
+  static_assert(
+      Why != call_refusal::vouched_state,
+      "covey: by_value needs captures that are plain values (numbers, enums and structs of them): pass others "
+      "as arguments");
+  static_assert(Why != call_refusal::not_a_function,
+                "covey: what is to be called is no function, member function or lambda that takes these arguments");
+  static_assert(Why != call_refusal::signature,
+                "covey: this kind of function cannot be called from another process (variadic, or qualified by && or "
+                "volatile): wrap it in a lambda without captures");
+  static_assert(Why != call_refusal::argument_count, "covey: the function takes another number of arguments");
+  static_assert(Why != call_refusal::conversion, "covey: an argument does not convert to the function's parameter");
+}
+
+template <class F, class... Args, class... P>
+constexpr auto examine_arguments(parameters<P...>) {
+  if constexpr (sizeof...(P) != sizeof...(Args)) {
+    return call_verdict<call_refusal::argument_count, F, Args...>{};
+  } else if constexpr (constexpr auto sent = first_refused(examine<typename sent_as<P>::type>()...); !sent.ok) {
+    return sent;
+  } else if constexpr (!(converts<P, Args> && ...)) {
+    return call_verdict<call_refusal::conversion, F, Args...>{};
+  } else {
+    return call_verdict<call_refusal::none, F>{};
+  }
+}
+
+template <class F, class... Args>
+constexpr auto examine_call() {
+  using function = typename unvouched<F>::type;
+  constexpr bool pointer = std::is_pointer_v<F> && std::is_function_v<std::remove_pointer_t<F>>;
+  constexpr bool member = std::is_member_function_pointer_v<F>;
+  if constexpr (pointer || member) {
+    if constexpr (has_signature<F>)
+      return examine_arguments<F, Args...>(typename call_parameters<F, Args...>::type{});
+    else
+      return call_verdict<call_refusal::signature, F>{};
+  } else if constexpr (!std::is_class_v<function>) {
+    return call_verdict<call_refusal::not_a_function, F>{};
+  } else if constexpr (is_vouched<F> && !std::is_trivially_copyable_v<function>) {
+    return call_verdict<call_refusal::vouched_state, F>{};
+  } else if constexpr (!is_vouched<F> && !(std::is_empty_v<F> && std::is_default_constructible_v<F>)) {
+    return call_verdict<call_refusal::state, F>{};
+  } else if constexpr (requires { requires has_signature<decltype(&function::operator())>; }) {
+    return examine_arguments<F, Args...>(typename call_parameters<F, Args...>::type{});
+  } else if constexpr (!std::is_invocable_v<function&, generic_parameter<Args>...>) {
+    return call_verdict<call_refusal::not_a_function, F, Args...>{};
+  } else {
+    return examine_arguments<F, Args...>(typename call_parameters<F, Args...>::type{});
+  }
+}
+
 /// Packs f(args…) to be run by `Trampoline<F, parameters>::run`.
 template <template <class F, class Parameters> class Trampoline, class F, class... Args>
 packed_call pack_call(const F& f, Args&&... args) {
-  using parameters_type = call_parameters<F, Args...>;
+  using verdict = decltype(examine_call<F, Args...>());
+  explain(verdict{});
   packed_call call;
-  call.entry = reinterpret_cast<std::uint64_t>(&Trampoline<F, parameters_type>::run);
-  require_early_code(call.entry);
-  encoder out;
-  encode_function(out, f);
-  encode_arguments(out, typename parameters_type::type{}, std::forward<Args>(args)...);
-  call.bytes = std::move(out.bytes);
-  call.attachments = std::move(out.attachments);
+  if constexpr (verdict::ok) {
+    using parameters_type = call_parameters<F, Args...>;
+    call.entry = reinterpret_cast<std::uint64_t>(&Trampoline<F, parameters_type>::run);
+    require_early_code(call.entry);
+    encoder out;
+    encode_function(out, f);
+    encode_arguments(out, typename parameters_type::type{}, std::forward<Args>(args)...);
+    call.bytes = std::move(out.bytes);
+    call.attachments = std::move(out.attachments);
+  }
   return call;
 }
 

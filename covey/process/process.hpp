@@ -126,9 +126,10 @@ struct run_as_process {
   static int run(decoder& in, std::stop_token token) {
     int code = 0;
     const auto finish = [&]<class... R>(R&&... result) {
-      static_assert(sizeof...(R) == 0 || (std::is_convertible_v<R, int> && ...),
+      constexpr bool number = (std::is_convertible_v<R, int> && ...);
+      static_assert(number,
                     "covey: a process returns its exit code (a number or nothing); for a value use a process_pool");
-      ((code = static_cast<int>(result)), ...);
+      if constexpr (number) ((code = static_cast<int>(result)), ...);
     };
     run_packed<F, Parameters::has>(in, std::move(token), finish, typename Parameters::type{});
     return code;

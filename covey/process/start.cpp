@@ -13,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <covey/base/exceptions.hpp>
+#include <covey/ipc/queue_core.hpp>
 #include <covey/memory/region.hpp>
 #include <covey/process/last_words.hpp>
 #include <covey/process/process.hpp>
@@ -201,6 +202,7 @@ void live_as_worker(const std::string& name, bool takes_token, const std::functi
     std::stop_source source;
     if (takes_token) stop_on_sigterm(source);
     code = f(source.get_token());
+    acknowledge_all();  // it ended in order: what it has in hand is done
   } catch (...) {
     record_exception(std::current_exception());
   }
