@@ -34,16 +34,9 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
-// The beginning of `text`, at most `bytes_max` long and not ending inside a character.
-std::string_view clipped(std::string_view text, std::size_t bytes_max) {
-  std::size_t size = std::min(text.size(), bytes_max);
-  while (size < text.size() && size > 0 && (static_cast<unsigned char>(text[size]) & 0xc0) == 0x80) --size;
-  return text.substr(0, size);
-}
-
 // What somebody typed, fit for a sentence: short, and on one line.
 std::string quoted(std::string_view typed) {
-  std::string shown(clipped(typed, 60));
+  std::string shown(wire::clip_utf8(typed, 60));
   const bool whole = shown.size() == typed.size();
   std::replace_if(shown.begin(), shown.end(), is_control, ' ');
   return "“" + shown + (whole ? "" : "…") + "”";
@@ -52,7 +45,7 @@ std::string quoted(std::string_view typed) {
 // A datagram has room for names that would fill a page; thousands of people with such names would fill the memory.
 person clipped(person who) {
   for (std::string* field : {&who.name, &who.group, &who.user, &who.host, &who.address}) {
-    if (field->size() > field_bytes_max) field->resize(clipped(*field, field_bytes_max).size());
+    field->resize(wire::clip_utf8(*field, field_bytes_max).size());
   }
   return who;
 }
