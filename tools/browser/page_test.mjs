@@ -113,6 +113,7 @@ async function messagesPassBothWays(page, office) {
   office.order('fail');
   await write(page, 'This one fails');
   await state(page, 'This one fails', 'failed');
+  await shot(page, 'desktop-failed');
   await bubble(page, 'This one fails').getByText('Send again').click();
   await state(page, 'This one fails', 'delivered');
   assert.deepEqual(await office.sentTo(ana), ['Yes, at noon.', 'This one fails']);
@@ -195,6 +196,7 @@ async function nothingIsLostOrDoubled(page, office) {
   await state(page, 'written while away 1', 'waiting');
   office.order(`receive ${ana} arrived while away`);
   await office.up();
+  await page.evaluate(() => dispatchEvent(new Event('online')));  // saves the rest of the pause
   await state(page, 'written while away 2', 'delivered');
   await bubble(page, 'arrived while away').waitFor();
   await page.locator('#banner').waitFor({ state: 'hidden' });
@@ -268,27 +270,28 @@ function decorate(office) {
     `receive ${ana} Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft`);
 }
 
+async function pictures(browser, office, colorScheme, device) {
+  const phone = device === 'phone';
+  const viewport = phone ? { width: 390, height: 780 } : { width: 1180, height: 760 };
+  const context = await browser.newContext({
+    viewport, colorScheme, isMobile: phone, hasTouch: phone, deviceScaleFactor: phone ? 2 : 1, locale: 'en-GB' });
+  const page = await context.newPage();
+  await page.goto(office.address);
+  await row(page, ana).waitFor();
+  if (phone) await phoneShowsOneThingAtATime(page);
+  await shot(page, `${device}-${colorScheme}-list`);
+  await row(page, ana).click();
+  await bubble(page, 'dropped').waitFor();
+  await shot(page, `${device}-${colorScheme}-talk`);
+  await page.evaluate(() => { location.hash = '#/omar@rtl'; });
+  await page.locator('.bubble', { hasText: 'مرحبا' }).waitFor();
+  await shot(page, `${device}-${colorScheme}-rtl`);
+  await context.close();
+}
+
 async function picturesInBothSchemes(browser, office) {
-  for (const colorScheme of ['light', 'dark']) {
-    for (const [device, viewport] of [['desktop', { width: 1180, height: 760 }], ['phone', { width: 390, height: 780 }]]) {
-      const phone = device === 'phone';
-      const context = await browser.newContext({ viewport, colorScheme, isMobile: phone, hasTouch: phone, deviceScaleFactor: phone ? 2 : 1, locale: 'en-GB' });
-      const page = await context.newPage();
-      await page.goto(office.address);
-      await row(page, ana).waitFor();
-      if (phone) await phoneShowsOneThingAtATime(page);
-      await shot(page, `${device}-${colorScheme}-list`);
-      await row(page, ana).click();
-      await bubble(page, 'dropped').waitFor();
-      await shot(page, `${device}-${colorScheme}-talk`);
-      if (colorScheme === 'dark') {
-        await page.goto(`${office.address}/#/omar@rtl`);
-        await page.locator('.bubble').first().waitFor();
-        await shot(page, `${device}-${colorScheme}-rtl`);
-      }
-      await context.close();
-    }
-  }
+  const kinds = ['light', 'dark'].flatMap((scheme) => [[scheme, 'desktop'], [scheme, 'phone']]);
+  await Promise.all(kinds.map(([scheme, device]) => pictures(browser, office, scheme, device)));
 }
 
 // ---- run ----------------------------------------------------------------------------------------------------------------

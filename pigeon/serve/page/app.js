@@ -39,7 +39,7 @@ let peopleKnown = false;
 
 function talkOf(who) {
   let talk = talks.get(who);
-  if (!talk) talks.set(who, talk = { messages: [], loaded: false, loading: null, more: false, fresh: null });
+  if (!talk) talks.set(who, talk = { messages: [], loaded: false, loading: null, more: false, fresh: null, readUpTo: 0 });
   return talk;
 }
 
@@ -181,7 +181,7 @@ const hearing = {
     setLink('ready');
     if (wantedName !== null) say({ type: 'rename', name: wantedName });
     repeatOutbox();
-    for (const talk of talks.values()) talk.loading = null, talk.stale = true;
+    for (const talk of talks.values()) Object.assign(talk, { loading: null, stale: true, readUpTo: 0 });
     if (open) fetchNewest(open);
   },
   self(news) {
@@ -215,7 +215,9 @@ const hearing = {
     if (request) {
       asked.delete(news.ref);
       talkOf(request.who).loading = null;
+      talkOf(request.who).more = false;  // asking again would be refused again
     }
+    if (!news.ref) wantedName = null;
     if (!entry) notice(news.text);
   },
   pong() {},
@@ -287,7 +289,8 @@ function markReadIfSeen() {
   const talk = talks.get(open);
   if (!person?.unread || !talk?.loaded || !looking() || !sticking || link !== 'ready') return;
   const last = talk.messages.findLast((message) => !message.outgoing);
-  if (!last) return;
+  if (!last || last.id <= talk.readUpTo) return;  // said already; the answer is on its way
+  talk.readUpTo = last.id;
   say({ type: 'read', who: open, up_to: last.id });
   for (const message of talk.messages) message.read = true;
   person.unread = 0;
@@ -886,6 +889,12 @@ addEventListener('storage', (event) => {
   if (event.key?.startsWith(outboxPrefix)) readOutbox(event.key);
   if (event.key === `pigeon.draft.${open}` && document.activeElement !== $('text')) $('text').value = event.newValue ?? '', sized();
   changed();
+});
+// iOS lays its keyboard over the page and says so only here. When zoomed in, the height means something else.
+visualViewport?.addEventListener('resize', () => {
+  if (visualViewport.scale !== 1) return;
+  document.body.style.height = `${visualViewport.height}px`;
+  scrollTo(0, 0);
 });
 setInterval(changed, minute);  // "Today" becomes "Yesterday"
 
