@@ -443,10 +443,10 @@ function renderSelf() {
 
 const rows = new Map();  // who → the person's button, or section → its heading
 let searched = '';
-let lingering = null;    // opened from the section "Unread", and stays there until another is opened
+let lingering = null;    // opened from the section "New", and stays there until another is opened
 
 function sectionOf(person) {
-  if (person.unread > 0 || person.who === lingering) return 'Unread';
+  if (person.unread > 0 || person.who === lingering) return 'New';
   return { here: 'Here', away: 'Away', gone: 'Gone' }[presenceOf(person)];
 }
 
@@ -459,9 +459,9 @@ function renderPeople() {
   const shown = [...people.values()].filter(matches)
     .sort((a, b) => collator.compare(a.name, b.name) || (a.who < b.who ? -1 : 1));
   const wanted = [];
-  for (const section of ['Unread', 'Here', 'Away', 'Gone']) {
+  for (const section of ['New', 'Here', 'Away', 'Gone']) {
     const members = shown.filter((person) => sectionOf(person) === section);
-    const count = section === 'Unread' ? members.filter((person) => person.unread > 0).length : members.length;
+    const count = section === 'New' ? members.filter((person) => person.unread > 0).length : members.length;
     if (members.length) wanted.push(headingFor(section, count), ...members.map(rowFor));
   }
   const focused = document.activeElement;
