@@ -131,7 +131,8 @@ class keeper {
   void sweep_all_dead();
   void free_forgotten();
   void accept_one();
-  bool serve_one(connection& c, int flags);
+  enum class served { one, none, gone };
+  served serve_one(connection& c);
   void handle(connection& c, const keeper_request& r, std::vector<unique_fd>& fds);
   answer_now make_region(connection& c, const keeper_request& r, bool again);
   answer_now hold(connection& c, const keeper_request& r);
@@ -203,7 +204,7 @@ void keeper::serve() {
         on_death(e);
         ::close(fd);
       } else if (const auto c = connections_.find(fd); c != connections_.end()) {
-        if (!serve_one(c->second, 0)) connections_.erase(fd);
+        if (serve_one(c->second) == served::gone) connections_.erase(fd);
       }
     }
   }
@@ -233,7 +234,7 @@ void keeper::on_death(process_entry& e) {
       ++it;
       continue;
     }
-    while (serve_one(it->second, MSG_DONTWAIT)) {
+    while (serve_one(it->second) == served::one) {
     }
     it = connections_.erase(it);
   }
@@ -275,13 +276,20 @@ void keeper::accept_one() {
   connections_[fd] = connection{std::move(fds.front()), hello.values[0]};
 }
 
-bool keeper::serve_one(connection& c, int flags) {
+// Never blocks: what epoll announced may have been read when its sender's death was handled.
+keeper::served keeper::serve_one(connection& c) {
   keeper_request r{};
   std::vector<unique_fd> fds;
-  const auto n = receive_message(c.socket.get(), &r, sizeof r, fds, flags);
-  if (!n || *n == 0) return false;
+  const auto n = receive_message(c.socket.get(), &r, sizeof r, fds, MSG_DONTWAIT);
+  if (!n) return n.error().code == std::errc::resource_unavailable_try_again ? served::none : served::gone;
+  if (*n == 0) return served::gone;
   if (*n == sizeof r) handle(c, r, fds);
-  return true;
+  return served::one;
+}
+
+// Arguments on the way to a process that is dead by now went with it.
+bool may_carry(std::uint64_t from) {
+  return (from & edge_from_arguments) == 0 || process_alive(from & ~edge_from_arguments);
 }
 
 void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_fd>& fds) {
@@ -297,7 +305,8 @@ void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_f
     case keeper_op::sync: break;
     case keeper_op::drop: references_.drop(edge_from_process | c.who, r.values[0]); break;
     case keeper_op::carry:
-      if (!again) references_.add(r.values[0], r.values[1], static_cast<std::int64_t>(r.values[2]));
+      if (!again && may_carry(r.values[0]))
+        references_.add(r.values[0], r.values[1], static_cast<std::int64_t>(r.values[2]));
       break;
     case keeper_op::forget: forget(c, r); break;
     default: answer.error = EINVAL;

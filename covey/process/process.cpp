@@ -110,9 +110,9 @@ void process::start(packed_call call, bool takes_token) {
   if (options_.name.empty()) options_.name = "process";
   takes_token_ = takes_token;
   family_check();
-  // The arguments' handles: ours keep the objects alive until the keeper has them; the worker takes them over when it
-  // decodes.
   started_worker started = start_worker(call, takes_token, options_.name).value();
+  // Until here the caller's handles keep the objects in the arguments; from here the worker's arguments do.
+  carry(edge_from_arguments | started.id, call.attachments, +1);
   id_ = started.id;
   pid_ = started.pid;
   pidfd_ = std::move(started.pidfd);

@@ -1,0 +1,5 @@
+/// @file
+/// Values travel between processes: queue.
+#pragma once
+
+#include <covey/ipc/queue.hpp>

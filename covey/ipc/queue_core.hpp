@@ -1,0 +1,112 @@
+/// @file
+/// queue_core: a bounded queue of byte messages in a region. docs/design/queue.md draws its states.
+#pragma once
+
+#include <covey/memory/park.hpp>
+#include <covey/memory/region.hpp>
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+namespace covey {
+
+/// A put to a queue that was closed.
+class queue_closed : public std::runtime_error {
+ public:
+  queue_closed() : std::runtime_error("covey: put to a queue that is closed") {}  ///< says so
+};
+
+/// The last process that had taken the reader role ended or died: nobody would read what is put.
+class no_consumers : public std::runtime_error {
+ public:
+  no_consumers() : std::runtime_error("covey: the last reader of a queue is gone") {}  ///< says so
+};
+
+/// The last process that had taken the writer role died without closing the queue, and all it put has been read.
+class no_producers : public std::runtime_error {
+ public:
+  no_producers() : std::runtime_error("covey: the last writer of a queue died without closing it") {}  ///< says so
+};
+
+/// The shared memory of a queue holds what it cannot: a participant has overwritten it. The queue is of no more use;
+/// what else its participants do is not touched.
+class queue_damaged : public std::runtime_error {
+ public:
+  queue_damaged()
+      : std::runtime_error("covey: the shared memory of a queue was overwritten by one of its participants") {
+  }  ///< says so
+};
+
+/// What becomes of a message that was in the hand of a consumer that died.
+enum class in_flight_policy : std::uint8_t {
+  redeliver,  ///< the next consumer gets it, before newer ones
+  drop,       ///< nobody gets it
+};
+
+/// What close() does with messages that nobody has read.
+enum class close_mode : std::uint8_t {
+  drain,    ///< readers get them, then the end
+  discard,  ///< they are dropped
+};
+
+/// How to make a queue.
+struct queue_options {
+  std::size_t items = 1024;             ///< messages that may wait
+  std::size_t bytes =
+      64U << 20;        ///< bytes that all of them may take; also the largest message. Memory is taken as needed.
+  in_flight_policy on_death = in_flight_policy::redeliver;  ///< for messages in the hand of a consumer that died
+};
+
+namespace detail {
+
+enum class queue_role : std::uint32_t { reader = 1, writer = 2 };
+
+class queue_core {
+ public:
+  queue_core() = default;
+  explicit queue_core(const queue_options& options);
+
+  /// False: full until `until`, or stopped. Throws queue_closed, no_consumers, std::length_error (too large for ever),
+  /// queue_damaged.
+  bool put(const encoder& message, const deadline& until, const stop_word* stop) const;
+
+  struct taken {
+    std::vector<std::byte> bytes;
+    std::uint32_t deliveries = 0;
+  };
+  enum class get_result { got, ended, not_now };
+
+  /// Takes the oldest into `out`; it stays in flight in the hand of this thread. `ended`: closed and drained. Throws
+  /// no_producers, queue_damaged.
+  get_result get(taken& out, const deadline& until, const stop_word* stop) const;
+
+  /// Acknowledges the oldest message in the hand of this thread. False when there is none.
+  bool acknowledge() const;
+
+  /// False: `until` passed first.
+  bool join(const deadline& until, const stop_word* stop) const;
+
+  void close(close_mode mode) const;
+  [[nodiscard]] bool closed() const;
+  [[nodiscard]] std::size_t size() const;
+  [[nodiscard]] std::size_t size_approx() const noexcept;
+  [[nodiscard]] std::size_t capacity() const noexcept;
+
+  /// This process takes, or gives back, a role; counted.
+  void take_role(queue_role role) const;
+  void leave_role(queue_role role) const noexcept;
+
+  [[nodiscard]] const region& memory() const noexcept { return region_; }
+  static queue_core decode(decoder& in) { return queue_core(region::decode(in, region_kind::queue)); }
+
+ private:
+  friend struct queue_access;
+  explicit queue_core(region r) : region_(std::move(r)) {}
+  region region_;
+};
+
+/// Acknowledges what this thread has in hand, in all queues: it ended in order.
+void acknowledge_all() noexcept;
+
+}  // namespace detail
+}  // namespace covey

@@ -1,0 +1,261 @@
+// Participants are killed at random, then there is a quiet phase: nothing is lost, doubled without reason, or stuck.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+#include <covey/ipc/queue.hpp>
+#include <covey/process/process.hpp>
+#include <covey/sync/event.hpp>
+#include <covey/sync/mutex.hpp>
+
+#include <map>
+#include <random>
+#include <set>
+#include <thread>
+
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(QueueDeath, RedeliversWhatADeadConsumerHadInHand) {
+  const covey::queue<int> q;
+  const covey::event got;
+  for (int i = 0; i < 3; ++i) q.put(i);
+  covey::process consumer{[](covey::queue<int> in, covey::event e) {
+                            (void)in.get();
+                            (void)in.get();
+                            e.set();
+                            for (;;) ::pause();
+                          },
+                          q, got};
+  got.wait();
+  consumer.kill();
+  consumer.join();
+  EXPECT_EQ(q.get(), 1);  // 0 was acknowledged by the second get
+  EXPECT_EQ(q.get(), 2);
+  q.task_done();
+  q.join();
+}
+
+TEST(QueueDeath, DropsItWhenToldTo) {
+  const covey::queue<int> q{covey::queue_options{.on_death = covey::in_flight_policy::drop}};
+  const covey::event got;
+  q.put(0);
+  covey::process consumer{[](covey::queue<int> in, covey::event e) {
+                            (void)in.get();
+                            e.set();
+                            for (;;) ::pause();
+                          },
+                          q, got};
+  got.wait();
+  EXPECT_FALSE(q.join_for(1ms));
+  consumer.kill();
+  q.join();  // woken by the death
+  EXPECT_TRUE(q.empty());
+}
+
+TEST(QueueDeath, DoesNotRedeliverToAConsumerThatEndedInOrder) {
+  const covey::queue<int> q;
+  q.put(7);
+  EXPECT_EQ(covey::process([](covey::queue<int> in) { return in.get().value(); }, q).join().code(), 7);
+  EXPECT_EQ(q.try_get(), std::nullopt);
+  q.join();
+}
+
+TEST(QueueDeath, TellsAWriterThatTheLastReaderIsGone) {
+  const covey::queue<int> q{1};
+  covey::process reader{[](covey::queue_reader<int> in) {
+                          (void)in.get();
+                          for (;;) ::pause();
+                        },
+                        q.reader()};
+  q.put(1);
+  while (!q.empty()) std::this_thread::sleep_for(1ms);
+  q.put(2);
+  std::jthread killer([&] {
+    std::this_thread::sleep_for(10ms);
+    reader.kill();
+  });
+  EXPECT_THROW(
+      {
+        for (;;) q.put(3);
+      },
+      covey::no_consumers);
+}
+
+TEST(QueueDeath, TellsAReaderThatTheLastWriterDiedAfterWhatItWrote) {
+  const covey::queue<int> q;
+  const covey::event put;
+  covey::process writer{[](covey::queue_writer<int> out, covey::event e) {
+                          out.put(5);
+                          e.set();
+                          for (;;) ::pause();
+                        },
+                        q.writer(), put};
+  put.wait();
+  writer.kill();
+  writer.join();
+  EXPECT_EQ(q.get(), 5);
+  EXPECT_THROW((void)q.get(), covey::no_producers);
+}
+
+TEST(QueueDeath, EndsForReadersWhenTheLastWriterEndedInOrder) {
+  const covey::queue<int> q;
+  covey::process writer{[](covey::queue_writer<int> out) { out.put(5); }, q.writer()};
+  writer.join();
+  EXPECT_EQ(q.get(), 5);
+  EXPECT_EQ(q.get(), std::nullopt);
+}
+
+// ---- at random -----------------------------------------------------------------------------------------------------
+
+struct parcel {
+  int producer = 0;   // a number that no other producer has
+  int sequence = 0;
+  std::string padding;
+};
+
+// A producer reports each put that returned: those are the committed ones.
+void produce(covey::queue<parcel> out, int me, covey::queue<std::pair<int, int>> committed) {
+  std::mt19937 random(static_cast<unsigned>(me));
+  for (int i = 0;; ++i) {
+    out.put({me, i, std::string(random() % 3 == 0 ? random() % 9000 : random() % 100, 'x')});
+    committed.put({me, i});
+  }
+}
+
+void consume(covey::queue<parcel> in, covey::queue<std::pair<int, int>> consumed) {
+  while (auto p = in.get()) consumed.put({p->producer, p->sequence});
+}
+
+TEST(QueueDeath, LosesNothingUnderRandomKillsAndIsQuickAgainAfterwards) {
+  const int kills = 700;
+  const covey::queue<parcel> q{covey::queue_options{.items = 128, .bytes = 1U << 20}};
+  const covey::queue<std::pair<int, int>> committed{4096};
+  const covey::queue<std::pair<int, int>> consumed{4096};
+  std::map<std::pair<int, int>, int> put;
+  std::map<std::pair<int, int>, int> got;
+  std::atomic<bool> done = false;
+  std::jthread count_put([&] {
+    while (auto m = committed.get()) ++put[*m];
+  });
+  std::jthread count_got([&] {
+    while (auto m = consumed.get()) ++got[*m];
+  });
+  std::mt19937 random(7);
+  int next_producer = 0;
+  const auto producer = [&] {
+    return covey::process{covey::process_options{.daemon = true}, produce, q, next_producer++, committed};
+  };
+  const auto consumer = [&] { return covey::process{covey::process_options{.daemon = true}, consume, q, consumed}; };
+  std::vector<covey::process> producers;
+  std::vector<covey::process> consumers;
+  for (int i = 0; i < 2; ++i) {
+    producers.push_back(producer());
+    consumers.push_back(consumer());
+  }
+  for (int i = 0; i < kills; ++i) {
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
+    const bool kill_producer = random() % 2 == 0;
+    auto& victim = (kill_producer ? producers : consumers)[random() % 2];
+    victim.kill();
+    victim = kill_producer ? producer() : consumer();
+  }
+  producers.clear();
+  q.join();
+  q.close();
+  for (auto& c : consumers) EXPECT_EQ(c.join().code(), 0);
+  committed.close();
+  consumed.close();
+  count_put.join();
+  count_got.join();
+  int lost = 0;
+  int doubled = 0;
+  for (const auto& [key, n] : put) lost += got.contains(key) ? 0 : 1;
+  for (const auto& [key, n] : got) doubled += n - 1;
+  EXPECT_EQ(lost, 0) << "of " << put.size();
+  EXPECT_LE(doubled, kills) << "at most one message is in the hand of each dead consumer";
+  EXPECT_GT(put.size(), 1000U);
+  // A producer that died between its put and its report has one message more than it reported.
+  EXPECT_LE(got.size(), put.size() + static_cast<std::size_t>(next_producer));
+
+  // Quiet: everything works at once, by everybody.
+  const covey::queue<int> fresh;
+  covey::process echo{[](covey::queue<int> in) {
+                        int n = 0;
+                        while (in.get()) ++n;
+                        return n % 251;
+                      },
+                      fresh};
+  for (int i = 0; i < 20'000; ++i) fresh.put(i);
+  fresh.close();
+  EXPECT_EQ(echo.join().code(), 20'000 % 251);
+}
+
+TEST(QueueDeath, LeavesTheSameQueueUsableAfterManyKills) {
+  const covey::queue<int> q{16};
+  std::mt19937 random(11);
+  const auto put_for_ever = [](covey::queue<int> out) {
+    for (int i = 0;; ++i) out.put(i);
+  };
+  const auto get_for_ever = [](covey::queue<int> in) {
+    while (in.get()) {
+    }
+  };
+  for (int i = 0; i < 300; ++i) {
+    covey::process a{covey::process_options{.daemon = true}, put_for_ever, q};
+    covey::process b{covey::process_options{.daemon = true}, get_for_ever, q};
+    std::this_thread::sleep_for(std::chrono::microseconds(500 + random() % 1500));
+  }
+  while (q.try_get()) {
+  }
+  q.join();
+  // All capacity is there: nothing leaked into reserved or in flight.
+  for (int i = 0; i < 16; ++i) EXPECT_TRUE(q.try_put(i)) << i;
+  EXPECT_FALSE(q.try_put(16));
+  for (int i = 0; i < 16; ++i) EXPECT_EQ(q.get(), i);
+}
+
+// ---- the mutex, at random -------------------------------------------------------------------------------------------
+
+TEST(MutexDeath, KeepsTwoCountsEqualUnderRandomKills) {
+  struct counts {
+    std::atomic<std::int64_t> first{0}, second{0};
+  };
+  const covey::detail::region shared({.bytes = sizeof(counts)});
+  // The region travels inside a queue message of its id: tests of shared_ptr are elsewhere.
+  covey::mutex m;
+  auto* const both = new (shared.data()) counts;
+  const auto work = [](covey::mutex lock, std::uint64_t id) {
+    covey::detail::encoder out;
+    covey::detail::encode(out, id);
+    covey::detail::decoder in{out.bytes};
+    const auto held = covey::detail::region::decode(in, covey::detail::region_kind::plain);
+    auto* const c = reinterpret_cast<counts*>(held.data());
+    for (;;) {
+      try {
+        const std::scoped_lock guard(lock);
+        c->first.fetch_add(1, std::memory_order_relaxed);
+        c->second.fetch_add(1, std::memory_order_relaxed);
+      } catch (const covey::owner_died&) {
+        lock.recover([&] { c->second.store(c->first.load()); });
+      }
+    }
+  };
+  std::mt19937 random(3);
+  std::vector<covey::process> workers;
+  for (int i = 0; i < 3; ++i) workers.emplace_back(covey::process_options{.daemon = true}, work, m, shared.id());
+  for (int i = 0; i < 700; ++i) {
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 1500));
+    auto& victim = workers[random() % workers.size()];
+    victim.kill();
+    victim = covey::process{covey::process_options{.daemon = true}, work, m, shared.id()};
+  }
+  workers.clear();
+  m.recover([&] { both->second.store(both->first.load()); });
+  m.lock();
+  EXPECT_EQ(both->first.load(), both->second.load());
+  EXPECT_GT(both->first.load(), 10'000);
+  m.unlock();
+}
+
+}  // namespace

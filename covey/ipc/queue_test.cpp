@@ -1,0 +1,192 @@
+// The contract of a queue while everybody lives; queue_kill_test.cpp has the rest.
+#include <covey/ipc/queue.hpp>
+#include <gtest/gtest.h>
+#include <unistd.h>
+#include <covey/process/process.hpp>
+#include <covey/sync/event.hpp>
+
+#include <numeric>
+#include <thread>
+
+namespace {
+
+using namespace std::chrono_literals;
+
+struct job {
+  std::string name;
+  std::vector<int> numbers;
+  bool operator==(const job&) const = default;
+};
+
+TEST(Queue, IsFirstInFirstOut) {
+  const covey::queue<int> q{8};
+  for (int i = 0; i < 8; ++i) q.put(i);
+  EXPECT_EQ(q.size(), 8U);
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(q.get(), i);
+  EXPECT_EQ(q.try_get(), std::nullopt);
+  EXPECT_TRUE(q.empty());
+}
+
+TEST(Queue, CarriesValuesToAnotherProcessAndBack) {
+  const covey::queue<job> there;
+  const covey::queue<job> back;
+  covey::process worker{[](covey::queue<job> in, covey::queue<job> out) {
+                          while (auto j = in.get()) {
+                            j->numbers.push_back(static_cast<int>(j->name.size()));
+                            out.put(*j);
+                          }
+                        },
+                        there, back};
+  there.put({"heron", {1, 2}});
+  there.put({"", {}});
+  there.close();
+  EXPECT_EQ(back.get(), (job{"heron", {1, 2, 5}}));
+  EXPECT_EQ(back.get(), (job{"", {0}}));
+  EXPECT_EQ(worker.join().code(), 0);
+}
+
+TEST(Queue, IsNeverFullerThanItSays) {
+  const covey::queue<int> q{4};
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(q.try_put(i));
+  EXPECT_FALSE(q.try_put(4));
+  EXPECT_FALSE(q.put_for(4, 5ms));
+  EXPECT_EQ(q.get(), 0);
+  EXPECT_TRUE(q.try_put(4));
+  const covey::queue<std::string> bytes{covey::queue_options{.items = 100, .bytes = 10'000}};
+  EXPECT_TRUE(bytes.try_put(std::string(6000, 'a')));
+  EXPECT_FALSE(bytes.try_put(std::string(6000, 'b')));
+  EXPECT_THROW(bytes.put(std::string(20'000, 'c')), std::length_error);
+}
+
+TEST(Queue, CarriesMessagesOfAnySize) {
+  const covey::queue<std::string> q;
+  for (const std::size_t n : {0U, 1U, 247U, 248U, 249U, 4096U, 5000U, 1U << 20, 10U << 20}) {
+    const std::string text(n, static_cast<char>('a' + n % 26));
+    q.put(text);
+    EXPECT_EQ(q.get(), text) << n;
+  }
+}
+
+TEST(Queue, WakesASleepingReaderAndASleepingWriter) {
+  const covey::queue<int> q{1};
+  std::jthread reader([&] {
+    for (int i = 0; i < 100; ++i) EXPECT_EQ(q.get(), i);
+  });
+  for (int i = 0; i < 100; ++i) q.put(i);
+}
+
+TEST(Queue, GivesEachMessageToOneOfManyConsumersInOrderOfItsProducer) {
+  const covey::queue<std::pair<int, int>> q{64};
+  const covey::queue<std::vector<std::pair<int, int>>> results;
+  std::vector<covey::process> consumers;
+  for (int c = 0; c < 3; ++c)
+    consumers.emplace_back(
+        [](covey::queue<std::pair<int, int>> in, covey::queue<std::vector<std::pair<int, int>>> out) {
+          std::vector<std::pair<int, int>> seen;
+          while (auto m = in.get()) seen.push_back(*m);
+          out.put(seen);
+        },
+        q, results);
+  std::vector<covey::process> producers;
+  for (int p = 0; p < 3; ++p)
+    producers.emplace_back(
+        [](covey::queue<std::pair<int, int>> out, int me) {
+          for (int i = 0; i < 2000; ++i) out.put({me, i});
+        },
+        q, p);
+  for (auto& p : producers) EXPECT_EQ(p.join().code(), 0);
+  q.close();
+  std::map<std::pair<int, int>, int> count;
+  for (std::size_t c = 0; c < consumers.size(); ++c) {
+    std::map<int, int> last;
+    const auto seen = results.get().value();
+    for (const auto& [p, i] : seen) {
+      ++count[{p, i}];
+      EXPECT_LE(last.try_emplace(p, -1).first->second, i);
+      last[p] = i;
+    }
+  }
+  EXPECT_EQ(count.size(), 6000U);
+}
+
+TEST(Queue, JoinWaitsUntilAllIsDone) {
+  const covey::queue<int> q;
+  const covey::queue<int> sum;
+  covey::process worker{[](covey::queue<int> in, covey::queue<int> out) {
+                          int total = 0;
+                          while (auto n = in.get()) {
+                            total += *n;
+                            if (*n == 100) out.put(total);
+                            in.task_done();
+                          }
+                        },
+                        q, sum};
+  for (int i = 1; i <= 100; ++i) q.put(i);
+  q.join();
+  EXPECT_EQ(sum.size(), 1U);
+  EXPECT_EQ(sum.get(), 5050);
+  q.close();
+  EXPECT_EQ(worker.join().code(), 0);
+}
+
+TEST(Queue, TaskDoneNeedsAMessageInHand) {
+  const covey::queue<int> q;
+  EXPECT_THROW(q.task_done(), std::logic_error);
+  q.put(1);
+  EXPECT_EQ(q.get(), 1);
+  EXPECT_FALSE(q.join_for(1ms));
+  q.task_done();
+  q.join();
+  EXPECT_THROW(q.task_done(), std::logic_error);
+}
+
+TEST(Queue, ClosesForEverybody) {
+  const covey::queue<int> q;
+  covey::process sleeper{[](covey::queue<int> in) { return in.get() ? 1 : 0; }, q};
+  std::this_thread::sleep_for(5ms);
+  q.close();
+  EXPECT_EQ(sleeper.join().code(), 0);
+  EXPECT_THROW(q.put(1), covey::queue_closed);
+  EXPECT_TRUE(q.closed());
+  const covey::queue<int> other;
+  other.put(1);
+  other.close(covey::close_mode::discard);
+  EXPECT_EQ(other.get(), std::nullopt);
+}
+
+TEST(Queue, CarriesHandlesAlsoWhenTheSenderDropsIts) {
+  const covey::queue<covey::event> q;
+  const covey::queue<covey::queue<int>> queues;
+  {
+    const covey::event e;
+    covey::event set = e;
+    set.set();
+    q.put(e);
+    const covey::queue<int> inner;
+    inner.put(42);
+    queues.put(inner);
+  }
+  covey::process reader{[](covey::queue<covey::event> in, covey::queue<covey::queue<int>> more) {
+                          const auto e = in.get().value();
+                          const auto inner = more.get().value();
+                          return e.is_set() ? inner.get().value() : 0;
+                        },
+                        q, queues};
+  EXPECT_EQ(reader.join().code(), 42);
+}
+
+TEST(Queue, TemporariesMayBeArguments) {
+  covey::process p{[](covey::event e) { return e.is_set() ? 1 : 0; }, covey::event{}};
+  const auto status = p.join();
+  EXPECT_NO_THROW(status.check());
+  EXPECT_EQ(status.code(), 0);
+}
+
+TEST(Queue, StopsWaitingWhenAskedTo) {
+  const covey::queue<int> q;
+  std::jthread waiter([&](std::stop_token stop) { EXPECT_EQ(q.get(stop), std::nullopt); });
+  std::this_thread::sleep_for(5ms);
+  waiter.request_stop();
+}
+
+}  // namespace
