@@ -71,6 +71,10 @@ result<void> database::script(const std::string& sql) {
   return {};
 }
 
+void database::rollback() noexcept {
+  if (in_transaction()) sqlite3_exec(handle_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
+}
+
 covey::error database::failure(int code) const { return make_error(*path_, handle_.get(), code); }
 
 result<sqlite3_stmt*> database::prepare(std::string_view sql) {
@@ -98,7 +102,7 @@ result<void> migrate(database& db, std::span<const char* const> steps) {
     const std::string step = std::string("BEGIN IMMEDIATE;") + steps[static_cast<std::size_t>(at)] +
                              ";PRAGMA user_version = " + std::to_string(at + 1) + ";COMMIT";
     if (auto done = db.script(step); !done) {
-      if (db.in_transaction()) (void)db.script("ROLLBACK");
+      db.rollback();
       return std::move(done).error();
     }
   }

@@ -93,6 +93,9 @@ class database {
   /// Whether a transaction is open.
   [[nodiscard]] bool in_transaction() const noexcept { return sqlite3_get_autocommit(handle_.get()) == 0; }
 
+  /// Ends the open transaction, if there still is one: some errors make SQLite roll back by itself.
+  void rollback() noexcept;
+
   /// Of the last INSERT.
   [[nodiscard]] std::int64_t last_id() const noexcept { return sqlite3_last_insert_rowid(handle_.get()); }
 

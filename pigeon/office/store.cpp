@@ -257,13 +257,8 @@ struct store::impl {
 
   result<void> commit() {
     auto done = db.run("COMMIT");
-    if (!done) rollback();
+    if (!done) db.rollback();
     return done;
-  }
-
-  // Some errors make SQLite roll back by itself.
-  void rollback() noexcept {
-    if (db.in_transaction()) (void)db.run("ROLLBACK");
   }
 
   // Several statements together or not at all: inside the open transaction, or in one of their own.
@@ -273,7 +268,7 @@ struct store::impl {
     COVEY_TRY_VOID(begin());
     auto done = work();
     if (!done) {
-      rollback();
+      db.rollback();
       return done;
     }
     COVEY_TRY_VOID(commit());
@@ -309,7 +304,7 @@ struct store::impl {
 store::transaction::transaction(transaction&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
 
 store::transaction::~transaction() {
-  if (owner_ != nullptr) owner_->rollback();
+  if (owner_ != nullptr) owner_->db.rollback();
 }
 
 result<void> store::transaction::commit() {
