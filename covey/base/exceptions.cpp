@@ -71,7 +71,7 @@ void encode_std_exception(encoder& out, const std::exception& e) {
   } else if (typeid(e) == typeid(std::bad_cast)) {
     put(out, tag::bad_cast, name, e.what());
   } else if (const auto* r = dynamic_cast<const remote_error*>(&e)) {
-    put(out, tag::unknown, r->type(), std::string(e.what()).substr(r->type().size() + 2));
+    put(out, tag::unknown, r->type(), r->text());
   } else {
     put(out, tag::named, name, e.what());
   }

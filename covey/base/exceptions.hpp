@@ -15,13 +15,17 @@ class remote_error : public std::runtime_error {
  public:
   /// `type` is the demangled name over there, `what` its text.
   remote_error(std::string type, const std::string& what)
-      : std::runtime_error(type + ": " + what), type_(std::move(type)) {}
+      : std::runtime_error(type + ": " + what), type_(std::move(type)), text_(what) {}
 
   /// The type's name, as in `mylib::parse_failure`; `unknown` when it was no std::exception.
   [[nodiscard]] const std::string& type() const noexcept { return type_; }
 
+  /// Its what() over there, without the type.
+  [[nodiscard]] const std::string& text() const noexcept { return text_; }
+
  private:
   std::string type_;
+  std::string text_;
 };
 
 namespace detail {

@@ -67,4 +67,19 @@ TEST(Exceptions, AreBadMessagesWhenTheBytesMakeNoSense) {
   EXPECT_THROW(std::rethrow_exception(covey::detail::decode_exception(in)), covey::bad_message);
 }
 
+// what() ends at a NUL, the type and the text do not: encoding once cut the one by the length of the other.
+TEST(Exceptions, PassesOnARemoteErrorThatHoldsANul) {
+  using namespace covey::detail;
+  using namespace std::string_literals;
+  encoder out;
+  encode_exception(out, std::make_exception_ptr(covey::remote_error("a\0type"s, "a\0text"s)));
+  decoder in{out.bytes};
+  try {
+    std::rethrow_exception(decode_exception(in));
+  } catch (const covey::remote_error& e) {
+    EXPECT_EQ(e.type(), "a\0type"s);
+    EXPECT_EQ(e.text(), "a\0text"s);
+  }
+}
+
 }  // namespace
