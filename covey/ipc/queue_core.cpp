@@ -470,7 +470,8 @@ bool queue_core::put(const encoder& message, const deadline& until, const stop_w
   return true;
 }
 
-queue_core::get_result queue_core::get(taken& out, const deadline& until, const stop_word* stop) const {
+queue_core::get_result queue_core::get(taken& out, const deadline& until, const stop_word* stop,
+                                       const std::uint32_t* deaths) const {
   queue_memory m(region_);
   queue_header& h = m.header;
   my_hand.messages.reserve(my_hand.messages.size() + 1);
@@ -484,6 +485,7 @@ queue_core::get_result queue_core::get(taken& out, const deadline& until, const 
     }
     if (until && *until <= std::chrono::steady_clock::now()) return get_result::not_now;
     if (stop != nullptr && stop->stopped()) return get_result::not_now;
+    if (deaths != nullptr && h.swept_deaths != *deaths) return get_result::not_now;
     locked->unlock();
     const bool arrived = spin_until([&] { return h.queued.load(std::memory_order_relaxed) != 0; });
     locked.emplace(region_, m);

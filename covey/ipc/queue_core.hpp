@@ -76,9 +76,9 @@ class queue_core {
   };
   enum class get_result { got, ended, not_now };
 
-  /// Takes the oldest into `out`; it stays in flight in the hand of this thread. `ended`: closed and drained. Throws
-  /// no_producers, queue_damaged.
-  get_result get(taken& out, const deadline& until, const stop_word* stop) const;
+  /// Takes the oldest into `out`; it stays in flight in the hand of this thread. `ended`: closed and drained. `not_now` also when the
+  /// family's deaths are no longer `*deaths`, if given. Throws no_producers, queue_damaged.
+  get_result get(taken& out, const deadline& until, const stop_word* stop, const std::uint32_t* deaths = nullptr) const;
 
   /// Acknowledges the oldest message in the hand of this thread. False when there is none.
   bool acknowledge() const;

@@ -160,6 +160,12 @@ void region::encode(encoder& out) const {
   if (id_ != 0) out.attachments.push_back(id_);
 }
 
+region region::hold(std::uint64_t id) {
+  if (!is_current(id)) throw std::system_error(ESTALE, std::system_category(), "covey: a shared object is gone");
+  if (auto taken = take_locally(id); !taken) throw_exception_from_error(taken.error(), BOOST_CURRENT_LOCATION);
+  return region(adopt_tag{}, id);
+}
+
 region region::decode(decoder& in, region_kind kind) {
   const auto id = detail::decode<std::uint64_t>(in);
   if (id == 0) return {};

@@ -49,6 +49,9 @@ class region {
   /// Writes the id, and asks whoever stores the bytes to keep a reference.
   void encode(encoder& out) const;
 
+  /// One more reference of this process to region `id`. Throws std::system_error when it is gone.
+  static region hold(std::uint64_t id);
+
   /// The region that was encoded, held by this process; takes over the carrier's reference. Throws bad_message when it
   /// is gone or of another kind.
   static region decode(decoder& in, region_kind kind);
