@@ -253,7 +253,7 @@ void encode_argument(encoder& out, Arg&& arg) {
     const std::remove_cvref_t<P> view = std::forward<Arg>(arg);
     encode(out, sent(view.begin(), view.end()));
   } else {
-    encode<sent>(out, std::forward<Arg>(arg));
+    encode(out, static_cast<sent>(std::forward<Arg>(arg)));
   }
 }
 
