@@ -13,7 +13,6 @@ namespace pigeon::serve::detail {
 
 namespace {
 
-using covey::error;
 using covey::from_errno;
 using covey::result;
 using covey::unique_fd;
