@@ -118,6 +118,13 @@ void process::start(packed_call call, bool takes_token) {
   pidfd_ = std::move(started.pidfd);
 }
 
+process process::from_packed(process_options options, const packed_call& call, bool takes_token) {
+  process p;
+  p.options_ = std::move(options);
+  p.start(call, takes_token);
+  return p;
+}
+
 process process::forked(const std::function<int()>& f, process_options options) {
   family_check();
   if (count_threads() > 1)

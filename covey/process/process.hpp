@@ -56,6 +56,9 @@ class process {
   /// would stay locked for ever in the child.
   static process forked(const std::function<int()>& f, process_options options = {});
 
+  /// For covey: starts a call that was packed before. The caller holds its attachments until this returns.
+  static process from_packed(process_options options, const detail::packed_call& call, bool takes_token);
+
   process(process&& other) noexcept;
   process& operator=(process&& other) noexcept;
 
@@ -102,7 +105,7 @@ class process {
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
 
  private:
-  void start(detail::packed_call call, bool takes_token);
+  void start(const detail::packed_call& call, bool takes_token);
   void send(int signal) const noexcept;
   void end_politely() noexcept;
   exit_status collect();
