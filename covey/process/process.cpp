@@ -106,7 +106,7 @@ process& process::operator=(process&& other) noexcept {
 
 process::~process() { end_politely(); }
 
-void process::start(packed_call call, bool takes_token) {
+void process::start(const packed_call& call, bool takes_token) {
   if (options_.name.empty()) options_.name = "process";
   takes_token_ = takes_token;
   family_check();
