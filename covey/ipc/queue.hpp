@@ -2,6 +2,7 @@
 /// queue<T>: values travel between processes and threads, and survive the death of any of them.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <covey/ipc/queue_core.hpp>
 #include <optional>
@@ -87,6 +88,19 @@ class queue {
     return get_until_deadline(until, &stopped);
   }
 
+  /// Blocks until a message comes, and takes all that wait, but at most `max`, oldest first; none when the queue is
+  /// closed and drained. All of them stay in flight, together, until this thread's next get of any kind, or one
+  /// task_done() for each: a consumer that dies in the middle of the batch gets, or leaves to others, all that it had
+  /// not acknowledged. Acknowledges this thread's messages before. Throws like get(); when one message cannot be read,
+  /// that one is dropped and the others wait again.
+  std::vector<T> get_many(std::size_t max) const { return get_many_until_deadline(max, std::nullopt, nullptr); }
+
+  /// As get_many(), but none also when none came within `timeout` or `stop` was requested; closed() tells which.
+  std::vector<T> get_many_for(std::size_t max, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return get_many_until_deadline(max, detail::deadline_in(timeout), &stopped);
+  }
+
   /// The oldest message that this thread got is done: it will not be delivered again. Throws std::logic_error when
   /// there is none.
   void task_done() const {
@@ -160,6 +174,25 @@ class queue {
     }
   }
 
+  std::vector<T> get_many_until_deadline(std::size_t max, const detail::deadline& until,
+                                         const detail::stop_word* stop) const {
+    std::vector<detail::queue_core::taken> messages(std::min(max, capacity()));
+    const std::size_t count = core_.get_many(messages, until, stop).count;
+    std::vector<T> values;
+    values.reserve(count);
+    try {
+      for (std::size_t n = 0; n < count; ++n) {
+        detail::decoder in{messages[n].bytes};
+        values.push_back(detail::decode<T>(in));
+        detail::expect_end(in);
+      }
+    } catch (...) {
+      core_.drop_one_put_back_others(values.size());
+      throw;
+    }
+    return values;
+  }
+
   detail::queue_core core_;
 };
 
@@ -210,6 +243,12 @@ class queue_reader {
   /// See queue::get_for().
   std::optional<T> get_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
     return taken().get_for(timeout, std::move(stop));
+  }
+  /// See queue::get_many().
+  std::vector<T> get_many(std::size_t max) const { return taken().get_many(max); }
+  /// See queue::get_many_for().
+  std::vector<T> get_many_for(std::size_t max, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+    return taken().get_many_for(max, timeout, std::move(stop));
   }
   /// See queue::task_done().
   void task_done() const { taken().task_done(); }

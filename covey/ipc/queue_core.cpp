@@ -57,13 +57,13 @@ class locked_queue {
     if (h_.sleeping_readers == 0) return;
     h_.sleeping_readers = how_many == 1 ? h_.sleeping_readers - 1 : 0;
     h_.readable.fetch_add(1, std::memory_order_relaxed);
-    wake_reader_ = how_many;
+    wake_reader_ = one_more_or_all(wake_reader_, how_many);
   }
   void writers_may_look(int how_many) {
     if (h_.sleeping_writers == 0) return;
     h_.sleeping_writers = how_many == 1 ? h_.sleeping_writers - 1 : 0;
     h_.writable.fetch_add(1, std::memory_order_relaxed);
-    wake_writer_ = how_many;
+    wake_writer_ = one_more_or_all(wake_writer_, how_many);
   }
   void joiners_may_look() {
     if (h_.sleeping_joiners == 0 || h_.queued.load(std::memory_order_relaxed) + h_.reserved + h_.in_flight != 0) return;
@@ -146,6 +146,14 @@ class locked_queue {
            message_state(message_kind::in_flight, this_name());
   }
 
+  /// in flight → queued, at its old place: nobody saw it.
+  void put_back(std::uint32_t i) {
+    m_.descriptor(i).state.store(message_state(message_kind::queued, 0), std::memory_order_release);
+    --h_.in_flight;
+    insert_by_sequence(i);
+    readers_may_look(1);
+  }
+
   void discard_queued() {
     while (h_.oldest != nothing) {
       const std::uint32_t i = h_.oldest;
@@ -196,6 +204,10 @@ class locked_queue {
   }
 
  private:
+  static int one_more_or_all(int so_far, int how_many) {
+    return how_many == INT_MAX || so_far == INT_MAX ? INT_MAX : so_far + 1;
+  }
+
   void append(std::uint32_t i) {
     m_.descriptor(i).next = nothing;
     if (h_.newest == nothing)
@@ -391,6 +403,15 @@ bool acknowledge_some(locked_queue& locked, const region& queue, bool all) {
   return any;
 }
 
+// A message that is in this thread's hand, without the regions' ids before it.
+void copy_message(const locked_queue& unlocked, const queue_memory& m, std::uint32_t i, queue_core::taken& out) {
+  out.deliveries = m.descriptor(i).deliveries;
+  const std::size_t prefix = std::size_t{m.descriptor(i).attachments} * sizeof(std::uint64_t);
+  unlocked.copy_out(i, out.bytes);
+  if (prefix > out.bytes.size()) throw queue_damaged();
+  out.bytes.erase(out.bytes.begin(), out.bytes.begin() + static_cast<std::ptrdiff_t>(prefix));
+}
+
 // The payload as it is stored: the ids of the regions that it names, then its bytes.
 std::vector<std::byte> with_attachments(const encoder& message) {
   const auto ids = std::as_bytes(std::span(message.attachments));
@@ -472,42 +493,60 @@ bool queue_core::put(const encoder& message, const deadline& until, const stop_w
 
 queue_core::get_result queue_core::get(taken& out, const deadline& until, const stop_word* stop,
                                        const std::uint32_t* deaths) const {
+  return get_some({&out, 1}, until, stop, deaths).result;
+}
+
+queue_core::several queue_core::get_many(std::span<taken> out, const deadline& until, const stop_word* stop) const {
+  return get_some(out.first(std::min(out.size(), capacity())), until, stop, nullptr);
+}
+
+queue_core::several queue_core::get_some(std::span<taken> out, const deadline& until, const stop_word* stop,
+                                         const std::uint32_t* deaths) const {
   queue_memory m(region_);
   queue_header& h = m.header;
-  my_hand.messages.reserve(my_hand.messages.size() + 1);
+  my_hand.messages.reserve(my_hand.messages.size() + out.size());
   std::optional<locked_queue> locked(std::in_place, region_, m);
   acknowledge_some(*locked, region_, true);
   while (h.queued.load(std::memory_order_relaxed) == 0) {
-    if (h.closed != 0) return get_result::ended;
+    if (h.closed != 0) return {get_result::ended};
     if (h.writers_lost != 0 && h.in_flight + h.reserved == 0) {
       if (h.writer_died != 0) throw no_producers();
-      return get_result::ended;
+      return {get_result::ended};
     }
-    if (until && *until <= std::chrono::steady_clock::now()) return get_result::not_now;
-    if (stop != nullptr && stop->stopped()) return get_result::not_now;
-    if (deaths != nullptr && h.swept_deaths != *deaths) return get_result::not_now;
+    if (until && *until <= std::chrono::steady_clock::now()) return {get_result::not_now};
+    if (stop != nullptr && stop->stopped()) return {get_result::not_now};
+    if (deaths != nullptr && h.swept_deaths != *deaths) return {get_result::not_now};
     locked->unlock();
     const bool arrived = spin_until([&] { return h.queued.load(std::memory_order_relaxed) != 0; });
     locked.emplace(region_, m);
     if (!arrived && h.queued.load(std::memory_order_relaxed) == 0)
       sleep_unlocked(locked, region_, m, h.readable, h.sleeping_readers, until, stop);
   }
-  const std::uint32_t i = locked->take();
-  my_hand.messages.push_back({region_, i});
-  out.deliveries = m.descriptor(i).deliveries;
-  const std::uint32_t attachments = m.descriptor(i).attachments;
+  const std::size_t first = my_hand.messages.size();
+  std::size_t count = 0;
+  for (; count < out.size() && h.queued.load(std::memory_order_relaxed) != 0; ++count)
+    my_hand.messages.push_back({region_, locked->take()});
   locked->unlock();
-  locked->copy_out(i, out.bytes);
-  if (std::size_t{attachments} * sizeof(std::uint64_t) > out.bytes.size()) throw queue_damaged();
-  out.bytes.erase(out.bytes.begin(),
-                  out.bytes.begin() + static_cast<std::ptrdiff_t>(attachments * sizeof(std::uint64_t)));
-  return get_result::got;
+  for (std::size_t n = 0; n < count; ++n) copy_message(*locked, m, my_hand.messages[first + n].descriptor, out[n]);
+  return {get_result::got, count};
 }
 
 bool queue_core::acknowledge() const {
   queue_memory m(region_);
   locked_queue locked(region_, m);
   return acknowledge_some(locked, region_, false);
+}
+
+void queue_core::drop_one_put_back_others(std::size_t n) const {
+  queue_memory m(region_);
+  locked_queue locked(region_, m);
+  std::erase_if(my_hand.messages, [&](const in_hand& h) {
+    if (h.queue != region_) return false;
+    const bool dropped = n-- == 0;
+    if (dropped) acknowledge_locked(locked, h.descriptor);
+    if (!dropped && locked.in_my_hand(h.descriptor)) locked.put_back(h.descriptor);
+    return true;
+  });
 }
 
 bool queue_core::join(const deadline& until, const stop_word* stop) const {

@@ -5,6 +5,7 @@
 #include <covey/memory/park.hpp>
 #include <covey/memory/region.hpp>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <vector>
 
@@ -76,9 +77,20 @@ class queue_core {
   };
   enum class get_result { got, ended, not_now };
 
-  /// Takes the oldest into `out`; it stays in flight in the hand of this thread. `ended`: closed and drained. `not_now` also when the
-  /// family's deaths are no longer `*deaths`, if given. Throws no_producers, queue_damaged.
+  /// Takes the oldest into `out`; it stays in flight in the hand of this thread. `ended`: closed and drained. `not_now`
+  /// also when the family's deaths are no longer `*deaths`, if given. Throws no_producers, queue_damaged.
   get_result get(taken& out, const deadline& until, const stop_word* stop, const std::uint32_t* deaths = nullptr) const;
+
+  struct several {
+    get_result result = get_result::not_now;
+    std::size_t count = 0;  // got
+  };
+
+  /// As get, but takes as many as wait and `out` has room for, all under one lock; all of them stay in flight.
+  several get_many(std::span<taken> out, const deadline& until, const stop_word* stop) const;
+
+  /// Of what this thread has in hand, the `n`th is acknowledged; the others wait again at their old places.
+  void drop_one_put_back_others(std::size_t n) const;
 
   /// Acknowledges the oldest message in the hand of this thread. False when there is none.
   bool acknowledge() const;
@@ -102,6 +114,8 @@ class queue_core {
  private:
   friend struct queue_access;
   explicit queue_core(region r) : region_(std::move(r)) {}
+  several get_some(std::span<taken> out, const deadline& until, const stop_word* stop,
+                   const std::uint32_t* deaths) const;
   region region_;
 };
 

@@ -36,6 +36,26 @@ TEST(QueueDeath, RedeliversWhatADeadConsumerHadInHand) {
   q.join();
 }
 
+TEST(QueueDeath, RedeliversAllThatADeadConsumerGotAtOnce) {
+  const covey::queue<int> q;
+  const covey::event got;
+  for (int i = 0; i < 5; ++i) q.put(i);
+  covey::process consumer{[](covey::queue<int> in, covey::event e) {
+                            (void)in.get_many(4);
+                            in.task_done();
+                            e.set();
+                            for (;;) ::pause();
+                          },
+                          q, got};
+  got.wait();
+  consumer.kill();
+  consumer.join();
+  EXPECT_EQ(q.get_many(10), (std::vector{1, 2, 3, 4}));
+  q.close();
+  EXPECT_TRUE(q.get_many(1).empty());
+  q.join();
+}
+
 TEST(QueueDeath, DropsItWhenToldTo) {
   const covey::queue<int> q{covey::queue_options{.on_death = covey::in_flight_policy::drop}};
   const covey::event got;

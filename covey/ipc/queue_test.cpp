@@ -18,6 +18,24 @@ struct job {
   bool operator==(const job&) const = default;
 };
 
+// Cannot be read when it is 13.
+struct superstitious {
+  int number;
+};
+
+}  // namespace
+
+template <>
+struct covey::travel_as<superstitious> {
+  static int pack(const superstitious& s) { return s.number; }
+  static superstitious unpack(int number) {
+    if (number == 13) throw covey::bad_message("thirteen");
+    return {number};
+  }
+};
+
+namespace {
+
 TEST(Queue, IsFirstInFirstOut) {
   const covey::queue<int> q{8};
   for (int i = 0; i < 8; ++i) q.put(i);
@@ -138,6 +156,42 @@ TEST(Queue, TaskDoneNeedsAMessageInHand) {
   q.task_done();
   q.join();
   EXPECT_THROW(q.task_done(), std::logic_error);
+}
+
+TEST(Queue, GivesManyAtOnceAndAllOfThemStayInFlight) {
+  const covey::queue<int> q{8};
+  for (int i = 0; i < 5; ++i) q.put(i);
+  EXPECT_EQ(q.get_many(3), (std::vector{0, 1, 2}));
+  EXPECT_EQ(q.size(), 2U);
+  q.task_done();
+  q.task_done();
+  EXPECT_EQ(q.get_many(100), (std::vector{3, 4}));  // 2 is done with this
+  EXPECT_FALSE(q.join_for(1ms));
+  EXPECT_TRUE(q.get_many_for(3, 1ms).empty());
+  q.join();
+  q.close();
+  EXPECT_TRUE(q.get_many(3).empty());
+}
+
+TEST(Queue, GivingManyWakesEveryWriterForWhomThereIsRoom) {
+  for (int round = 0; round < 200; ++round) {
+    const covey::queue<int> q{4};
+    for (int i = 0; i < 4; ++i) q.put(i);
+    std::vector<std::jthread> writers;
+    for (int w = 0; w < 4; ++w) writers.emplace_back([&] { q.put(9); });
+    if (round % 4 == 0) std::this_thread::sleep_for(1ms);
+    std::size_t got = 0;
+    while (got < 8) got += q.get_many(4).size();
+  }
+}
+
+TEST(Queue, OfManyOneThatCannotBeReadIsDroppedAlone) {
+  const covey::queue<superstitious> q;
+  for (int i = 12; i < 16; ++i) q.put({i});
+  EXPECT_THROW((void)q.get_many(3), covey::bad_message);
+  std::vector<int> rest;
+  for (const auto& each : q.get_many(9)) rest.push_back(each.number);
+  EXPECT_EQ(rest, (std::vector{12, 14, 15}));
 }
 
 TEST(Queue, ClosesForEverybody) {
