@@ -17,7 +17,7 @@ constexpr std::size_t copied_under_lock = 4096;
 constexpr std::size_t commit_step_blocks = (256U << 10) / block_bytes;
 
 constexpr std::uint32_t blocks_for(std::size_t bytes) {
-  return static_cast<std::uint32_t>((bytes + block_bytes - 1) / block_bytes);
+  return static_cast<std::uint32_t>((bytes + block_payload - 1) / block_payload);
 }
 
 constexpr std::uint64_t whole(std::uint64_t n, std::uint64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -171,7 +171,7 @@ class locked_queue {
   void copy_in(std::uint32_t i, const std::byte* data, std::size_t size) const {
     std::uint32_t b = m_.descriptor(i).first_block;
     while (size > 0) {
-      const std::size_t n = std::min(size, block_bytes);
+      const std::size_t n = std::min(size, block_payload);
       std::memcpy(m_.block(b), data, n);
       data += n;
       size -= n;
@@ -182,11 +182,11 @@ class locked_queue {
   void copy_out(std::uint32_t i, std::vector<std::byte>& out) const {
     const message_descriptor& d = m_.descriptor(i);
     const std::uint64_t size = d.size;
-    if (size > std::uint64_t{h_.block_count} * block_bytes) throw queue_damaged();
+    if (size > std::uint64_t{h_.block_count} * block_payload) throw queue_damaged();
     out.resize(size);
     std::uint32_t b = d.first_block;
-    for (std::size_t done = 0; done < size; done += block_bytes) {
-      std::memcpy(out.data() + done, m_.block(b), std::min(size - done, block_bytes));
+    for (std::size_t done = 0; done < size; done += block_payload) {
+      std::memcpy(out.data() + done, m_.block(b), std::min(size - done, block_payload));
       b = m_.next_block(b);
     }
   }
@@ -438,8 +438,7 @@ queue_core::queue_core(const queue_options& options) {
   const std::uint64_t blocks = std::max<std::uint64_t>(blocks_for(options.bytes), 16);
   if (blocks >= nothing) throw std::invalid_argument("covey: a queue holds at most 1 TiB");
   const std::uint64_t descriptors_at = whole(sizeof(queue_header), 64);
-  const std::uint64_t next_block_at = descriptors_at + descriptors * sizeof(message_descriptor);
-  const std::uint64_t blocks_at = whole(next_block_at + blocks * sizeof(std::uint32_t), page_bytes);
+  const std::uint64_t blocks_at = whole(descriptors_at + descriptors * sizeof(message_descriptor), page_bytes);
   region_ = region({.bytes = blocks_at + blocks * block_bytes, .committed = blocks_at, .kind = region_kind::queue});
   auto& h = *new (region_.data()) queue_header{};
   h.items_max = static_cast<std::uint32_t>(options.items);
@@ -447,7 +446,6 @@ queue_core::queue_core(const queue_options& options) {
   h.block_count = static_cast<std::uint32_t>(blocks);
   h.on_death = options.on_death;
   h.descriptors_at = descriptors_at;
-  h.next_block_at = next_block_at;
   h.blocks_at = blocks_at;
   h.oldest = h.newest = h.free_blocks = nothing;
   h.swept_deaths = deaths_seen();

@@ -9,6 +9,7 @@ namespace covey::detail {
 
 inline constexpr std::uint32_t nothing = ~0U;  // no descriptor, no block
 inline constexpr std::size_t block_bytes = 256;
+inline constexpr std::size_t block_payload = block_bytes - 8;  // after the index of the next block
 inline constexpr std::size_t role_holders_max = 512;
 
 /// In bits 22..29 of a participant's name, which alive() ignores.
@@ -27,7 +28,7 @@ struct alignas(64) message_descriptor {
   std::atomic<std::uint64_t> state;  // the truth; release, pairs with acquire where the lock does not order it
   std::uint64_t sequence;
   std::uint64_t size;         // bytes of payload, attachments included
-  std::uint32_t first_block;  // chain in next_block
+  std::uint32_t first_block;  // of a chain
   std::uint32_t attachments;  // the payload begins with so many region ids
   std::uint32_t deliveries;
   std::uint32_t next;         // index: FIFO or free list
@@ -49,7 +50,7 @@ struct queue_header {
   // Constant after construction.
   std::uint32_t items_max, descriptor_count, block_count;
   in_flight_policy on_death;
-  std::uint64_t descriptors_at, next_block_at, blocks_at;  // offsets in the region
+  std::uint64_t descriptors_at, blocks_at;  // offsets in the region
 
   // Under the lock; true by themselves.
   std::uint32_t closed;
@@ -80,11 +81,11 @@ struct queue_memory {
   }
   std::uint32_t& next_block(std::uint32_t i) const {
     if (i >= header.block_count) throw queue_damaged();
-    return *at<std::uint32_t>(header.next_block_at, i);
+    return *reinterpret_cast<std::uint32_t*>(at<std::byte[block_bytes]>(header.blocks_at, i));
   }
   std::byte* block(std::uint32_t i) const {
     if (i >= header.block_count) throw queue_damaged();
-    return reinterpret_cast<std::byte*>(at<std::byte[block_bytes]>(header.blocks_at, i));
+    return reinterpret_cast<std::byte*>(at<std::byte[block_bytes]>(header.blocks_at, i)) + 8;
   }
 
   queue_header& header;

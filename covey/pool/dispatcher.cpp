@@ -1,0 +1,326 @@
+// One thread a pool, in the owner's process: it takes answers, notices deaths (it sleeps on the answers' queue, which
+// every death wakes), replaces workers and hands out what waits. submit() and cancel() hand out too, under the same
+// mutex. Sinks are called without it.
+#include <covey/pool/dispatcher.hpp>
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <covey/memory/region.hpp>
+#include <covey/pool/errors.hpp>
+#include <covey/pool/worker.hpp>
+#include <covey/process/process.hpp>
+#include <deque>
+#include <map>
+#include <thread>
+
+namespace covey::detail {
+namespace {
+
+constexpr std::size_t tasks_ahead = 2;       // in a worker's queue: one runs, one waits
+constexpr std::size_t largest_message = 1ULL << 30;
+constexpr unsigned idle_deaths_max = 8;      // workers that died one after another before they began a task
+
+struct task_record {
+  packed_call call;
+  std::vector<region> held;  // what the arguments name, until the task is answered
+  std::size_t count = 0;     // answers expected
+  std::size_t next = 0;      // the first that is missing
+  unsigned retries = 0;
+  std::shared_ptr<task_sink> sink;
+};
+
+pool_channel make_tasks_channel() {
+  return {queue_core({.items = tasks_ahead + 1, .bytes = largest_message, .on_death = in_flight_policy::drop})};
+}
+
+struct worker_record {
+  pool_channel tasks = make_tasks_channel();
+  process runs;
+  bool missing = false;           // it died and no other could be started
+  std::deque<std::uint64_t> has;  // tasks in its queue or in its hand, in order
+};
+
+// Work for sinks that was found under the mutex and is done without it.
+struct failure {
+  std::shared_ptr<task_sink> sink;
+  std::size_t index;
+  std::exception_ptr error;
+};
+
+}  // namespace
+
+struct dispatcher::state {
+  // Constant after construction.
+  std::string name;
+  pool_channel answers{queue_core({.items = 4096, .bytes = largest_message, .on_death = in_flight_policy::drop})};
+
+  mutable std::mutex mutex;
+  std::condition_variable all_done;
+  // Guarded by mutex.
+  std::vector<std::unique_ptr<worker_record>> workers;
+  std::map<std::uint64_t, task_record> tasks;
+  std::deque<std::uint64_t> waiting;
+  std::uint64_t last_task = 0;
+  std::uint64_t replaced = 0;
+  unsigned idle_deaths = 0;
+  bool ending = false;
+  std::jthread thread;
+
+  void start_worker(worker_record& w) {
+    w.runs = process{process_options{.name = name + " worker", .daemon = true}, run_pool_worker, w.tasks, answers};
+  }
+
+  // ---- handing out, under the mutex --------------------------------------------------------------------------------
+
+  void hand_out(std::vector<failure>& failures) {
+    while (!waiting.empty()) {
+      const auto least = std::min_element(workers.begin(), workers.end(), [](const auto& a, const auto& b) {
+        return std::pair(a->missing, a->has.size()) < std::pair(b->missing, b->has.size());
+      });
+      if ((*least)->missing || (*least)->has.size() >= tasks_ahead) return;
+      const std::uint64_t id = waiting.front();
+      waiting.pop_front();
+      give(**least, id, failures);
+    }
+  }
+
+  void give(worker_record& w, std::uint64_t id, std::vector<failure>& failures) {
+    task_record& task = tasks.at(id);
+    encoder out;
+    encode(out, task_head{id, task.call.entry, task.next});
+    out.raw(task.call.bytes.data(), task.call.bytes.size());
+    out.attachments = task.call.attachments;
+    try {
+      w.tasks.core.put(out, std::nullopt, nullptr);  // there is room: has.size() < tasks_ahead
+      w.has.push_back(id);
+    } catch (...) {
+      fail_all(id, std::current_exception(), failures);
+    }
+  }
+
+  void fail_all(std::uint64_t id, const std::exception_ptr& error, std::vector<failure>& failures) {
+    task_record& task = tasks.at(id);
+    for (std::size_t i = task.next; i < task.count; ++i) failures.push_back({task.sink, i, error});
+    forget(id);
+  }
+
+  void forget(std::uint64_t id) {
+    tasks.erase(id);
+    if (tasks.empty()) all_done.notify_all();
+  }
+
+  // ---- answers -----------------------------------------------------------------------------------------------------
+
+  void take_answer(const queue_core::taken& message) {
+    decoder in{message.bytes};
+    const auto head = decode<answer_head>(in);
+    std::shared_ptr<task_sink> sink;
+    {
+      const std::scoped_lock lock(mutex);
+      const auto task = tasks.find(head.task);
+      if (task == tasks.end() || head.index != task->second.next) return;  // an answer to what was given up
+      sink = task->second.sink;
+    }
+    if (head.is_value)
+      sink->value(head.index, in);
+    else
+      sink->error(head.index, decode_exception(in));
+    finish_answer(head.task);
+  }
+
+  // Only this thread advances `next`, so the task is still there unless that was its last answer.
+  void finish_answer(std::uint64_t id) {
+    std::vector<failure> failures;
+    {
+      const std::scoped_lock lock(mutex);
+      task_record& task = tasks.at(id);
+      idle_deaths = 0;
+      if (++task.next < task.count) return;
+      for (auto& w : workers) std::erase(w->has, id);
+      forget(id);
+      hand_out(failures);
+    }
+    report(failures);
+  }
+
+  static void report(const std::vector<failure>& failures) {
+    for (const failure& f : failures) f.sink->error(f.index, f.error);
+  }
+
+  // ---- deaths ------------------------------------------------------------------------------------------------------
+
+  // All answers that the dead gave were taken before: what it has in hand now, it did not answer.
+  void bury(const std::vector<worker_record*>& dead) {
+    std::vector<failure> failures;
+    {
+      const std::scoped_lock lock(mutex);
+      for (worker_record* const w : dead) bury(*w, failures);
+      hand_out(failures);
+    }
+    report(failures);
+  }
+
+  void bury(worker_record& w, std::vector<failure>& failures) {
+    const exit_status status = w.runs.join();
+    const std::size_t not_begun = w.tasks.core.size();  // sweeps: what was in its hand is dropped
+    auto has = std::exchange(w.has, {});
+    if (has.size() > not_begun) {
+      const std::uint64_t running = has.front();
+      has.pop_front();
+      idle_deaths = 0;
+      charge(running, status, failures);
+    } else {
+      ++idle_deaths;
+    }
+    for (auto it = has.rbegin(); it != has.rend(); ++it) waiting.push_front(*it);
+    replace(w);
+    if (idle_deaths == idle_deaths_max) give_up(std::make_exception_ptr(worker_died(status)), failures);
+    if (std::all_of(workers.begin(), workers.end(), [](const auto& x) { return x->missing; }))
+      give_up(std::make_exception_ptr(worker_died(status)), failures);
+  }
+
+  void replace(worker_record& w) {
+    try {
+      w.tasks = make_tasks_channel();
+      start_worker(w);
+      w.missing = false;
+      ++replaced;
+    } catch (const std::exception&) {
+      w.missing = true;  // submit() tries again
+    }
+  }
+
+  // The answer that was being made fails or is tried again; the rest of the task goes on elsewhere.
+  void charge(std::uint64_t id, const exit_status& status, std::vector<failure>& failures) {
+    task_record& task = tasks.at(id);
+    if (task.retries > 0) {
+      --task.retries;
+    } else {
+      failures.push_back({task.sink, task.next, std::make_exception_ptr(worker_died(status))});
+      if (++task.next == task.count) return forget(id);
+    }
+    waiting.push_front(id);
+  }
+
+  // Workers die as soon as they start, or cannot be started: nothing that waits will ever run.
+  void give_up(const std::exception_ptr& why, std::vector<failure>& failures) {
+    while (!waiting.empty()) {
+      const std::uint64_t id = waiting.front();
+      waiting.pop_front();
+      fail_all(id, why, failures);
+    }
+    idle_deaths = 0;
+  }
+
+  void run() {
+    queue_core::taken message;
+    for (;;) {
+      const std::uint32_t deaths = deaths_seen();
+      bury_the_dead_after_answers(message);
+      switch (answers.core.get(message, std::nullopt, nullptr, &deaths)) {
+        case queue_core::get_result::got: take_answer(message); break;
+        case queue_core::get_result::ended: return;
+        case queue_core::get_result::not_now: break;
+      }
+    }
+  }
+
+  // Who is dead is decided before the last answers are read, so that nothing which the dead said is overlooked.
+  void bury_the_dead_after_answers(queue_core::taken& message) {
+    std::vector<worker_record*> dead;
+    {
+      const std::scoped_lock lock(mutex);
+      for (const auto& w : workers)
+        if (!ending && !w->missing && !w->runs.alive()) dead.push_back(w.get());
+    }
+    if (dead.empty()) return;
+    constexpr auto now = std::chrono::steady_clock::time_point::min();
+    while (answers.core.get(message, now, nullptr) == queue_core::get_result::got) take_answer(message);
+    bury(dead);
+  }
+};
+
+dispatcher::dispatcher(std::size_t workers, std::string name) : state_(std::make_shared<state>()) {
+  state_->name = std::move(name);
+  for (std::size_t i = 0; i < workers; ++i) {
+    state_->workers.push_back(std::make_unique<worker_record>());
+    state_->start_worker(*state_->workers.back());
+  }
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are for the program's own threads
+  state_->thread = std::jthread([s = state_.get()] { s->run(); });
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+dispatcher::~dispatcher() {
+  {
+    std::unique_lock lock(state_->mutex);
+    state_->all_done.wait(lock, [this] { return state_->tasks.empty(); });
+    state_->ending = true;
+    for (auto& w : state_->workers) w->tasks.core.close(close_mode::drain);
+  }
+  for (auto& w : state_->workers)
+    if (!w->missing) w->runs.join();
+  state_->answers.core.close(close_mode::discard);
+  state_->thread.join();
+}
+
+std::uint64_t dispatcher::submit(packed_call call, std::size_t count, std::shared_ptr<task_sink> sink,
+                                 unsigned retries) {
+  std::vector<failure> failures;
+  std::uint64_t id = 0;
+  {
+    const std::scoped_lock lock(state_->mutex);
+    for (auto& w : state_->workers)
+      if (w->missing) state_->replace(*w);
+    id = ++state_->last_task;
+    task_record& task = state_->tasks[id];
+    for (const std::uint64_t region_id : call.attachments) task.held.push_back(region::hold(region_id));
+    task.call = std::move(call);
+    task.count = count;
+    task.retries = retries;
+    task.sink = std::move(sink);
+    state_->waiting.push_back(id);
+    state_->hand_out(failures);
+  }
+  state::report(failures);
+  return id;
+}
+
+bool dispatcher::cancel(std::uint64_t task) {
+  std::vector<failure> failures;
+  {
+    const std::scoped_lock lock(state_->mutex);
+    const auto it = std::find(state_->waiting.begin(), state_->waiting.end(), task);
+    if (it == state_->waiting.end()) return false;
+    state_->waiting.erase(it);
+    state_->fail_all(task, std::make_exception_ptr(task_cancelled()), failures);
+  }
+  state::report(failures);
+  return true;
+}
+
+std::size_t dispatcher::workers() const noexcept { return state_->workers.size(); }
+
+std::vector<pid_t> dispatcher::worker_pids() const {
+  const std::scoped_lock lock(state_->mutex);
+  std::vector<pid_t> pids;
+  for (const auto& w : state_->workers) pids.push_back(w->runs.pid());
+  return pids;
+}
+
+std::size_t dispatcher::waiting_approx() const {
+  const std::scoped_lock lock(state_->mutex);
+  return state_->waiting.size();
+}
+
+std::uint64_t dispatcher::workers_replaced() const {
+  const std::scoped_lock lock(state_->mutex);
+  return state_->replaced;
+}
+
+}  // namespace covey::detail

@@ -1,0 +1,295 @@
+// Real workers; some crash, some are killed. A crash costs its own task and nothing else.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+#include <covey/pool/process_pool.hpp>
+#include <covey/sync/event.hpp>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+namespace {
+
+using namespace std::chrono_literals;
+
+[[gnu::noinline]] void crash() {
+  asm volatile("");
+  *static_cast<volatile int*>(nullptr) = 1;
+}
+
+int square(int n) { return n * n; }
+
+TEST(Pool, ReturnsTheValueOfATask) {
+  covey::process_pool pool;
+  auto f = pool.submit(square, 7);
+  auto g = pool.submit(
+      [](std::string_view a, const std::vector<int>& b) { return std::string(a) + std::to_string(b.size()); },
+      "n=", std::vector<int>{1, 2, 3});
+  auto h = pool.submit([] {});
+  EXPECT_EQ(f.get(), 49);
+  EXPECT_EQ(g.get(), "n=3");
+  EXPECT_NO_THROW(h.get());
+  EXPECT_FALSE(f.valid());
+  EXPECT_THROW((void)f.get(), std::future_error);
+}
+
+TEST(Pool, RunsTasksInOtherProcessesAtTheSameTime) {
+  covey::process_pool pool{{.workers = 2}};
+  const covey::event a;
+  const covey::event b;
+  const auto meet = [](covey::event mine, covey::event other) {
+    mine.set();
+    other.wait();
+    return ::getpid();
+  };
+  auto f = pool.submit(meet, a, b);
+  auto g = pool.submit(meet, b, a);
+  const pid_t first = f.get();
+  const pid_t second = g.get();
+  EXPECT_NE(first, second);
+  EXPECT_NE(first, ::getpid());
+}
+
+TEST(Pool, ThrowsTheTasksOwnException) {
+  covey::process_pool pool{{.workers = 1}};
+  auto f = pool.submit([](int i) -> int { throw std::out_of_range("shelf " + std::to_string(i)); }, 9);
+  EXPECT_THROW(
+      {
+        try {
+          f.get();
+        } catch (const std::out_of_range& e) {
+          EXPECT_STREQ(e.what(), "shelf 9");
+          throw;
+        }
+      },
+      std::out_of_range);
+}
+
+TEST(Pool, ACrashCostsOneTask) {
+  covey::process_pool pool{{.workers = 2}};
+  std::vector<covey::future<int>> good;
+  auto bad = pool.submit(crash);
+  for (int i = 0; i < 50; ++i) good.push_back(pool.submit(square, i));
+  try {
+    bad.get();
+    FAIL() << "no exception";
+  } catch (const covey::worker_died& e) {
+    EXPECT_EQ(e.signal(), SIGSEGV);
+    EXPECT_NE(covey::to_string(e.backtrace()).find("crash"), std::string::npos) << covey::to_string(e.backtrace());
+  }
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(good[static_cast<std::size_t>(i)].get(), i * i);
+  EXPECT_EQ(pool.workers_replaced(), 1U);
+}
+
+TEST(Pool, ReportsATaskThatEndsItsProcess) {
+  covey::process_pool pool{{.workers = 1}};
+  auto f = pool.submit([] { ::_exit(3); });
+  try {
+    f.get();
+    FAIL() << "no exception";
+  } catch (const covey::worker_died& e) {
+    EXPECT_EQ(e.signal(), 0);
+    EXPECT_EQ(e.status().code(), 3);
+  }
+  EXPECT_EQ(pool.submit(square, 3).get(), 9);
+}
+
+TEST(Pool, MapKeepsTheOrder) {
+  covey::process_pool pool;
+  std::vector<int> in(1000);
+  for (int i = 0; i < 1000; ++i) in[static_cast<std::size_t>(i)] = i;
+  const auto out = pool.map(square, in);
+  ASSERT_EQ(out.size(), 1000U);
+  for (int i = 0; i < 1000; ++i) EXPECT_EQ(out[static_cast<std::size_t>(i)], i * i);
+  EXPECT_TRUE(pool.map(square, std::vector<int>{}).empty());
+}
+
+TEST(Pool, MapPassesTheSameCommonArgumentsToEachCall) {
+  covey::process_pool pool;
+  const auto out = pool.map([](int i, std::string prefix, long n) { return prefix + std::to_string(i + n); },
+                            std::views::iota(0, 5), "x", 100);
+  EXPECT_EQ(out, (std::vector<std::string>{"x100", "x101", "x102", "x103", "x104"}));
+}
+
+TEST(Pool, MapThrowsTheFirstErrorInInputOrderAfterAllRan) {
+  covey::process_pool pool{{.workers = 2}};
+  const auto maybe = [](int i) {
+    if (i == 700) throw std::runtime_error("late");
+    if (i == 30) throw std::runtime_error("early");
+    return i;
+  };
+  try {
+    (void)pool.map(maybe, std::views::iota(0, 1000));
+    FAIL() << "no exception";
+  } catch (const std::runtime_error& e) {
+    EXPECT_STREQ(e.what(), "early");
+  }
+}
+
+TEST(Pool, ACrashInAMapCostsOneElement) {
+  covey::process_pool pool{{.workers = 2}};
+  const auto maybe = [](int i) {
+    if (i % 100 == 50) crash();
+    return i;
+  };
+  const auto outcomes = pool.map_outcomes(maybe, std::views::iota(0, 400));
+  ASSERT_EQ(outcomes.size(), 400U);
+  for (int i = 0; i < 400; ++i) {
+    const auto& o = outcomes[static_cast<std::size_t>(i)];
+    if (i % 100 == 50) {
+      EXPECT_FALSE(o.has_value()) << i;
+      EXPECT_THROW((void)o.value(), covey::worker_died);
+    } else {
+      EXPECT_EQ(o.value(), i);
+    }
+  }
+  EXPECT_EQ(pool.workers_replaced(), 4U);
+}
+
+TEST(Pool, ImapUnorderedGivesAnswersAsTheyFinish) {
+  covey::process_pool pool{{.workers = 2}};
+  const covey::event go;
+  const auto wait_for_zero = [](int i, covey::event e) {
+    if (i == 0) e.wait();
+    if (i == 5) e.set();
+    return i;
+  };
+  std::vector<int> order;
+  for (const int i : pool.imap_unordered(wait_for_zero, std::views::iota(0, 10), go)) order.push_back(i);
+  EXPECT_EQ(order.size(), 10U);
+  EXPECT_NE(order.front(), 0);
+  std::sort(order.begin(), order.end());
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
+}
+
+TEST(Pool, ImapMayBeContinuedAfterAnError) {
+  covey::process_pool pool{{.workers = 2}};
+  const auto odd_fails = [](int i) {
+    if (i % 2 == 1) throw std::runtime_error("odd");
+    return i;
+  };
+  int good = 0;
+  int bad = 0;
+  auto answers = pool.imap(odd_fails, std::views::iota(0, 20));
+  for (auto it = answers.begin(); it != answers.end(); ++it) {
+    try {
+      EXPECT_EQ(*it % 2, 0);
+      ++good;
+    } catch (const std::runtime_error&) {
+      ++bad;
+    }
+  }
+  EXPECT_EQ(good, 10);
+  EXPECT_EQ(bad, 10);
+}
+
+TEST(Pool, LeavingTheLoopCancelsTheRest) {
+  covey::process_pool pool{{.workers = 1}};
+  int pulled = 0;
+  auto endless = std::views::iota(0) | std::views::transform([&](int i) { return ++pulled, i; });
+  for (const int i : pool.imap_unordered(square, endless))
+    if (i > 50) break;
+  EXPECT_LT(pulled, 30) << "input is read a little ahead only";
+  EXPECT_EQ(pool.submit(square, 2).get(), 4);
+}
+
+TEST(Pool, CancelsATaskThatHasNotStarted) {
+  covey::process_pool pool{{.workers = 1}};
+  covey::event go;
+  std::vector<covey::future<void>> busy;
+  for (int i = 0; i < 3; ++i) busy.push_back(pool.submit([](covey::event e) { e.wait(); }, go));
+  auto never = pool.submit(square, 1);
+  EXPECT_TRUE(never.cancel());
+  EXPECT_THROW((void)never.get(), covey::task_cancelled);
+  EXPECT_FALSE(busy[0].cancel());
+  EXPECT_EQ(busy[0].wait_for(1ms), std::future_status::timeout);
+  go.set();
+  for (auto& b : busy) b.get();
+}
+
+TEST(Pool, RunsATaskAgainWhoseWorkerDied) {
+  const auto file = std::filesystem::temp_directory_path() / ("covey_retry." + std::to_string(::getpid()));
+  std::filesystem::remove(file);
+  covey::process_pool pool{{.workers = 1}};
+  auto f = pool.submit(
+      covey::task_options{.retries = 3},
+      [](std::string path) {
+        std::ofstream(path, std::ios::app) << 'x';
+        if (std::filesystem::file_size(path) < 3) ::raise(SIGKILL);
+        return std::filesystem::file_size(path);
+      },
+      file.string());
+  EXPECT_EQ(f.get(), 3U);
+  std::filesystem::remove(file);
+}
+
+TEST(Pool, GoesOnWhileItsWorkersAreKilledAtRandom) {
+  covey::process_pool pool{{.workers = 3}};
+  std::mt19937 random(5);
+  std::atomic<bool> done = false;
+  std::atomic<int> kills = 0;
+  std::jthread killer([&] {
+    while (!done) {
+      std::this_thread::sleep_for(3ms);
+      const auto pids = pool.worker_pids();
+      ::kill(pids[random() % pids.size()], SIGKILL);
+      ++kills;
+    }
+  });
+  int answered = 0;
+  int died = 0;
+  for (int round = 0; round < 20; ++round) {
+    for (const auto& o : pool.map_outcomes(square, std::views::iota(0, 2000))) {
+      try {
+        (void)o.value();
+        ++answered;
+      } catch (const covey::worker_died&) {
+        ++died;
+      }
+    }
+  }
+  done = true;
+  killer.join();
+  EXPECT_EQ(answered + died, 40'000);
+  EXPECT_LE(died, kills);
+  EXPECT_GT(answered, 39'000);
+  const auto quiet = pool.map(square, std::views::iota(0, 1000));
+  EXPECT_EQ(quiet.back(), 999 * 999);
+}
+
+TEST(Pool, FinishesWhatWasSubmittedBeforeItEnds) {
+  std::vector<covey::future<int>> futures;
+  {
+    covey::process_pool pool{{.workers = 2}};
+    for (int i = 0; i < 100; ++i) futures.push_back(pool.submit(square, i));
+  }
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(futures[static_cast<std::size_t>(i)].get(), i * i);
+}
+
+TEST(Pool, MayBeUsedInsideATask) {
+  covey::process_pool pool{{.workers = 2}};
+  auto f = pool.submit([] {
+    covey::process_pool inner{{.workers = 2}};
+    int sum = 0;
+    for (const int n : inner.map(square, std::views::iota(0, 10))) sum += n;
+    return sum;
+  });
+  EXPECT_EQ(f.get(), 285);
+}
+
+TEST(Pool, CarriesLargeArgumentsAndResults) {
+  covey::process_pool pool{{.workers = 1}};
+  const std::vector<double> big(2'000'000, 1.5);
+  auto f = pool.submit(
+      [](std::vector<double> v) {
+        v.push_back(2.5);
+        return v;
+      },
+      big);
+  const auto back = f.get();
+  EXPECT_EQ(back.size(), big.size() + 1);
+  EXPECT_EQ(back.back(), 2.5);
+}
+
+}  // namespace
