@@ -505,6 +505,7 @@ queue_core::several queue_core::get_some(std::span<taken> out, const deadline& u
   my_hand.messages.reserve(my_hand.messages.size() + out.size());
   std::optional<locked_queue> locked(std::in_place, region_, m);
   acknowledge_some(*locked, region_, true);
+  bool spun = false;
   while (h.queued.load(std::memory_order_relaxed) == 0) {
     if (h.closed != 0) return {get_result::ended};
     if (h.writers_lost != 0 && h.in_flight + h.reserved == 0) {
@@ -514,11 +515,14 @@ queue_core::several queue_core::get_some(std::span<taken> out, const deadline& u
     if (until && *until <= std::chrono::steady_clock::now()) return {get_result::not_now};
     if (stop != nullptr && stop->stopped()) return {get_result::not_now};
     if (deaths != nullptr && h.swept_deaths != *deaths) return {get_result::not_now};
-    locked->unlock();
-    const bool arrived = spin_until([&] { return h.queued.load(std::memory_order_relaxed) != 0; });
-    locked.emplace(region_, m);
-    if (!arrived && h.queued.load(std::memory_order_relaxed) == 0)
-      sleep_unlocked(locked, region_, m, h.readable, h.sleeping_readers, until, stop);
+    if (!std::exchange(spun, true)) {
+      locked->unlock();
+      spin_until([&] { return h.queued.load(std::memory_order_relaxed) != 0; });
+      locked.emplace(region_, m);  // and look at everything again: it may have been closed meanwhile
+      continue;
+    }
+    sleep_unlocked(locked, region_, m, h.readable, h.sleeping_readers, until, stop);
+    spun = false;
   }
   const std::size_t first = my_hand.messages.size();
   std::size_t count = 0;
