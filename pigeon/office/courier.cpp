@@ -20,6 +20,7 @@ constexpr std::array<std::chrono::seconds, 5> rest = {0s, 30s, 60s, 120s, 240s};
 constexpr auto confirmation_life = 10min;
 constexpr std::size_t confirmations_max = 2048;
 constexpr std::size_t senders_max = 256;
+constexpr std::size_t clients_max = 8192;
 
 }  // namespace
 
@@ -171,6 +172,8 @@ void confirmations::confirm(const person_key& from, std::uint32_t packet, time_p
   known.order.pop_front();
 }
 
+void confirmations::forget(const person_key& from) { senders_.erase(from); }
+
 void confirmations::expire(sender& from, time_point now) {
   while (!from.order.empty() && now - from.order.front().first >= confirmation_life) {
     from.packets.erase(from.order.front().second);
@@ -185,6 +188,20 @@ void confirmations::make_room() {
   };
   senders_.erase(std::min_element(senders_.begin(), senders_.end(),
                                   [&](const auto& a, const auto& b) { return last_word(a) < last_word(b); }));
+}
+
+void lives::message(const person_key& who, std::uint32_t number) {
+  if (number == 0) return;  // below every other: nothing to compare with
+  std::uint32_t& last = last_message_[who];
+  last = std::max(last, number);
+  if (last_message_.size() > clients_max) last_message_.erase(last_message_.begin());
+}
+
+bool lives::begins(const person_key& who, std::uint32_t number) {
+  const auto known = last_message_.find(who);
+  if (known == last_message_.end() || number > known->second) return false;
+  last_message_.erase(known);
+  return true;
 }
 
 }  // namespace pigeon::office

@@ -114,6 +114,9 @@ class confirmations {
   /// The store says that it has the message: its receipt_due came.
   void confirm(const person_key& from, std::uint32_t packet, time_point now);
 
+  /// The client of `from` counts from the beginning again: its numbers mean other messages from now on.
+  void forget(const person_key& from);
+
  private:
   struct sender {
     std::set<std::uint32_t> packets;
@@ -124,6 +127,26 @@ class confirmations {
   void make_room();
 
   std::map<person_key, sender> senders_;
+};
+
+/// Tells when a client has started anew and counts its packets from the beginning again, as iptux does: then an entry
+/// packet has a number that is not above that of a message which came before. Only messages count, because only their
+/// numbers are remembered; so the second of two equal greetings begins no second life.
+///
+/// At most 8,192 clients; beyond that the one with the lowest key is forgotten, and its next message makes it known
+/// again.
+///
+/// Safety:  thread-compatible.
+class lives {
+ public:
+  /// A message with this number came from `who`, or is stored from an earlier time.
+  void message(const person_key& who, std::uint32_t number);
+
+  /// An entry packet with this number came from `who`. True: a new life begins.
+  [[nodiscard]] bool begins(const person_key& who, std::uint32_t number);
+
+ private:
+  std::map<person_key, std::uint32_t> last_message_;
 };
 
 }  // namespace pigeon::office

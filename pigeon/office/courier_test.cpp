@@ -205,6 +205,29 @@ TEST(Confirmations, LiveTenMinutesAndRepeatingDoesNotProlongThat) {
   EXPECT_FALSE(known.is_confirmed("ann@pc", 1, now + 10min));
 }
 
+TEST(Confirmations, AreForgottenWhenTheClientCountsAnew) {
+  confirmations known;
+  known.confirm("ann@pc", 7, {});
+  known.confirm("bob@pc", 7, {});
+  known.forget("ann@pc");
+  EXPECT_FALSE(known.is_confirmed("ann@pc", 7, {}));
+  EXPECT_TRUE(known.is_confirmed("bob@pc", 7, {}));
+}
+
+TEST(Lives, ALowEntryBeginsOneOnlyAfterAMessage) {
+  lives all;
+  EXPECT_FALSE(all.begins("ann@pc", 1));
+  EXPECT_FALSE(all.begins("ann@pc", 1));  // the second of two equal greetings
+  all.message("ann@pc", 9);
+  all.message("ann@pc", 4);  // late
+  EXPECT_FALSE(all.begins("ann@pc", 10));
+  EXPECT_TRUE(all.begins("ann@pc", 1));
+  EXPECT_FALSE(all.begins("ann@pc", 1));
+  all.message("ann@pc", 2);
+  EXPECT_TRUE(all.begins("ann@pc", 2));  // the number of a message is not that of an entry
+  EXPECT_FALSE(all.begins("bob@pc", 1));
+}
+
 TEST(Confirmations, AreBounded) {
   confirmations known;
   const courier::time_point now{};

@@ -53,7 +53,7 @@ person clipped(person who) {
 // Whether anything is new besides the time.
 bool differs(const person& a, const person& b) {
   return a.name != b.name || a.group != b.group || a.user != b.user || a.host != b.host || a.address != b.address ||
-         a.port != b.port || a.encoding != b.encoding || a.here != b.here || a.away != b.away;
+         a.port != b.port || a.encoding != b.encoding || a.here != b.here || a.away != b.away || a.life < b.life;
 }
 
 bool is_back(const person& before, const person& now) { return now.here && !now.away && (!before.here || before.away); }
@@ -159,7 +159,11 @@ result<void> hub::on(const people_started&, outbox& out) {
   COVEY_TRY(const auto gone, store_.empty_the_house());
   for (const person& who : gone) COVEY_TRY_VOID(tell_web(who, out));
   COVEY_TRY(auto known, store_.people());
-  for (person_entry& entry : known) out.people.emplace_back(person_known{std::move(entry.who)});
+  for (person_entry& entry : known) {
+    COVEY_TRY(const std::uint32_t last, store_.last_incoming(entry.who.key));
+    out.people.emplace_back(person_known{std::move(entry.who), last});
+  }
+  out.people.emplace_back(everybody_known{});
   COVEY_TRY(const auto awaited, store_.people_awaited());
   for (const person& who : awaited) COVEY_TRY_VOID(send_window(who, out));
   return {};
@@ -181,10 +185,20 @@ result<void> hub::on(const message_in& in, outbox& out) {
   // Longer than any datagram: not from our people service. Left without a receipt.
   if (!is_sound(in.from) || in.text.size() > text_bytes_max) return {};
   COVEY_TRY(const auto known, store_.find_person(in.from.key));
-  if (!known) COVEY_TRY_VOID(on(person_seen{in.from}, out));
+  if (!known || in.from.life > known->life) {
+    COVEY_TRY_VOID(on(person_seen{in.from}, out));
+  } else if (in.from.life != 0 && in.from.life < known->life) {
+    // Said in an earlier life, so this is a redelivery, and most likely of what was committed in that life.
+    COVEY_TRY(auto earlier, store_.find_incoming(in.from.key, in.packet, in.text));
+    if (earlier) return answer(in, *std::move(earlier), out);
+  }
   COVEY_TRY(auto stored, store_.put_incoming(in.from.key, in.packet, in.text, clock_()));
+  return answer(in, std::move(stored.what), out);
+}
+
+result<void> hub::answer(const message_in& in, message stored, outbox& out) {
   if (in.wants_receipt) out.people.emplace_back(receipt_due{in.from, in.packet});
-  return tell_web(std::move(stored.what), {}, out);
+  return tell_web(std::move(stored), {}, out);
 }
 
 result<void> hub::on(const message_outcome& outcome, outbox& out) {

@@ -84,6 +84,7 @@ class hub {
   result<own_profile> profile();
   result<target> resolve(std::string_view who);
   result<std::string> objection(const send_text& request, const target& to);
+  result<void> answer(const message_in& in, message stored, outbox& out);
   result<void> answer_again(const send_text& request, const store::request& known, outbox& out);
   result<void> refuse(const send_text& request, std::string sentence, outbox& out);
   result<void> tell_web(const person& who, outbox& out);

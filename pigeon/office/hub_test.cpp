@@ -77,11 +77,12 @@ TEST_F(Hub, GivesAStartingPeopleServiceProfilePeopleAndWhatWaits) {
   handle(person_seen{somebody("bob")});
   const auto sent = send("ann", "later");
   const outbox out = handle(people_started{});
-  ASSERT_EQ(out.people.size(), 4U);
+  ASSERT_EQ(out.people.size(), 5U);
   EXPECT_EQ(std::get<own_profile>(out.people[0]).name, "Front desk");
   EXPECT_EQ(std::get<person_known>(out.people[1]).who.key, "ann@pc");
   EXPECT_FALSE(std::get<person_known>(out.people[1]).who.here) << "nobody is here until seen";
-  const auto& waiting = std::get<message_out>(out.people[3]);
+  EXPECT_TRUE(std::holds_alternative<everybody_known>(out.people[3]));
+  const auto& waiting = std::get<message_out>(out.people[4]);
   EXPECT_EQ(waiting.packet, sent.packet);
   EXPECT_EQ(waiting.text, "later");
   EXPECT_EQ(of<person_changed>(out.web).size(), 2U) << "the page sees them go";
@@ -124,6 +125,33 @@ TEST_F(Hub, ARepeatedMessageIsConfirmedAgainAndStoredOnce) {
   EXPECT_EQ(of<receipt_due>(out.people).size(), 1U);
   EXPECT_EQ(of<message_changed>(out.web)[0].unread, 1U);
   EXPECT_EQ(of<history_page>(handle(history_wanted{"h", "ann"}).web)[0].messages.size(), 1U);
+}
+
+TEST_F(Hub, AClientThatStartedAnewMaySayAnythingUnderItsOldNumbers) {
+  message_in first = from("ann", 7, "hello");
+  handle(first);
+  message_in second = first;
+  second.from.life = now_ + 5;
+  EXPECT_NE(of<message_changed>(handle(second).web).at(0).what.id, 1);
+  EXPECT_EQ(of<message_changed>(handle(second).web).at(0).what.id, 2) << "its repetition is the same message";
+  EXPECT_EQ(store_.find_person("ann@pc").value()->life, now_ + 5);
+  EXPECT_EQ(store_.last_incoming("ann@pc").value(), 7U);
+
+  // What people knew before it learned of the life changes nothing.
+  EXPECT_EQ(of<message_changed>(handle(first).web).at(0).what.id, 2);
+  handle(person_seen{first.from});
+  EXPECT_EQ(store_.find_person("ann@pc").value()->life, now_ + 5);
+}
+
+TEST_F(Hub, ABatchWithTwoLivesDoublesNothingWhenItComesTwice) {
+  message_in first = from("ann", 7, "hello");
+  first.from.life = 1;
+  message_in second = from("ann", 7, "hello again");
+  second.from.life = 2;
+  const std::vector<to_store> batch{person_seen{first.from}, first, person_seen{second.from}, second};
+  handle(batch);
+  EXPECT_EQ(of<receipt_due>(handle(batch).people).size(), 2U);
+  EXPECT_EQ(store_.history("ann@pc", 0, 10).value().messages.size(), 2U);
 }
 
 TEST_F(Hub, AMessageThatWantsNoReceiptGetsNone) {

@@ -39,6 +39,9 @@ struct person {
   bool here = false;    ///< present now
   bool away = false;    ///< present, but announced absence
   unix_ms seen = 0;     ///< when last heard of
+  /// When its client was first seen to have started anew and to count its packets from the beginning again (see
+  /// lives); 0: never, or not known. Packet numbers are compared within one life only.
+  unix_ms life = 0;
 };
 
 /// How far an outgoing message got; incoming ones are `received`.
@@ -70,8 +73,8 @@ struct person_entry {
 
 // ---- people → store ------------------------------------------------------------------------------------------------
 
-/// `people` has started and knows nobody: store answers with own_profile, every known person, and every message_out
-/// that waits.
+/// `people` has started and knows nobody: store answers with own_profile, every known person, everybody_known, and
+/// every message_out that waits.
 struct people_started {};
 
 /// Somebody was heard of (came, changed name, went away or left: see person.here).
@@ -79,7 +82,8 @@ struct person_seen {
   person who;
 };
 
-/// A message arrived. Stored once for each (sender, packet); answered by receipt_due each time if it wants a receipt.
+/// A message arrived. Stored once for each (sender, life of its client, packet); answered by receipt_due each time if
+/// it wants a receipt.
 struct message_in {
   person from;
   std::uint32_t packet = 0;
@@ -153,7 +157,11 @@ struct receipt_due {
 /// A person known from earlier, to be looked for.
 struct person_known {
   person who;
+  std::uint32_t last_packet = 0;  ///< the highest number of a message in its present life; 0: none came
 };
+
+/// Every person_known has been said.
+struct everybody_known {};
 
 // ---- store → web ---------------------------------------------------------------------------------------------------
 
@@ -193,7 +201,7 @@ struct request_failed {
 using to_store = std::variant<people_started, person_seen, message_in, message_outcome, web_started, send_text,
                               history_wanted, mark_read, rename_self>;
 /// What people reads.
-using to_people = std::variant<own_profile, message_out, receipt_due, person_known>;
+using to_people = std::variant<own_profile, message_out, receipt_due, person_known, everybody_known>;
 /// What web reads.
 using to_web =
     std::variant<office_snapshot, own_profile, person_changed, message_changed, history_page, request_failed>;

@@ -16,7 +16,7 @@ constexpr auto probe_pause = 250ms;
 
 bool differs(const person& a, const person& b) {
   const auto all = [](const person& p) {
-    return std::tie(p.name, p.group, p.user, p.host, p.address, p.port, p.encoding, p.here, p.away);
+    return std::tie(p.name, p.group, p.user, p.host, p.address, p.port, p.encoding, p.here, p.away, p.life);
   };
   return all(a) != all(b);
 }

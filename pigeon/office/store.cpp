@@ -80,6 +80,7 @@ CREATE TABLE requests(
   time      INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 )",
+    "ALTER TABLE people ADD COLUMN life INTEGER NOT NULL DEFAULT 0;",
 };
 
 class store_error_category final : public std::error_category {
@@ -187,6 +188,7 @@ person read_person(const cursor& row, int first = 0) {
       .here = row.integer(first + 8) != 0,
       .away = row.integer(first + 9) != 0,
       .seen = row.integer(first + 10),
+      .life = row.integer(first + 11),
   };
 }
 
@@ -334,13 +336,16 @@ result<void> store::put_person(const person& who) {
   return impl_->together([&]() -> result<void> {
     COVEY_TRY(const auto known, find_person(who.key));
     if (!known) COVEY_TRY_VOID(impl_->forget_a_stranger());
+    if (known && who.life > known->life) {
+      COVEY_TRY_VOID(impl_->db.run("DELETE FROM receipts WHERE who = ?", who.key));
+    }
     return impl_->db.run(
-        "INSERT INTO people VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET "
+        "INSERT INTO people VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO UPDATE SET "
         "name = excluded.name, \"group\" = excluded.\"group\", user = excluded.user, host = excluded.host, "
         "address = excluded.address, port = excluded.port, encoding = excluded.encoding, "
-        "here = excluded.here, away = excluded.away, seen = excluded.seen",
+        "here = excluded.here, away = excluded.away, seen = excluded.seen, life = max(life, excluded.life)",
         who.key, who.name, who.group, who.user, who.host, who.address, who.port, static_cast<int>(who.encoding),
-        who.here, who.away, who.seen);
+        who.here, who.away, who.seen, who.life);
   });
 }
 
@@ -392,6 +397,19 @@ result<store::stored_message> store::put_incoming(const person_key& from, std::u
     COVEY_TRY_VOID(impl_->db.run("INSERT OR REPLACE INTO receipts VALUES(?, ?, ?)", from, packet, made.id));
     return stored_message{std::move(made), true};
   });
+}
+
+result<std::optional<message>> store::find_incoming(const person_key& from, std::uint32_t packet,
+                                                    std::string_view text) {
+  return read_one(impl_->db.query("SELECT * FROM messages WHERE who = ? AND outgoing = 0 AND packet = ? AND text = ? "
+                                  "ORDER BY id DESC LIMIT 1",
+                                  from, packet, text),
+                  as_message);
+}
+
+result<std::uint32_t> store::last_incoming(const person_key& from) {
+  COVEY_TRY(const auto last, impl_->db.integer("SELECT max(packet) FROM receipts WHERE who = ?", from));
+  return static_cast<std::uint32_t>(last.value_or(0));
 }
 
 result<message> store::put_outgoing(const person_key& to, std::string_view text, std::uint32_t packets, unix_ms now) {

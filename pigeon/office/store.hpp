@@ -92,8 +92,9 @@ class store {
 
   // ---- people
 
-  /// Adds or replaces what is known of one person, presence included. Beyond 5,000 people the one seen longest ago, of
-  /// those without messages, is forgotten for a new one.
+  /// Adds or replaces what is known of one person, presence included. If a new life of its client begins (person::life
+  /// is later than what was known; an earlier one changes nothing), its packet numbers stand for new messages. Beyond
+  /// 5,000 people the one seen longest ago, of those without messages, is forgotten for a new one.
   result<void> put_person(const person& who);
 
   /// The person with this key, if known.
@@ -118,6 +119,12 @@ class store {
   /// count from 1 after each start; theirs may come again with something new to say.)
   /// The sender must be known.
   result<stored_message> put_incoming(const person_key& from, std::uint32_t packet, std::string_view text, unix_ms now);
+
+  /// The newest message from this person with this number and text, of whatever life, if any.
+  result<std::optional<message>> find_incoming(const person_key& from, std::uint32_t packet, std::string_view text);
+
+  /// The highest packet number among the messages from this person in the present life of its client; 0: none.
+  result<std::uint32_t> last_incoming(const person_key& from);
 
   /// Stores a message to be sent, in state waiting, with `packets` new packet numbers of its own. The person must be
   /// known.

@@ -314,7 +314,7 @@ TEST(Store, RefusesADatabaseOfANewerPigeon) {
     db.script("PRAGMA user_version = 99").value();
   }
   EXPECT_EQ(refusal(folder.path()), (folder / "office.db") +
-                                        " has schema version 99 and this pigeon knows 1: a newer pigeon wrote it; "
+                                        " has schema version 99 and this pigeon knows 2: a newer pigeon wrote it; "
                                         "use that one, or another data folder");
 }
 
