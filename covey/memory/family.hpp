@@ -84,7 +84,19 @@ result<void> die_with(int life_fd) noexcept;
 
 // ---- the line to the keeper, in keeper_line.cpp --------------------------------------------------------------------
 
-enum class keeper_op : std::uint32_t { hello, make_region, hold, drop, carry, start, adopt, adopted, forget, sync };
+enum class keeper_op : std::uint32_t {
+  hello,
+  make_region,
+  hold,
+  drop,
+  release,
+  carry,
+  start,
+  adopt,
+  adopted,
+  forget,
+  sync
+};
 
 struct keeper_request {
   keeper_op op;

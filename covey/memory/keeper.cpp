@@ -304,6 +304,9 @@ void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_f
     case keeper_op::adopted: answer = adopted(c, r, fds); break;
     case keeper_op::sync: break;
     case keeper_op::drop: references_.drop(edge_from_process | c.who, r.values[0]); break;
+    case keeper_op::release:
+      answer.values[0] = references_.release(edge_from_process | c.who, r.values[0]) ? 1 : 0;
+      break;
     case keeper_op::carry:
       if (!again && may_carry(r.values[0]))
         references_.add(r.values[0], r.values[1], static_cast<std::int64_t>(r.values[2]));

@@ -49,7 +49,8 @@ class lock_word {
 
   // The half of the word that holds the flags and the cell: little-endian, so the first.
   [[nodiscard]] const std::atomic<std::uint32_t>& futex() const noexcept {
-    return *reinterpret_cast<const std::atomic<std::uint32_t>*>(&word_);
+    const void* const half = &word_;
+    return *static_cast<const std::atomic<std::uint32_t>*>(half);
   }
 
   std::atomic<std::uint64_t> word_{0};

@@ -137,6 +137,14 @@ void reference_table::drop(std::uint64_t from, std::uint64_t to) {
   free_if_unreferenced(to);
 }
 
+bool reference_table::release(std::uint64_t from, std::uint64_t to) {
+  const auto own = edges_.find({from, to});
+  if (own == edges_.end()) return false;
+  if (book_.edges[own->second].count > 0 && holders_[to] == 1) return true;
+  drop(from, to);
+  return false;
+}
+
 void reference_table::add(std::uint64_t from, std::uint64_t to, std::int64_t delta) {
   if (find(to) == nullptr) return;
   const auto known = edges_.find({from, to});

@@ -36,6 +36,8 @@ class reference_table {
   void hold(std::uint64_t from, std::uint64_t to);
   /// `from` holds none any more. Frees the region when it was the last.
   void drop(std::uint64_t from, std::uint64_t to);
+  /// As drop, unless `from` is the only one that refers to `to`: then it still does, and the answer is true.
+  bool release(std::uint64_t from, std::uint64_t to);
   /// Adds `delta` to the count; counts may be negative for a while (docs/design/memory.md).
   void add(std::uint64_t from, std::uint64_t to, std::int64_t delta);
   void drop_all_from(std::uint64_t from);

@@ -18,12 +18,27 @@ std::atomic<std::uint32_t> local_counts[regions_max];
 struct mapped_regions {
   std::mutex mutex;
   std::map<std::uint64_t, std::uint64_t> by_offset;  // of those mapped here: offset → id
+
+  // A handle inside a region is used without being copied first: this process then holds what it names, until it finds
+  // the handle changed or gives up the region around it. Address of the handle → id.
+  std::map<std::uint64_t, std::uint64_t> looked_through;
 };
 
 mapped_regions& mapped() {
   static auto* const all = new mapped_regions;  // lives to the very end: handles may be static
   return *all;
 }
+
+// How often something left `looked_through`; raised under the mutex. What a thread looked through last holds as long as
+// this has not changed.
+std::atomic<std::uint64_t> looks_ended{0};
+
+struct last_look {
+  const void* handle = nullptr;
+  std::uint64_t id = 0;
+  std::uint64_t looks_ended = 0;
+};
+constinit thread_local last_look latest_look;
 
 std::uint32_t index_of(std::uint64_t id) { return static_cast<std::uint32_t>(id); }
 
@@ -48,12 +63,11 @@ void drop_hold(std::uint64_t id) noexcept {
   tell_keeper(keeper_op::drop, values);
 }
 
-// Counts one more reference from private memory; the first one asks the keeper and maps.
-result<void> take_locally(std::uint64_t id) {
+region_entry& entry_of(std::uint64_t id) { return family.book->regions[index_of(id)]; }
+
+// As take_locally, when the count may be 0. Under the mutex.
+result<void> take_first(std::uint64_t id) {
   auto& count = local_counts[index_of(id)];
-  for (std::uint32_t n = count.load(std::memory_order_relaxed); n > 0;)
-    if (count.compare_exchange_weak(n, n + 1, std::memory_order_relaxed)) return {};
-  const std::scoped_lock lock(mapped().mutex);
   if (count.load(std::memory_order_relaxed) == 0) {
     const std::array values{id};
     COVEY_TRY(const keeper_answer answer, ask_keeper(keeper_op::hold, values));
@@ -67,16 +81,79 @@ result<void> take_locally(std::uint64_t id) {
   return {};
 }
 
+// Counts one more reference from private memory; the first one asks the keeper and maps.
+result<void> take_locally(std::uint64_t id) {
+  auto& count = local_counts[index_of(id)];
+  for (std::uint32_t n = count.load(std::memory_order_relaxed); n > 0;)
+    if (count.compare_exchange_weak(n, n + 1, std::memory_order_relaxed)) return {};
+  const std::scoped_lock lock(mapped().mutex);
+  return take_first(id);
+}
+
+using looks = std::map<std::uint64_t, std::uint64_t>;
+
+// Unmaps, and moves to `ended` what this process holds because of handles in the region. Under the mutex; allocates
+// nothing.
+void unmap_locally(std::uint64_t id, looks& ended) noexcept {
+  const region_entry& r = entry_of(id);
+  const auto begin = reinterpret_cast<std::uint64_t>(family.arena + r.offset);
+  auto& all = mapped().looked_through;
+  for (auto it = all.lower_bound(begin); it != all.end() && it->first < begin + r.bytes;)
+    ended.insert(all.extract(it++));
+  if (!ended.empty()) looks_ended.fetch_add(1, std::memory_order_release);  // pairs with look_through()
+  unmap_region(r.offset, r.bytes);
+  mapped().by_offset.erase(r.offset);
+}
+
+auto destructor_of(std::uint64_t id) noexcept {
+  const region_entry& r = entry_of(id);
+  void (*none)(std::byte*) noexcept = nullptr;
+  if (r.kind != static_cast<std::uint32_t>(region_kind::object)) return none;
+  return reinterpret_cast<object_header*>(family.arena + r.offset)->destroy.load(std::memory_order_acquire);
+}
+
+// Drops this process's reference unless it is the only one of the family; whether it is. A keeper that cannot be asked
+// will free the region when this process ends.
+bool is_last_of_all(std::uint64_t id) noexcept {
+  const std::array values{id};
+  const auto answer = ask_keeper(keeper_op::release, values);
+  return answer && answer->values[0] != 0;
+}
+
 void leave_locally(std::uint64_t id) noexcept {
+  if (family.book == nullptr) return;  // forked past covey: nothing here is ours
   auto& count = local_counts[index_of(id)];
   for (std::uint32_t n = count.load(std::memory_order_relaxed); n > 1;)
     if (count.compare_exchange_weak(n, n - 1, std::memory_order_release)) return;
+  looks ended;
+  {
+    std::unique_lock lock(mapped().mutex);
+    if (count.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    // The count is 0 before the keeper is asked: a thread that decodes a message now waits for the mutex and then
+    // starts afresh, so nobody here relies on a reference that the keeper has dropped.
+    if (const auto destroy = destructor_of(id); destroy == nullptr) {
+      unmap_locally(id, ended);
+      drop_hold(id);
+    } else if (!is_last_of_all(id)) {
+      unmap_locally(id, ended);
+    } else {
+      lock.unlock();  // the destructor is foreign code, and may give up other regions
+      destroy(family.arena + entry_of(id).offset);
+      lock.lock();
+      unmap_locally(id, ended);
+      drop_hold(id);
+    }
+  }
+  for (const auto& [handle, inner] : ended) leave_locally(inner);
+}
+
+// Ends what look_through() began for a handle. What it named, whose reference the caller has now; or 0.
+std::uint64_t end_look(const void* handle) noexcept {
   const std::scoped_lock lock(mapped().mutex);
-  if (count.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  const region_entry& r = family.book->regions[index_of(id)];
-  unmap_region(r.offset, r.bytes);
-  mapped().by_offset.erase(r.offset);
-  drop_hold(id);
+  const auto node = mapped().looked_through.extract(reinterpret_cast<std::uint64_t>(handle));
+  if (node.empty()) return 0;
+  looks_ended.fetch_add(1, std::memory_order_release);
+  return node.mapped();
 }
 
 }  // namespace
@@ -137,20 +214,39 @@ void region::take(std::uint64_t id) {
 }
 
 void region::leave() noexcept {
-  if (id_ == 0) return;
-  if (in_arena(this)) {
-    const std::array self{id_};
-    carry(region_around(this), self, -1);
-  } else {
-    leave_locally(id_);
-  }
+  if (id_ == 0 || family.book == nullptr) return;
+  if (!in_arena(this)) return leave_locally(id_);
+  // The last reference to an object may be this one, inside another object: then its destructor is ours to run, so this
+  // process holds it too while the region around gives it up.
+  const std::uint64_t looked = end_look(this);
+  const bool held = entry_of(id_).kind == static_cast<std::uint32_t>(region_kind::object) && take_locally(id_);
+  const std::array self{id_};
+  carry(region_around(this), self, -1);
+  if (held) leave_locally(id_);
+  if (looked != 0) leave_locally(looked);
 }
 
-// A reference inside a region is used without being copied first: this process holds what it names from now on, to its
-// end.
-void region::ensure_mapped() const {
-  if (local_counts[index_of(id_)].load(std::memory_order_relaxed) > 0) return;
-  if (auto taken = take_locally(id_); !taken) throw_exception_from_error(taken.error(), BOOST_CURRENT_LOCATION);
+// This reference lies inside a region: see mapped_regions::looked_through.
+void region::look_through() const {
+  if (latest_look.handle == this && latest_look.id == id_ &&
+      latest_look.looks_ended == looks_ended.load(std::memory_order_acquire))
+    return;
+  std::uint64_t before = 0;
+  {
+    const std::scoped_lock lock(mapped().mutex);
+    auto& all = mapped().looked_through;
+    const auto it = all.try_emplace(reinterpret_cast<std::uint64_t>(this), 0).first;
+    if (it->second != id_) {
+      if (auto taken = take_first(id_); !taken) {
+        if (it->second == 0) all.erase(it);
+        throw_exception_from_error(taken.error(), BOOST_CURRENT_LOCATION);
+      }
+      before = std::exchange(it->second, id_);
+      if (before != 0) looks_ended.fetch_add(1, std::memory_order_release);
+    }
+    latest_look = {this, id_, looks_ended.load(std::memory_order_relaxed)};
+  }
+  if (before != 0) leave_locally(before);
 }
 
 std::uint64_t region::size() const { return family.book->regions[index_of(id_)].bytes; }
@@ -183,7 +279,15 @@ region region::decode(decoder& in, region_kind kind) {
   return r;
 }
 
+object_header* object_around(const void* p) noexcept {
+  if (!in_arena(p)) return nullptr;
+  const std::uint64_t id = region_around(p);
+  if (id == 0 || entry_of(id).kind != static_cast<std::uint32_t>(region_kind::object)) return nullptr;
+  return reinterpret_cast<object_header*>(family.arena + entry_of(id).offset);
+}
+
 std::uint64_t region_around(const void* p) noexcept {
+  if (family.book == nullptr) return 0;  // forked past covey
   const auto offset = static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - family.arena);
   const std::scoped_lock lock(mapped().mutex);
   auto it = mapped().by_offset.upper_bound(offset);
@@ -192,13 +296,15 @@ std::uint64_t region_around(const void* p) noexcept {
   return offset < it->first + family.book->regions[index_of(it->second)].bytes ? it->second : 0;
 }
 
+result<void> commit_pages(const std::byte* begin, std::uint64_t bytes) {
+  while (::fallocate(family.arena_fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin - family.arena),
+                     static_cast<off_t>(bytes)) < 0)
+    if (errno != EINTR) return from_errno("reserve " + std::to_string(bytes) + " bytes of shared memory");
+  return {};
+}
+
 void commit_region(const region& r, std::uint64_t bytes) {
-  if (bytes == 0) return;
-  const auto offset = static_cast<off_t>(r.data() - family.arena);
-  while (::fallocate(family.arena_fd, FALLOC_FL_KEEP_SIZE, offset, static_cast<off_t>(bytes)) < 0)
-    if (errno != EINTR)
-      throw std::system_error(errno, std::system_category(),
-                              "reserve " + std::to_string(bytes) + " bytes of shared memory");
+  if (bytes != 0) commit_pages(r.data(), bytes).value();
 }
 
 void carry(std::uint64_t carrier, std::span<const std::uint64_t> attachments, int delta) noexcept {

@@ -17,8 +17,25 @@ struct region_request {
   region_kind kind = region_kind::plain;
 };
 
+/// Whether `p` lies in the arena.
+inline bool in_arena(const void* p) noexcept {
+  const auto offset = static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - family.arena);
+  return offset < family.arena_bytes;
+}
+
+/// First bytes of a region of kind object.
+struct object_header {
+  /// Destroys what lies in the region whose first byte is `base`; null when nothing need be done. Code has the same
+  /// address in all processes.
+  std::atomic<void (*)(std::byte* base) noexcept> destroy;
+  std::uint64_t type;  // a hash of the object's type; constant
+};
+
 /// A counted reference to a region: a copy is the same region. Where the reference itself lies decides who holds it: in
 /// private memory this process; inside a region, that region.
+///
+/// When the last reference in the whole family to a region of kind object is given up by a live process, that process
+/// runs the object's destructor first. docs/design/memory.md tells how it knows.
 ///
 /// Safety: thread-compatible; the counts behind it are thread-safe.
 /// Death:  references of a dead process are dropped by the keeper.
@@ -38,7 +55,7 @@ class region {
   /// The bytes; nullptr when it refers to nothing.
   [[nodiscard]] std::byte* data() const {
     if (id_ == 0) return nullptr;
-    ensure_mapped();
+    if (in_arena(this)) look_through();
     return family.arena + offset();
   }
   [[nodiscard]] std::uint64_t size() const;
@@ -62,21 +79,21 @@ class region {
   [[nodiscard]] std::uint64_t offset() const noexcept {
     return family.book->regions[static_cast<std::uint32_t>(id_)].offset;
   }
-  void ensure_mapped() const;
+  void look_through() const;
   void take(std::uint64_t id);
   void leave() noexcept;
 
   std::uint64_t id_ = 0;  // index | generation << 32; 0 is none
 };
 
-/// Whether `p` lies in the arena.
-inline bool in_arena(const void* p) noexcept {
-  const auto offset = static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - family.arena);
-  return offset < family.arena_bytes;
-}
-
 /// The id of the region of this process in which `p` lies, or 0.
 std::uint64_t region_around(const void* p) noexcept;
+
+/// The object of this process in whose region `p` lies, or nullptr.
+object_header* object_around(const void* p) noexcept;
+
+/// Reserves the pages of [begin, begin + bytes) of the arena.
+result<void> commit_pages(const std::byte* begin, std::uint64_t bytes);
 
 /// Reserves pages [0, bytes) of a region, so that touching them cannot fail. Throws std::system_error.
 void commit_region(const region& r, std::uint64_t bytes);

@@ -1,0 +1,169 @@
+/// @file
+/// shared_ptr: an object in shared memory, at the same address in every process that holds it.
+#pragma once
+
+#include <algorithm>
+#include <covey/memory/allocator.hpp>
+#include <memory>
+#include <typeinfo>
+#include <utility>
+
+namespace covey {
+
+template <class T>
+class shared_ptr;
+template <class T, class... Args>
+shared_ptr<T> make_shared(Args&&... args);
+
+namespace detail {
+
+/// Where the object lies in its region.
+template <class T>
+inline constexpr std::size_t object_offset = (sizeof(root) + alignof(T) - 1) / alignof(T) * alignof(T);
+
+template <class T>
+T* object_in(std::byte* base) noexcept {
+  return std::launder(reinterpret_cast<T*>(base + object_offset<std::remove_const_t<T>>));
+}
+
+template <class T>
+void destroy_in(std::byte* base) noexcept {
+  std::destroy_at(object_in<T>(base));
+}
+
+/// A number for a type, the same in every process of the program.
+template <class T>
+std::uint64_t type_number() noexcept {
+  return typeid(std::remove_const_t<T>).hash_code();
+}
+
+/// A region whose first pages hold a root and room for `object_bytes`; its heap is empty.
+region make_root(std::size_t object_bytes, std::uint64_t type);
+
+/// The region of kind object that was encoded. Throws bad_message when it is gone or holds another type.
+region decode_root(decoder& in, std::uint64_t type);
+
+}  // namespace detail
+
+/// A pointer to an object that several processes share, and that lives as long as anybody holds it.
+///
+/// The holder may be a process, a message on its way, or another shared object in which the pointer lies. When the last
+/// pointer of the whole family is destroyed by a live process, that process runs the object's destructor; when the
+/// last holder dies or is freed as a whole (a killed process, a queue with messages), the memory goes without it. There
+/// is no use_count: what other processes hold can change before it is returned. Objects that hold each other are never
+/// freed while the family lives, as with std::shared_ptr.
+///
+/// A pointer that lies in a shared object may be used in place, under the lock of that object; copy it to use it
+/// longer.
+///
+/// Handle:  a copy points at the same object; give it to any task, process or message.
+/// Safety:  thread-compatible, the pointer and the object: lock what several use, with a covey::mutex.
+/// Death:   a holder killed at any instruction costs nobody else the object. A process killed in the destructor has
+/// freed
+///          it: nobody else held it.
+/// Fork:    a child forked past covey must not use it.
+/// Design:  docs/design/memory.md. Example: examples/tour_05_shared.cpp
+template <class T>
+class shared_ptr {
+ public:
+  using covey_handle = void;  ///< may travel to other processes
+  using element_type = T;  ///< what it points at
+
+  /// Points at nothing.
+  shared_ptr() noexcept = default;
+
+  /// Points at nothing.
+  shared_ptr(std::nullptr_t) noexcept {}  // NOLINT(google-explicit-constructor): as std
+
+  /// From a pointer to the same object that may change it.
+  template <class U>
+    requires(std::is_same_v<const U, T> && !std::is_same_v<U, T>)
+  shared_ptr(const shared_ptr<U>& other)  // NOLINT(google-explicit-constructor): as std
+      : region_(other.region_), object_(other.object_) {}
+
+  shared_ptr(const shared_ptr& other) = default;  ///< the same object
+
+  /// Leaves nothing behind.
+  shared_ptr(shared_ptr&& other) : region_(std::move(other.region_)), object_(std::exchange(other.object_, nullptr)) {}
+
+  /// The same object; lets go of the one before.
+  shared_ptr& operator=(shared_ptr other) noexcept {
+    object_ = nullptr;
+    region_ = std::move(other.region_);
+    object_ = std::exchange(other.object_, nullptr);
+    return *this;
+  }
+
+  ~shared_ptr() = default;
+
+  /// Lets go of the object.
+  void reset() noexcept { *this = shared_ptr(); }
+
+  /// The object, or nullptr.
+  [[nodiscard]] T* get() const {
+    if (detail::in_arena(this)) (void)region_.data();
+    return object_;
+  }
+
+  /// The object; there must be one.
+  T& operator*() const { return *get(); }
+  /// The object; there must be one.
+  T* operator->() const { return get(); }
+
+  /// Whether it points at an object.
+  explicit operator bool() const noexcept { return object_ != nullptr; }
+
+  /// Whether both point at the same object.
+  template <class U>
+  bool operator==(const shared_ptr<U>& other) const noexcept {
+    return object_ == other.object_;
+  }
+  /// Whether it points at nothing.
+  bool operator==(std::nullptr_t) const noexcept { return object_ == nullptr; }
+
+  void encode_handle(detail::encoder& out) const { region_.encode(out); }  ///< for covey
+  /// For covey.
+  static shared_ptr decode_handle(detail::decoder& in) {
+    return shared_ptr(detail::decode_root(in, detail::type_number<T>()));
+  }
+
+ private:
+  template <class>
+  friend class shared_ptr;
+  template <class U, class... Args>
+  friend shared_ptr<U> make_shared(Args&&... args);
+
+  explicit shared_ptr(detail::region r) : region_(std::move(r)) {
+    if (region_) object_ = detail::object_in<T>(region_.data());
+  }
+
+  detail::region region_;
+  T* object_ = nullptr;
+};
+
+/// Makes a T in shared memory of its own, with room for what its covey containers will hold (up to 1 GiB; pages are
+/// taken as they are needed). Throws std::system_error or std::bad_alloc when memory cannot be had, and what T's
+/// constructor throws.
+template <class T, class... Args>
+shared_ptr<T> make_shared(Args&&... args) {
+  static_assert(std::is_object_v<T> && !std::is_array_v<T> && !std::is_const_v<T>,
+                "covey: make_shared makes one object, not const: use covey::vector, or convert to shared_ptr<const T>");
+  static_assert(alignof(T) <= detail::page_bytes, "covey: no alignment above a page");
+  detail::region memory = detail::make_root(detail::object_offset<T> + sizeof(T), detail::type_number<T>());
+  auto* const made = reinterpret_cast<detail::root*>(memory.data());
+  {
+    const detail::filling here(&made->memory);
+    auto* const place = reinterpret_cast<T*>(memory.data() + detail::object_offset<T>);
+    if constexpr (std::uses_allocator_v<T, allocator<std::byte>>)
+      std::uninitialized_construct_using_allocator(place, allocator<std::byte>(), std::forward<Args>(args)...);
+    else if constexpr (std::is_constructible_v<T, Args...>)
+      ::new (static_cast<void*>(place)) T(std::forward<Args>(args)...);
+    else
+      ::new (static_cast<void*>(place)) T{std::forward<Args>(args)...};
+  }
+  if constexpr (!std::is_trivially_destructible_v<T>)
+    made->header.destroy.store(&detail::destroy_in<T>, std::memory_order_release);  // pairs with destructor_of()
+  return shared_ptr<T>(std::move(memory));
+}
+
+}  // namespace covey
