@@ -136,7 +136,7 @@ class supervisor {
   /// alone. May be called again; one call at a time.
   [[nodiscard]] int run(std::stop_token stop = {});
 
-  /// Lets run() stop the children and return, also when it was not called yet. Does not wait.
+  /// Lets run() stop the children and return; the next run() when none is at work. Does not wait.
   void stop() noexcept;
 
   /// Why run() returned, in one sentence; empty before.

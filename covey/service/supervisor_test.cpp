@@ -75,7 +75,7 @@ class at_work {
   explicit at_work(supervisor& s) : supervisor_(s), thread_([this] { code_ = supervisor_.run(); }) {}
   ~at_work() { (void)end(); }
   int end() {
-    supervisor_.stop();
+    if (thread_.joinable()) supervisor_.stop();  // otherwise the next run() would find it
     return wait();
   }
   int wait() {
