@@ -256,7 +256,8 @@ class queue_reader {
   [[nodiscard]] const covey::queue<T>& queue() const noexcept { return queue_; }
 
   void encode_handle(detail::encoder& out) const { queue_.encode_handle(out); }  ///< for covey
-  static queue_reader decode_handle(detail::decoder& in) {  ///< for covey
+  /// For covey.
+  static queue_reader decode_handle(detail::decoder& in) {
     queue_reader r(covey::queue<T>::decode_handle(in));
     r.share_.take();
     return r;
@@ -295,7 +296,8 @@ class queue_writer {
   [[nodiscard]] const covey::queue<T>& queue() const noexcept { return queue_; }
 
   void encode_handle(detail::encoder& out) const { queue_.encode_handle(out); }  ///< for covey
-  static queue_writer decode_handle(detail::decoder& in) {  ///< for covey
+  /// For covey.
+  static queue_writer decode_handle(detail::decoder& in) {
     queue_writer w(covey::queue<T>::decode_handle(in));
     w.share_.take();
     return w;

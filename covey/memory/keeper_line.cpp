@@ -23,6 +23,7 @@ struct keeper_line {
   unique_fd socket;
   std::uint64_t sequence = 0;
   std::deque<keeper_request> told;  // not yet known to be done
+  keeper_line* inherited = nullptr;  // the parent's, after a fork: not ours to destroy
 };
 
 keeper_line* line = new keeper_line;  // replaced, not destroyed, in a forked child: its mutex may be held there
@@ -115,7 +116,9 @@ void reset_keeper_line() noexcept {
   // The parent's line belongs to the parent; closing our copy of its socket is all that is right to do with it.
   const int inherited = line->socket.release();
   if (inherited >= 0) ::close(inherited);
+  keeper_line* const parents = line;
   line = new keeper_line;
+  line->inherited = parents;
 }
 
 }  // namespace covey::detail
