@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -105,6 +106,23 @@ void after_foreign_fork() {
   why_not = from_errno(ECHILD, "covey: this process was forked past covey; use covey::process::forked");
 }
 
+// The guard is nobody's child, so that the program neither waits for it nor finds it among its zombies.
+result<void> fork_guard(const keeper_descriptors& keys, int life_out_fd) {
+  const pid_t between = our_fork();
+  if (between < 0) return from_errno("fork");
+  if (between == 0) {
+    const pid_t guard = our_fork();
+    if (guard != 0) ::_exit(guard < 0 ? errno : 0);
+    ::close(life_out_fd);
+    guard_the_family(keys);
+  }
+  int status = 0;
+  while (::waitpid(between, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) != 0) return from_errno(WEXITSTATUS(status), "fork");
+  return {};
+}
+
 result<void> found_family() {
   keeper_descriptors keys;
   COVEY_TRY(keys.ledger_fd, make_memfd("covey:ledger", sizeof(ledger)));
@@ -123,14 +141,9 @@ result<void> found_family() {
   family.lobby_fd = lobby[1];
   enter_top_in_ledger();
 
-  const pid_t guard = our_fork();
-  if (guard < 0) {
+  if (auto forked = fork_guard(keys, life[1]); !forked) {
     family.book = nullptr;
-    return from_errno("fork");
-  }
-  if (guard == 0) {
-    ::close(life[1]);
-    guard_the_family(keys);
+    return forked.error();
   }
   life_in = ::fcntl(life[0], F_DUPFD_CLOEXEC, 0);
   life_out = life[1];

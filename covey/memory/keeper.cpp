@@ -47,6 +47,8 @@ void wake_everybody() {
   ::syscall(SYS_futex, &family.book->deaths, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
+int open_pidfd(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }
+
 // Slow, for the guard; the keeper has an index.
 process_entry* find_process(pid_t pid) {
   for (process_entry& e : family.book->processes) {
@@ -58,10 +60,28 @@ process_entry* find_process(pid_t pid) {
   return nullptr;
 }
 
-void mark_dead(process_entry& e) {
-  const std::uint64_t state = e.state.load(std::memory_order_relaxed);
-  e.state.store(state_of(generation_of(state), process_phase::dead), std::memory_order_release);  // pairs with alive()
+// `state` is what the caller knows the entry by. False: the other of guard and keeper was first, and the entry may have
+// another tenant by now.
+bool mark_dead(process_entry& e, std::uint64_t state) {
+  const std::uint64_t dead = state_of(generation_of(state), process_phase::dead);
+  const bool first = e.state.compare_exchange_strong(state, dead, std::memory_order_acq_rel);  // pairs with alive()
   wake_everybody();
+  return first;
+}
+
+// The parent of `pid`; 0 when there is no such process.
+pid_t parent_of(pid_t pid) {
+  char path[32];
+  std::snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  FILE* const stat = std::fopen(path, "re");
+  if (stat == nullptr) return 0;
+  char text[512];
+  const std::size_t n = std::fread(text, 1, sizeof text - 1, stat);
+  std::fclose(stat);
+  text[n] = '\0';
+  const char* const end_of_name = std::strrchr(text, ')');
+  int parent = 0;
+  return end_of_name != nullptr && std::sscanf(end_of_name, ") %*c %d", &parent) == 1 ? parent : 0;
 }
 
 // A child that ended but is not reaped yet, or 0.
@@ -84,6 +104,7 @@ bool reap_children(pid_t special, const Find& find, const OnDeath& on_death) {
   rusage usage{};
   for (pid_t pid; (pid = ended_child(wait_status, usage)) != 0;) {
     process_entry* const e = find(pid);
+    const std::uint64_t state = e != nullptr ? e->state.load(std::memory_order_relaxed) : 0;
     if (e != nullptr) {
       e->wait_status.store(wait_status, std::memory_order_relaxed);
       e->cpu_us.store(static_cast<std::uint64_t>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1'000'000U +
@@ -95,7 +116,7 @@ bool reap_children(pid_t special, const Find& find, const OnDeath& on_death) {
     int ignored = 0;
     ::waitpid(pid, &ignored, 0);
     if (e != nullptr) {
-      mark_dead(*e);  // after reaping: whoever learns of the death finds no zombie
+      (void)mark_dead(*e, state);  // after reaping: whoever learns of the death finds no zombie
       on_death(*e);
     }
     if (pid == special) special_lives = false;
@@ -108,6 +129,13 @@ bool reap_children(pid_t special, const Find& find, const OnDeath& on_death) {
 struct connection {
   unique_fd socket;
   process_id who = 0;
+  bool progressed = false;  // a request was served that no former keeper can have served
+};
+
+// What a process that is watched by pidfd was when the watch began.
+struct watched {
+  std::uint32_t slot;
+  std::uint64_t state;
 };
 
 class keeper {
@@ -129,15 +157,20 @@ class keeper {
   void reap();
   void on_death(process_entry& e);
   void sweep_all_dead();
+  void settle();
+  void bury(std::uint32_t slot);
   void free_forgotten();
-  void accept_one();
+  void take_over();
+  void watch_by_pidfd(int pidfd, std::uint32_t slot);
+  void see_end(int pidfd);
+  bool accept_one();
   enum class served { one, none, gone };
   served serve_one(connection& c);
   void handle(connection& c, const keeper_request& r, std::vector<unique_fd>& fds);
   answer_now make_region(connection& c, const keeper_request& r, bool again);
   answer_now hold(connection& c, const keeper_request& r);
   answer_now start(connection& c, const keeper_request& r, bool again, std::vector<unique_fd>& fds);
-  answer_now adopt(connection& c, const keeper_request& r);
+  answer_now adopt(connection& c, const keeper_request& r, bool again);
   answer_now adopted(connection& c, const keeper_request& r, std::vector<unique_fd>& fds);
   void forget(connection& c, const keeper_request& r);
   std::uint32_t take_slot(process_id parent, std::uint64_t made_by, const char* name);
@@ -153,9 +186,12 @@ class keeper {
   unique_fd signals_;
   bool guard_died_ = false;
   std::uint32_t next_slot_ = 1;
+  std::vector<std::uint32_t> ended_;  // to be buried
+  bool may_free_ = false;  // an entry was forgotten or buried
+  std::vector<std::uint64_t> buried_ = std::vector<std::uint64_t>(processes_max);  // by slot: the generation
   std::unordered_map<pid_t, std::uint32_t> slot_of_pid_;  // of our own children
   std::unordered_map<int, connection> connections_;
-  std::unordered_map<int, std::uint32_t> foreign_;  // pidfd of a process that is not our child → slot
+  std::unordered_map<int, watched> watched_;  // by the pidfd of a process that is not our child
   reference_table references_;
 };
 
@@ -168,13 +204,16 @@ keeper::keeper(const keeper_descriptors& keys, int guard_pidfd, const sigset_t& 
   sigset_t child;
   ::sigemptyset(&child);
   ::sigaddset(&child, SIGCHLD);
+  ::sigaddset(&child, SIGUSR1);  // the guard recorded a death; SIGCHLD would merge with the kernel's
   signals_.reset(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
   watch(signals_.get());
   watch(keys_.lobby_in_fd);
   watch(guard_pidfd_);
   family.book->keeper_pid.store(::getpid(), std::memory_order_relaxed);
   family.book->keepers.fetch_add(1, std::memory_order_relaxed);
+  take_over();
   sweep_all_dead();
+  settle();
   wake_everybody();  // the last keeper may have died before it could
 }
 
@@ -194,26 +233,58 @@ void keeper::serve() {
       if (fd == signals_.get()) {
         reap();
       } else if (fd == keys_.lobby_in_fd) {
-        accept_one();
+        (void)accept_one();
       } else if (fd == guard_pidfd_) {
         guard_died_ = true;
-      } else if (const auto f = foreign_.find(fd); f != foreign_.end()) {
-        process_entry& e = family.book->processes[f->second];
-        foreign_.erase(f);
-        mark_dead(e);
-        on_death(e);
-        ::close(fd);
+      } else if (watched_.contains(fd)) {
+        see_end(fd);
       } else if (const auto c = connections_.find(fd); c != connections_.end()) {
         if (serve_one(c->second) == served::gone) connections_.erase(fd);
       }
     }
+    settle();
   }
+}
+
+// What a former keeper left. A worker that had not yet said that it lives will find its entry gone and end; those that
+// live are children of the guard, which reaps them, or of nobody: then a guard has died since, and only a pidfd tells.
+void keeper::take_over() {
+  for (std::uint32_t slot = 1; slot < processes_max; ++slot) {
+    process_entry& e = family.book->processes[slot];
+    std::uint64_t state = e.state.load(std::memory_order_relaxed);
+    if (phase_of(state) == process_phase::starting && e.foreign.load(std::memory_order_relaxed) == 0)
+      e.state.compare_exchange_strong(state, state_of(generation_of(state), process_phase::free),
+                                      std::memory_order_acq_rel);  // pairs with run_child()
+    state = e.state.load(std::memory_order_acquire);
+    if (phase_of(state) != process_phase::alive) continue;
+    const int pidfd = open_pidfd(e.pid.load(std::memory_order_relaxed));
+    if (pidfd >= 0)
+      watch_by_pidfd(pidfd, slot);
+    else
+      (void)mark_dead(e, state);
+  }
+}
+
+void keeper::watch_by_pidfd(int pidfd, std::uint32_t slot) {
+  watched_[pidfd] = watched{slot, family.book->processes[slot].state.load(std::memory_order_relaxed)};
+  watch(pidfd);
+}
+
+void keeper::see_end(int pidfd) {
+  const watched w = watched_.at(pidfd);
+  watched_.erase(pidfd);
+  ::close(pidfd);
+  process_entry& e = family.book->processes[w.slot];
+  // The guard reaps its own and writes how they ended.
+  const bool foreign = e.foreign.load(std::memory_order_relaxed) != 0;
+  if (!foreign && parent_of(e.pid.load(std::memory_order_relaxed)) == family.book->guard_pid.load()) return;
+  if (mark_dead(e, w.state)) on_death(e);
 }
 
 void keeper::reap() {
   signalfd_siginfo info{};
   bool guard_reaped = false;
-  while (::read(signals_.get(), &info, sizeof info) > 0) guard_reaped = guard_reaped || info.ssi_code == SI_USER;
+  while (::read(signals_.get(), &info, sizeof info) > 0) guard_reaped = guard_reaped || info.ssi_signo == SIGUSR1;
   const auto find = [this](pid_t pid) -> process_entry* {
     const auto it = slot_of_pid_.find(pid);
     if (it == slot_of_pid_.end()) return find_process(pid);
@@ -225,10 +296,30 @@ void keeper::reap() {
   if (guard_reaped) sweep_all_dead();
 }
 
-// What the dead had sent before it died still counts: read it all, then drop what it held.
-void keeper::on_death(process_entry& e) {
-  const auto slot = static_cast<std::uint32_t>(&e - family.book->processes);
-  const process_id id = make_process_id(slot, generation_of(e.state.load(std::memory_order_relaxed)));
+// Buried later, by settle(): what is served at a burial may tell of further deaths.
+void keeper::on_death(process_entry& e) { ended_.push_back(static_cast<std::uint32_t>(&e - family.book->processes)); }
+
+void keeper::settle() {
+  while (!ended_.empty() || may_free_) {
+    while (!ended_.empty()) {
+      const std::uint32_t slot = ended_.back();
+      ended_.pop_back();
+      bury(slot);
+    }
+    if (std::exchange(may_free_, false)) free_forgotten();
+  }
+}
+
+// What the dead had sent before it died still counts, also when its connection still waits in the lobby: read it all,
+// then drop what it held.
+void keeper::bury(std::uint32_t slot) {
+  const std::uint64_t state = family.book->processes[slot].state.load(std::memory_order_relaxed);
+  if (phase_of(state) != process_phase::dead || buried_[slot] == generation_of(state)) return;
+  buried_[slot] = generation_of(state);
+  may_free_ = true;
+  const process_id id = make_process_id(slot, generation_of(state));
+  while (accept_one()) {
+  }
   for (auto it = connections_.begin(); it != connections_.end();) {
     if (it->second.who != id) {
       ++it;
@@ -240,16 +331,23 @@ void keeper::on_death(process_entry& e) {
   }
   references_.drop_all_from(edge_from_process | id);
   references_.drop_all_from(edge_from_arguments | id);
-  free_forgotten();
+  // It was about to fork itself: the child, if there is one, is killed with it.
+  for (process_entry& child : family.book->processes) {
+    const std::uint64_t phase = child.state.load(std::memory_order_relaxed);
+    if (phase_of(phase) == process_phase::starting && child.foreign.load(std::memory_order_relaxed) != 0 &&
+        child.parent.load(std::memory_order_relaxed) == slot &&
+        child.parent_generation.load(std::memory_order_relaxed) == generation_of_process(id) && mark_dead(child, phase))
+      on_death(child);
+  }
 }
 
 // Deaths that the guard or a former keeper recorded, but whose references nobody dropped; and those it had reaped when
 // it was killed, but not yet marked.
 void keeper::sweep_all_dead() {
   for (process_entry& e : family.book->processes) {
-    if (phase_of(e.state.load(std::memory_order_relaxed)) == process_phase::alive &&
-        e.status_known.load(std::memory_order_acquire) != 0)
-      mark_dead(e);
+    const std::uint64_t state = e.state.load(std::memory_order_relaxed);
+    if (phase_of(state) == process_phase::alive && e.status_known.load(std::memory_order_acquire) != 0)
+      (void)mark_dead(e, state);
     if (phase_of(e.state.load(std::memory_order_relaxed)) == process_phase::dead) on_death(e);
   }
 }
@@ -262,18 +360,28 @@ void keeper::free_forgotten() {
     const process_id parent =
         make_process_id(e.parent.load(std::memory_order_relaxed), e.parent_generation.load(std::memory_order_relaxed));
     if (e.forgotten.load(std::memory_order_relaxed) == 0 && process_alive(parent)) continue;
+    const auto slot = static_cast<std::uint32_t>(&e - family.book->processes);
+    if (buried_[slot] != generation_of(state)) {  // the guard knew it first
+      bury(slot);
+      continue;
+    }
     e.state.store(state_of(generation_of(state), process_phase::free), std::memory_order_release);
   }
 }
 
-void keeper::accept_one() {
+bool keeper::accept_one() {
   keeper_request hello{};
   std::vector<unique_fd> fds;
   const auto n = receive_message(keys_.lobby_in_fd, &hello, sizeof hello, fds, MSG_DONTWAIT);
-  if (!n || *n != sizeof hello || fds.size() != 1 || hello.op != keeper_op::hello) return;
+  if (!n) return false;
+  if (*n != sizeof hello || fds.size() != 1 || hello.op != keeper_op::hello) return true;
+  const std::uint32_t slot = slot_of_process(hello.values[0]);
+  if (slot >= processes_max || family.book->processes[slot].state.load() >> 8 != generation_of_process(hello.values[0]))
+    return true;  // buried by a former keeper
   const int fd = fds.front().get();
   watch(fd);
   connections_[fd] = connection{std::move(fds.front()), hello.values[0]};
+  return true;
 }
 
 // Never blocks: what epoll announced may have been read when its sender's death was handled.
@@ -295,12 +403,15 @@ bool may_carry(std::uint64_t from) {
 void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_fd>& fds) {
   process_entry& e = family.book->processes[slot_of_process(c.who) % processes_max];
   const bool again = r.sequence <= e.last_request.load(std::memory_order_relaxed);
+  // A keeper may have been killed between a deed and its record: the first request that is not on record may be done.
+  const bool perhaps = again || !c.progressed;
+  if (!again) c.progressed = true;
   answer_now answer;
   switch (r.op) {
-    case keeper_op::make_region: answer = make_region(c, r, again); break;
+    case keeper_op::make_region: answer = make_region(c, r, perhaps); break;
     case keeper_op::hold: answer = hold(c, r); break;
-    case keeper_op::start: answer = start(c, r, again, fds); break;
-    case keeper_op::adopt: answer = adopt(c, r); break;
+    case keeper_op::start: answer = start(c, r, perhaps, fds); break;
+    case keeper_op::adopt: answer = adopt(c, r, perhaps); break;
     case keeper_op::adopted: answer = adopted(c, r, fds); break;
     case keeper_op::sync: break;
     case keeper_op::drop: references_.drop(edge_from_process | c.who, r.values[0]); break;
@@ -381,16 +492,13 @@ std::uint32_t keeper::find_started(process_id parent, std::uint64_t made_by) {
   for (std::uint32_t slot = 1; slot < processes_max; ++slot) {
     const process_entry& e = family.book->processes[slot];
     const process_phase phase = phase_of(e.state.load(std::memory_order_relaxed));
-    if ((phase == process_phase::alive || phase == process_phase::dead) &&
-        e.parent.load(std::memory_order_relaxed) == slot_of_process(parent) &&
+    if (phase != process_phase::free && e.parent.load(std::memory_order_relaxed) == slot_of_process(parent) &&
         e.parent_generation.load(std::memory_order_relaxed) == generation_of_process(parent) &&
         e.made_by.load(std::memory_order_relaxed) == made_by)
       return slot;
   }
   return 0;
 }
-
-int open_pidfd(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)); }
 
 // fds: payload, life pipe, stdin, stdout, stderr, working directory, the caller's own. values: 0, 1 the caller's own;
 // 2…5 the name.
@@ -416,7 +524,8 @@ keeper::answer_now keeper::start(connection& c, const keeper_request& r, bool ag
       return a;
     }
     e.pid.store(pid, std::memory_order_relaxed);
-    e.state.store(state_of(generation, process_phase::alive), std::memory_order_release);
+    std::uint64_t starting = state_of(generation, process_phase::starting);
+    e.state.compare_exchange_strong(starting, state_of(generation, process_phase::alive), std::memory_order_acq_rel);
     slot_of_pid_[pid] = slot;
   }
   process_entry& e = family.book->processes[slot];
@@ -429,7 +538,7 @@ keeper::answer_now keeper::start(connection& c, const keeper_request& r, bool ag
 
 void keeper::close_keeper_fds() {
   for (auto& [fd, c] : connections_) c.socket.reset();
-  for (const auto& [fd, slot] : foreign_) ::close(fd);
+  for (const auto& [fd, slot] : watched_) ::close(fd);
   epoll_.reset();
   signals_.reset();
   ::close(guard_pidfd_);
@@ -437,9 +546,14 @@ void keeper::close_keeper_fds() {
 
 void keeper::run_child(std::uint32_t slot, std::uint64_t generation, std::vector<unique_fd>& fds,
                        const keeper_request& r) {
-  // Both parent and child write this: the child may outlive a keeper that is killed right here.
-  family.book->processes[slot].pid.store(::getpid(), std::memory_order_relaxed);
-  family.book->processes[slot].state.store(state_of(generation, process_phase::alive), std::memory_order_release);
+  // Both parent and child write this: the child may outlive a keeper that is killed right here. When the next keeper
+  // was first, the entry is gone, and the request will be repeated there: this child must not run.
+  process_entry& e = family.book->processes[slot];
+  const std::uint64_t alive = state_of(generation, process_phase::alive);
+  std::uint64_t state = state_of(generation, process_phase::starting);
+  if (generation_of(e.state.load(std::memory_order_acquire)) != generation) ::_exit(127);
+  e.pid.store(::getpid(), std::memory_order_relaxed);
+  if (!e.state.compare_exchange_strong(state, alive, std::memory_order_acq_rel) && state != alive) ::_exit(127);
   close_keeper_fds();
   ::prctl(PR_SET_CHILD_SUBREAPER, 0);
   become_member(slot, generation, keys_);
@@ -456,12 +570,13 @@ void keeper::run_child(std::uint32_t slot, std::uint64_t generation, std::vector
 }
 
 // A member is about to fork itself: its child will hold what it holds.
-keeper::answer_now keeper::adopt(connection& c, const keeper_request& r) {
+keeper::answer_now keeper::adopt(connection& c, const keeper_request& r, bool again) {
   answer_now a;
   char name[32];
   std::memcpy(name, &r.values[2], sizeof name);
   name[sizeof name - 1] = '\0';
-  const std::uint32_t slot = take_slot(c.who, r.sequence, name);
+  std::uint32_t slot = again ? find_started(c.who, r.sequence) : 0;
+  if (slot == 0) slot = take_slot(c.who, r.sequence, name);
   if (slot == 0) {
     a.error = EAGAIN;
     return a;
@@ -478,15 +593,16 @@ keeper::answer_now keeper::adopt(connection& c, const keeper_request& r) {
 keeper::answer_now keeper::adopted(connection& c, const keeper_request& r, std::vector<unique_fd>& fds) {
   answer_now a;
   process_entry& e = family.book->processes[slot_of_process(c.who) % processes_max];
-  if (fds.size() != 1) {
-    a.error = EINVAL;
+  const std::uint64_t alive = state_of(generation_of_process(c.who), process_phase::alive);
+  const std::uint64_t state = e.state.load(std::memory_order_relaxed);
+  if (state == alive) return a;  // a former keeper knew it
+  if (fds.size() != 1 || state != state_of(generation_of_process(c.who), process_phase::starting)) {
+    a.error = fds.size() != 1 ? EINVAL : ESRCH;
     return a;
   }
   e.pid.store(static_cast<std::int32_t>(r.values[0]), std::memory_order_relaxed);
-  e.state.store(state_of(generation_of_process(c.who), process_phase::alive), std::memory_order_release);
-  const int pidfd = fds.front().release();
-  foreign_[pidfd] = slot_of_process(c.who);
-  watch(pidfd);
+  e.state.store(alive, std::memory_order_release);
+  watch_by_pidfd(fds.front().release(), slot_of_process(c.who));
   return a;
 }
 
@@ -499,11 +615,10 @@ void keeper::forget(connection& c, const keeper_request& r) {
     return;
   e.forgotten.store(1, std::memory_order_relaxed);
   if (phase_of(state) == process_phase::starting && e.foreign.load(std::memory_order_relaxed) != 0) {
-    mark_dead(e);  // its fork failed or it died before it spoke
-    on_death(e);
+    if (mark_dead(e, state)) on_death(e);  // its fork failed or it died before it spoke
     return;
   }
-  free_forgotten();
+  may_free_ = true;
 }
 
 // ---- guard ---------------------------------------------------------------------------------------------------------
@@ -544,7 +659,7 @@ void leave_the_terminal() {
     ::sigemptyset(&child);
     ::sigaddset(&child, SIGCHLD);
     // An orphan of a former keeper: the keeper has the connections, so it drops the references.
-    const auto tell_keeper_of = [keeper_pid](process_entry&) { ::kill(keeper_pid, SIGCHLD); };
+    const auto tell_keeper_of = [keeper_pid](process_entry&) { ::kill(keeper_pid, SIGUSR1); };
     while (reap_children(keeper_pid, find_process, tell_keeper_of)) {
       siginfo_t info{};
       if (::waitid(P_PID, static_cast<id_t>(keeper_pid), &info, WSTOPPED | WNOHANG) == 0 && info.si_pid == keeper_pid)
