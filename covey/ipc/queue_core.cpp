@@ -465,6 +465,9 @@ bool queue_core::put(const encoder& message, const deadline& until, const stop_w
   const std::size_t size = prefix + message.bytes.size();
   if (blocks_for(size) > h.block_count)
     throw std::length_error("covey: a message of " + std::to_string(size) + " bytes is larger than its queue");
+  const bool small = size <= copied_under_lock && prefix == 0;
+  const std::vector<std::byte> joined = prefix != 0 ? with_attachments(message) : std::vector<std::byte>();
+  const std::byte* const payload = prefix != 0 ? joined.data() : message.bytes.data();
   std::optional<locked_queue> locked(std::in_place, region_, m);
   std::uint32_t i = nothing;
   for (;;) {
@@ -475,11 +478,11 @@ bool queue_core::put(const encoder& message, const deadline& until, const stop_w
     if (stop != nullptr && stop->stopped()) return false;
     sleep_unlocked(locked, region_, m, h.writable, h.sleeping_writers, until, stop);
   }
-  if (size <= copied_under_lock && prefix == 0) {
-    locked->copy_in(i, message.bytes.data(), size);
+  if (small) {
+    locked->copy_in(i, payload, size);
   } else {
     locked->unlock();
-    locked->copy_in(i, with_attachments(message).data(), size);
+    locked->copy_in(i, payload, size);
     carry(region_.id(), message.attachments, +1);
     locked.emplace(region_, m);
     m.descriptor(i).attachments =
@@ -529,7 +532,14 @@ queue_core::several queue_core::get_some(std::span<taken> out, const deadline& u
   for (; count < out.size() && h.queued.load(std::memory_order_relaxed) != 0; ++count)
     my_hand.messages.push_back({region_, locked->take()});
   locked->unlock();
-  for (std::size_t n = 0; n < count; ++n) copy_message(*locked, m, my_hand.messages[first + n].descriptor, out[n]);
+  try {
+    for (std::size_t n = 0; n < count; ++n) copy_message(*locked, m, my_hand.messages[first + n].descriptor, out[n]);
+  } catch (const std::bad_alloc&) {
+    locked.emplace(region_, m);  // no memory here: somebody else may have it
+    for (std::size_t n = count; n-- > 0;) locked->put_back(my_hand.messages[first + n].descriptor);
+    my_hand.messages.resize(first);
+    throw;
+  }
   return {get_result::got, count};
 }
 
