@@ -108,8 +108,9 @@ struct supervisor_options {
 ///
 /// A child that ends is started again at once; if it ends again within `within`, after 10 ms, then 20, 40 … at most
 /// 500 ms. More than max_restarts restarts within `within`, and the supervisor gives up: it stops all and says why.
-/// A child is stopped by SIGTERM, which a function that takes a std::stop_token sees as a request; after its stop_grace
-/// by SIGKILL; and is always joined before the next one is asked.
+/// A child is stopped by SIGTERM, which a function that takes a std::stop_token sees as a request (and which ends a
+/// child whose function has not begun); after its stop_grace by SIGKILL; and is always joined before the next one is
+/// asked.
 ///
 /// Safety:  add(), stop(), view() and reason() are thread-safe, stop() also signal-safe. Not movable.
 /// Death:   however a child ends, only it is concerned. When the process of the supervisor dies, the kernel kills its

@@ -22,13 +22,21 @@ using covey::exit_status;
 using covey::supervisor;
 using covey::supervisor_event;
 using std::chrono::steady_clock;
+using ::testing::_;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using kind = supervisor_event::kind;
 
-const std::string nobody = "nobody";
 using words = covey::queue<std::string>;
+
+// ThreadSanitizer has a thread of its own, so that process::forked refuses.
+#if defined(__SANITIZE_THREAD__)
+constexpr bool can_fork = false;
+#elif defined(__has_feature)
+constexpr bool can_fork = !__has_feature(thread_sanitizer);
+#else
+constexpr bool can_fork = true;
+#endif
 
 // ---- children ------------------------------------------------------------------------------------------------------
 
@@ -142,8 +150,8 @@ TEST(Supervisor, RestartsAChildThatWasKilled) {
   const pid_t second = next(pids);
   EXPECT_NE(first, second);
   EXPECT_TRUE(gone(first));
+  EXPECT_TRUE(eventually([&] { return office.view().child("web").pid == second; }));
   EXPECT_EQ(office.view().child("web").restarts, 1U);
-  EXPECT_EQ(office.view().child("web").pid, second);
   EXPECT_THAT(office.view().child("web").last_end, HasSubstr("signal 9"));
   EXPECT_EQ(work.end(), 0);
   EXPECT_TRUE(gone(second));
@@ -172,8 +180,8 @@ std::vector<std::string> life_of(covey::restart_kind restart, std::vector<std::s
 
 TEST(Supervisor, RestartsAPermanentChildHoweverItEnded) {
   EXPECT_THAT(life_of(covey::permanent, {"crash", "throw", "three", "return"}),
-              ElementsAre(HasSubstr("signal 11"), "exited with 1: no more paper", "exited with 3", "exited with 0",
-                          "exited with 0"));
+              ElementsAre(HasSubstr("signal 11"), "exited with 1: no more paper", "exited with 3", "exited with 0", _))
+      << "the last was stopped, perhaps before its function began";
 }
 
 TEST(Supervisor, RestartsATransientChildUntilItExitsWithZero) {
@@ -344,6 +352,7 @@ TEST(Supervisor, StopsItsChildrenWhenItsCallbackThrows) {
 // A program of its own with a supervisor, which gets `signal` when its children run; with a second thread that has
 // nothing blocked.
 void stops_by(int signal) {
+  if (!can_fork) GTEST_SKIP() << "process::forked refuses beside the sanitizer's thread";
   words said;
   covey::process program = covey::process::forked([said] {
     ::signal(SIGINT, SIG_DFL);  // as in a program started from a terminal
@@ -425,6 +434,7 @@ TEST(Supervisor, SupervisesSupervisors) {
 }
 
 TEST(Supervisor, LosesItsChildrenWhenItIsKilled) {
+  if (!can_fork) GTEST_SKIP() << "process::forked refuses beside the sanitizer's thread";
   covey::queue<pid_t> pids;
   covey::process program = covey::process::forked([pids] {
     supervisor office;
@@ -460,7 +470,7 @@ TEST(Supervisor, KeepsTheObjectsInArgumentsAliveForLaterRestarts) {
   at_work work(office);
   for (int i = 0; i < 20; ++i) ::kill(next(pids), SIGKILL);
   (void)next(pids);
-  EXPECT_EQ(office.view().child("web").restarts, 20U);
+  EXPECT_TRUE(eventually([&] { return office.view().child("web").restarts == 20; }));
   EXPECT_THAT(office.view().child("web").last_end, HasSubstr("signal 9"));
   EXPECT_EQ(work.end(), 0);
 }
@@ -495,7 +505,8 @@ TEST(SupervisorView, IsWholeInAnotherProcessWhileChildrenAreKilled) {
   covey::process reader{[](covey::supervisor_view view, covey::event stop) {
                           std::vector<std::uint64_t> restarts(3);
                           std::uint64_t looks = 0;
-                          while (!stop.is_set()) {
+                          for (bool last = false; !last;) {
+                            last = stop.is_set();
                             const auto children = view.children();
                             ++looks;
                             if (children.empty()) continue;
@@ -508,18 +519,24 @@ TEST(SupervisorView, IsWholeInAnotherProcessWhileChildrenAreKilled) {
                               restarts[i] = c.restarts;
                             }
                           }
-                          return looks > 100 && view.alive() && restarts[0] + restarts[1] + restarts[2] == 100 ? 0 : 6;
+                          return looks > 1 && view.alive() && restarts[0] + restarts[1] + restarts[2] == 100 ? 0 : 6;
                         },
                         office.view(), enough};
   at_work work(office);
   for (int i = 0; i < 100; ++i) ::kill(next(pids), SIGKILL);
   for (int i = 0; i < 3; ++i) (void)next(pids);
+  EXPECT_TRUE(eventually([&] {
+    std::uint64_t restarts = 0;
+    for (const auto& c : office.view().children()) restarts += c.restarts;
+    return restarts == 100;
+  }));
   enough.set();
   EXPECT_EQ(reader.join().code(), 0);
   EXPECT_EQ(work.end(), 0);
 }
 
 TEST(SupervisorView, ShowsTheLastWholeStateWhenTheSupervisorDied) {
+  if (!can_fork) GTEST_SKIP() << "process::forked refuses beside the sanitizer's thread";
   covey::queue<pid_t> pids;
   covey::queue<covey::supervisor_view> views;
   covey::process program = covey::process::forked([pids, views] {
@@ -536,7 +553,7 @@ TEST(SupervisorView, ShowsTheLastWholeStateWhenTheSupervisorDied) {
   EXPECT_TRUE(eventually([&] { return !view.alive(); }));
   EXPECT_EQ(view.children().size(), 1U);
   EXPECT_EQ(view.child("a").pid, child);
-  EXPECT_EQ(view.child(nobody).name, "");
+  EXPECT_EQ(view.child("nobody").name, "");
   EXPECT_STREQ(to_string(view.child("a").phase), "running");
 }
 
