@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <array>
 #include <cerrno>
@@ -22,6 +23,7 @@ struct mapped_regions {
   // A handle inside a region is used without being copied first: this process then holds what it names, until it finds
   // the handle changed or gives up the region around it. Address of the handle → id.
   std::map<std::uint64_t, std::uint64_t> looked_through;
+  std::uint64_t checked_to = 0;  // the address up to which the looks were compared with their handles lately
 };
 
 mapped_regions& mapped() {
@@ -147,6 +149,33 @@ void leave_locally(std::uint64_t id) noexcept {
   for (const auto& [handle, inner] : ended) leave_locally(inner);
 }
 
+// A handle that this process looks through was copied or moved within shared memory: who uses what it names goes on.
+void copy_look(const void* from, const void* to, std::uint64_t id) noexcept {
+  const std::scoped_lock lock(mapped().mutex);
+  auto& all = mapped().looked_through;
+  const auto it = all.find(reinterpret_cast<std::uint64_t>(from));
+  if (it == all.end() || it->second != id) return;
+  try {
+    if (all.try_emplace(reinterpret_cast<std::uint64_t>(to), id).second) (void)take_first(id);  // mapped: cannot fail
+  } catch (const std::bad_alloc&) {
+    // Then whoever looks through the new place begins anew.
+  }
+}
+
+// Moves to `ended` a few looks whose handles have changed since, so that what others replaced or removed is not held
+// for long. Under the mutex; all handles in it lie in mapped regions.
+void check_some_looks(looks& ended) noexcept {
+  auto& m = mapped();
+  for (int i = 0; i < 4 && !m.looked_through.empty(); ++i) {
+    auto it = m.looked_through.upper_bound(m.checked_to);
+    if (it == m.looked_through.end()) it = m.looked_through.begin();
+    m.checked_to = it->first;
+    if (std::atomic_ref(*reinterpret_cast<std::uint64_t*>(it->first)).load(std::memory_order_relaxed) != it->second)
+      ended.insert(m.looked_through.extract(it));
+  }
+  if (!ended.empty()) looks_ended.fetch_add(1, std::memory_order_release);
+}
+
 // Ends what look_through() began for a handle. What it named, whose reference the caller has now; or 0.
 std::uint64_t end_look(const void* handle) noexcept {
   const std::scoped_lock lock(mapped().mutex);
@@ -177,16 +206,15 @@ region::region(const region_request& request) {
   *this = std::move(held);
 }
 
-region::region(const region& other) { take(other.id_); }
+region::region(const region& other) { take(other); }
 
 region::region(region&& other) {
   if (!in_arena(this) && !in_arena(&other)) {
     id_ = std::exchange(other.id_, 0);
     return;
   }
-  take(other.id_);
+  take(other);
   other.leave();
-  other.id_ = 0;
 }
 
 region& region::operator=(region other) noexcept {
@@ -195,34 +223,38 @@ region& region::operator=(region other) noexcept {
     return *this;
   }
   leave();
-  id_ = 0;
-  take(other.id_);
+  take(other);
   return *this;
 }
 
 region::~region() { leave(); }
 
-void region::take(std::uint64_t id) {
+void region::take(const region& other) {
+  const std::uint64_t id = other.id_;
   if (id == 0) return;
   if (in_arena(this)) {
     const std::array self{id};
     carry(region_around(this), self, +1);
+    if (in_arena(&other)) copy_look(&other, this, id);
   } else if (auto taken = take_locally(id); !taken) {
     throw_exception_from_error(taken.error(), BOOST_CURRENT_LOCATION);
   }
-  id_ = id;
+  set_id(id);
 }
 
 void region::leave() noexcept {
   if (id_ == 0 || family.book == nullptr) return;
-  if (!in_arena(this)) return leave_locally(id_);
+  const std::uint64_t id = id_;
+  set_id(0);
+  if (!in_arena(this)) return leave_locally(id);
   // The last reference to an object may be this one, inside another object: then its destructor is ours to run, so this
   // process holds it too while the region around gives it up.
   const std::uint64_t looked = end_look(this);
-  const bool held = entry_of(id_).kind == static_cast<std::uint32_t>(region_kind::object) && take_locally(id_);
-  const std::array self{id_};
+  const bool object = entry_of(id).kind == static_cast<std::uint32_t>(region_kind::object);
+  const bool held = object && looked != id && take_locally(id);
+  const std::array self{id};
   carry(region_around(this), self, -1);
-  if (held) leave_locally(id_);
+  if (held) leave_locally(id);
   if (looked != 0) leave_locally(looked);
 }
 
@@ -231,22 +263,24 @@ void region::look_through() const {
   if (latest_look.handle == this && latest_look.id == id_ &&
       latest_look.looks_ended == looks_ended.load(std::memory_order_acquire))
     return;
-  std::uint64_t before = 0;
+  looks ended;
+  result<void> taken;
   {
     const std::scoped_lock lock(mapped().mutex);
+    check_some_looks(ended);
     auto& all = mapped().looked_through;
-    const auto it = all.try_emplace(reinterpret_cast<std::uint64_t>(this), 0).first;
-    if (it->second != id_) {
-      if (auto taken = take_first(id_); !taken) {
-        if (it->second == 0) all.erase(it);
-        throw_exception_from_error(taken.error(), BOOST_CURRENT_LOCATION);
-      }
-      before = std::exchange(it->second, id_);
-      if (before != 0) looks_ended.fetch_add(1, std::memory_order_release);
+    const auto address = reinterpret_cast<std::uint64_t>(this);
+    if (const auto it = all.find(address); it != all.end() && it->second != id_) {
+      ended.insert(all.extract(it));
+      looks_ended.fetch_add(1, std::memory_order_release);
+    }
+    if (const auto [it, fresh] = all.try_emplace(address, id_); fresh) {
+      if (taken = take_first(id_); !taken) all.erase(it);
     }
     latest_look = {this, id_, looks_ended.load(std::memory_order_relaxed)};
   }
-  if (before != 0) leave_locally(before);
+  for (const auto& [handle, inner] : ended) leave_locally(inner);
+  if (!taken) throw_exception_from_error(taken.error(), BOOST_CURRENT_LOCATION);
 }
 
 std::uint64_t region::size() const { return family.book->regions[index_of(id_)].bytes; }
@@ -305,6 +339,16 @@ result<void> commit_pages(const std::byte* begin, std::uint64_t bytes) {
 
 void commit_region(const region& r, std::uint64_t bytes) {
   if (bytes != 0) commit_pages(r.data(), bytes).value();
+}
+
+arena_usage arena_in_use() {
+  family_check();
+  arena_usage u;
+  for (std::uint32_t i = 0; i < family.book->regions_used.load(std::memory_order_acquire); ++i)
+    u.regions += family.book->regions[i].generation.load(std::memory_order_relaxed) % 2;
+  struct stat s{};
+  if (::fstat(family.arena_fd, &s) == 0) u.bytes = static_cast<std::uint64_t>(s.st_blocks) * 512;
+  return u;
 }
 
 void carry(std::uint64_t carrier, std::span<const std::uint64_t> attachments, int delta) noexcept {

@@ -80,10 +80,12 @@ class region {
     return family.book->regions[static_cast<std::uint32_t>(id_)].offset;
   }
   void look_through() const;
-  void take(std::uint64_t id);
+  // In a region others may look at it while it changes: see look_through().
+  void set_id(std::uint64_t id) noexcept { std::atomic_ref(id_).store(id, std::memory_order_relaxed); }
+  void take(const region& other);
   void leave() noexcept;
 
-  std::uint64_t id_ = 0;  // index | generation << 32; 0 is none
+  alignas(8) std::uint64_t id_ = 0;  // index | generation << 32; 0 is none
 };
 
 /// The id of the region of this process in which `p` lies, or 0.
@@ -97,6 +99,14 @@ result<void> commit_pages(const std::byte* begin, std::uint64_t bytes);
 
 /// Reserves pages [0, bytes) of a region, so that touching them cannot fail. Throws std::system_error.
 void commit_region(const region& r, std::uint64_t bytes);
+
+/// What the family has taken of the arena at this moment.
+struct arena_usage {
+  std::uint64_t regions = 0;
+  std::uint64_t bytes = 0;  // of memory
+  bool operator==(const arena_usage&) const = default;
+};
+arena_usage arena_in_use();
 
 /// Gives `carrier` a reference to each of `attachments` (delta 1), or takes it back (-1). Not waited for.
 void carry(std::uint64_t carrier, std::span<const std::uint64_t> attachments, int delta) noexcept;
