@@ -20,6 +20,7 @@
 #include <cerrno>
 #include <covey/base/check.hpp>
 #include <covey/memory/fork.hpp>
+#include <covey/memory/messages.hpp>
 #include <mutex>
 #include <optional>
 
@@ -123,7 +124,32 @@ result<void> fork_guard(const keeper_descriptors& keys, int life_out_fd) {
   return {};
 }
 
+// Stands in for what the program was started without, so that no descriptor of covey's becomes its stdio.
+class stdio_filled {
+ public:
+  stdio_filled() {
+    for (int fd = ::open("/dev/null", O_RDWR | O_CLOEXEC); fd >= 0; fd = ::dup(fd)) {
+      if (fd > STDERR_FILENO) {
+        ::close(fd);
+        return;
+      }
+      filled_[fd] = true;
+    }
+  }
+  stdio_filled(const stdio_filled&) = delete;
+  stdio_filled& operator=(const stdio_filled&) = delete;
+  ~stdio_filled() {
+    for (int fd = 0; fd <= STDERR_FILENO; ++fd)
+      if (filled_[fd]) ::close(fd);
+  }
+
+ private:
+  bool filled_[STDERR_FILENO + 1] = {};
+};
+
 result<void> found_family() {
+  if (::access("/proc/self/fd", X_OK) < 0) return from_errno("covey needs /proc: open /proc/self/fd");
+  const stdio_filled stdio;
   keeper_descriptors keys;
   COVEY_TRY(keys.ledger_fd, make_memfd("covey:ledger", sizeof(ledger)));
   COVEY_TRY(keys.cells_fd, make_memfd("covey:cells", processes_max * cells_bytes));
@@ -281,8 +307,11 @@ result<int> life_pipe_for_children() {
   if (life_in < 0) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) < 0) return from_errno("pipe2");
-    life_in = ends[0];
-    life_out = ends[1];
+    unique_fd in = above_stdio(ends[0]);
+    unique_fd out = above_stdio(ends[1]);
+    if (!in || !out) return from_errno("fcntl");
+    life_in = in.release();
+    life_out = out.release();
   }
   return life_in;
 }

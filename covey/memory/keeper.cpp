@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -125,6 +126,8 @@ bool reap_children(pid_t special, const Find& find, const OnDeath& on_death) {
 }
 
 // ---- the keeper ----------------------------------------------------------------------------------------------------
+
+rlimit program_files{};  // as the program had it; workers get it back
 
 struct connection {
   unique_fd socket;
@@ -511,7 +514,7 @@ keeper::answer_now keeper::start(connection& c, const keeper_request& r, bool ag
     name[sizeof name - 1] = '\0';
     slot = child_main != nullptr && fds.size() >= 6 ? take_slot(c.who, r.sequence, name) : 0;
     if (slot == 0) {
-      a.error = EAGAIN;
+      a.error = EUSERS;
       return a;
     }
     process_entry& e = family.book->processes[slot];
@@ -565,6 +568,7 @@ void keeper::run_child(std::uint32_t slot, std::uint64_t generation, std::vector
   begin.values[0] = r.values[0];
   begin.values[1] = r.values[1];
   ::sigprocmask(SIG_SETMASK, &program_signals_, nullptr);
+  ::setrlimit(RLIMIT_NOFILE, &program_files);
   child_main(begin);
   ::_exit(127);
 }
@@ -578,7 +582,7 @@ keeper::answer_now keeper::adopt(connection& c, const keeper_request& r, bool ag
   std::uint32_t slot = again ? find_started(c.who, r.sequence) : 0;
   if (slot == 0) slot = take_slot(c.who, r.sequence, name);
   if (slot == 0) {
-    a.error = EAGAIN;
+    a.error = EUSERS;
     return a;
   }
   process_entry& e = family.book->processes[slot];
@@ -628,6 +632,14 @@ void leave_the_terminal() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (nothing >= 0) ::dup2(nothing, fd);
   if (nothing > STDERR_FILENO) ::close(nothing);
+}
+
+// A keeper has a connection to each member: it takes as many descriptors as it may have.
+void take_all_descriptors() {
+  ::getrlimit(RLIMIT_NOFILE, &program_files);
+  rlimit most = program_files;
+  most.rlim_cur = most.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &most);
 }
 
 // Returns in the new keeper's process: when its own guard has died, and it must become guard.
@@ -680,6 +692,7 @@ void guard_the_family(const keeper_descriptors& keys) noexcept {
   ::signal(SIGCHLD, SIG_DFL);  // the program may have been started with it ignored
   ::prctl(PR_SET_NAME, "covey-guard");
   leave_the_terminal();
+  take_all_descriptors();
   if (!die_with(keys.life_fd)) ::_exit(127);
   guard_forever(keys, program_signals);
 }

@@ -31,13 +31,18 @@ keeper_line* line = new keeper_line;  // replaced, not destroyed, in a forked ch
 result<void> connect(keeper_line& to) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return from_errno("socketpair");
-  unique_fd ours(ends[0]);
   const unique_fd theirs(ends[1]);
+  unique_fd ours = above_stdio(ends[0]);
+  if (!ours) return from_errno("fcntl");
   keeper_request hello{};
   hello.op = keeper_op::hello;
   hello.values[0] = this_process_id();
   const int fd = theirs.get();
-  if (auto sent = send_message(family.lobby_fd, &hello, sizeof hello, std::span(&fd, 1)); !sent) return sent.error();
+  if (auto sent = send_message(family.lobby_fd, &hello, sizeof hello, std::span(&fd, 1)); !sent) {
+    if (sent.error().code == std::errc::bad_file_descriptor || sent.error().code == std::errc::not_a_socket)
+      return from_errno(EBADF, "covey: this process has closed covey's descriptors (closefrom?)");
+    return sent.error();
+  }
   to.socket = std::move(ours);
   for (const keeper_request& r : to.told)
     if (auto sent = send_message(to.socket.get(), &r, sizeof r, {}); !sent) return sent.error();
@@ -46,7 +51,7 @@ result<void> connect(keeper_line& to) {
 
 bool line_is_dead(const error& e) {
   const int code = e.code.value();
-  return code == EPIPE || code == ECONNRESET || code == ENOTCONN;
+  return code == EPIPE || code == ECONNRESET || code == ECONNREFUSED || code == ENOTCONN;
 }
 
 result<keeper_answer> exchange(keeper_line& with, const keeper_request& request, std::span<const int> fds) {
@@ -59,6 +64,7 @@ result<keeper_answer> exchange(keeper_line& with, const keeper_request& request,
     if (n == 0) return from_errno(ECONNRESET, "the keeper went away");
     if (n != sizeof reply || reply.sequence != request.sequence) continue;  // an answer that we no longer wait for
     with.told.clear();  // answers come in order: all before is done
+    if (reply.error == EUSERS) return from_errno(EUSERS, "covey: no room for another process in the family (4095)");
     if (reply.error != 0) return from_errno(reply.error, "covey's keeper");
     keeper_answer answer{};
     std::memcpy(answer.values, reply.values, sizeof answer.values);
@@ -71,8 +77,9 @@ result<keeper_answer> ask_locked(keeper_line& with, keeper_request& request, std
   request.sequence = ++with.sequence;
   for (int attempt = 0;; ++attempt) {
     auto answer = exchange(with, request, fds);
-    if (answer || !line_is_dead(answer.error()) || attempt == 100) return answer;
+    if (answer || !line_is_dead(answer.error())) return answer;
     with.socket.reset();
+    if (attempt == 100) return from_errno(ECHILD, "covey: this program's keeper and guard processes are gone");
   }
 }
 

@@ -1,11 +1,18 @@
 #include <covey/memory/messages.hpp>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <cerrno>
 #include <cstring>
 
 namespace covey::detail {
+
+unique_fd above_stdio(int fd) noexcept {
+  unique_fd given(fd);
+  if (fd < 0 || fd > STDERR_FILENO) return given;
+  return unique_fd(::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+}
 
 result<void> send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds) noexcept {
   iovec part{const_cast<void*>(data), bytes};
@@ -45,7 +52,7 @@ result<std::size_t> receive_message(int socket, void* data, std::size_t bytes, s
     for (std::size_t i = 0; i < count; ++i) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
-      fds.emplace_back(fd);
+      fds.push_back(above_stdio(fd));
     }
   }
   return static_cast<std::size_t>(n);

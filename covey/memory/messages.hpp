@@ -12,6 +12,10 @@ namespace covey::detail {
 
 inline constexpr std::size_t message_fds_max = 16;
 
+/// `fd`, or a duplicate (close-on-exec) when it is 0, 1 or 2, which a program may have closed and others take for
+/// stdio; -1 stays -1.
+unique_fd above_stdio(int fd) noexcept;
+
 /// Sends one message with descriptors; never raises SIGPIPE, repeats after EINTR. Blocks while the peer's buffer is
 /// full.
 result<void> send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds) noexcept;

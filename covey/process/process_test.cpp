@@ -1,8 +1,10 @@
 // Real processes: each test starts some and looks at what became of them.
 #include <covey/process/process.hpp>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -203,6 +205,77 @@ TEST(Process, PassesALargeArgument) {
   const std::string big(8'000'000, 'x');
   covey::process child{[](const std::string& s) { return s.size() == 8'000'000 && s.back() == 'x' ? 0 : 1; }, big};
   EXPECT_EQ(child.join().code(), 0);
+}
+
+// Programs of their own, because they begin in a state that a test program does not have.
+TEST(Program, WorksWhenStartedWithoutStdio) {
+  const pid_t top = ::fork();
+  if (top == 0) {
+    for (int fd = 0; fd < 3; ++fd) ::close(fd);
+    ::execl("/proc/self/exe", "program", "--gtest_filter=Program.DISABLED_StartsOne", "--gtest_also_run_disabled_tests",
+            nullptr);
+    ::_exit(127);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(top, &status, 0), top);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Program, DISABLED_StartsOne) {
+  EXPECT_EQ(covey::process(add, 3, 4).join().code(), 7);
+  EXPECT_EQ(covey::process([] { return covey::process{add, 3, 4}.join().code(); }).join().code(), 7);
+  for (int fd = 0; fd < 3; ++fd) EXPECT_EQ(::fcntl(fd, F_GETFD), -1) << "covey took the place of stdio: " << fd;
+}
+
+TEST(Program, IsToldWhichDescriptorCannotBeHad) {
+  covey::process child{[] {
+    rlimit files{};
+    ::getrlimit(RLIMIT_NOFILE, &files);
+    (void)covey::process(add, 0, 0).join();
+    while (::dup(STDERR_FILENO) >= 0) {
+    }
+    for (int spare = 0; spare < 3; ++spare) {
+      try {
+        (void)covey::process(add, 0, 0).join();
+        return 1;
+      } catch (const std::system_error& e) {
+        if (e.code() != std::errc::too_many_files_open) return 2;
+      }
+      if (spare < 2) ::close(static_cast<int>(files.rlim_cur) - 1 - spare);
+    }
+    return 0;
+  }};
+  EXPECT_EQ(child.join().code(), 0);
+}
+
+TEST(Program, IsToldThatItClosedCoveysDescriptors) {
+  covey::process child{[] {
+    ::close_range(3, ~0U, 0);
+    try {
+      (void)covey::process(add, 0, 0).join();
+    } catch (const std::system_error& e) {
+      return std::string(e.what()).find("closed covey's descriptors") != std::string::npos ? 0 : 1;
+    }
+    return 2;
+  }};
+  EXPECT_EQ(child.join().code(), 0);
+}
+
+TEST(Program, ForkedPastCoveyIsToldSoAndItsParentGoesOn) {
+  const pid_t past = ::fork();
+  if (past == 0) {
+    int code = 1;
+    try {
+      (void)covey::process(add, 0, 0).join();
+    } catch (const std::system_error& e) {
+      code = std::string(e.what()).find("forked past covey") != std::string::npos ? 0 : 2;
+    }
+    ::_exit(code);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(past, &status, 0), past);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(covey::process(add, 3, 4).join().code(), 7);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <covey/base/exceptions.hpp>
 #include <covey/ipc/queue_core.hpp>
+#include <covey/memory/messages.hpp>
 #include <covey/memory/region.hpp>
 #include <covey/process/last_words.hpp>
 #include <covey/process/process.hpp>
@@ -119,7 +120,7 @@ void stop_on_sigterm(std::stop_source source) {
 result<unique_fd> make_payload(const worker_brief& brief) {
   encoder out;
   encode(out, brief);
-  unique_fd payload(::memfd_create("covey:start", MFD_CLOEXEC));
+  unique_fd payload = above_stdio(::memfd_create("covey:start", MFD_CLOEXEC));
   if (!payload) return from_errno("memfd_create");
   std::size_t done = 0;
   while (done < out.bytes.size()) {
@@ -177,15 +178,17 @@ result<started_worker> start_worker(const packed_call& call, bool takes_token, c
   worker_brief brief{call.entry, takes_token, current_umask(), name, current_environment(), call.bytes};
   COVEY_TRY(const unique_fd payload, make_payload(brief));
   COVEY_TRY(const int life, life_pipe_for_children());
-  const unique_fd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  const unique_fd here(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  const unique_fd root(here ? -1 : ::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const unique_fd nothing = above_stdio(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!nothing) return from_errno("open /dev/null");
+  unique_fd here = above_stdio(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!here) here = above_stdio(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!here) return from_errno("open the working directory");
   const std::array fds{payload.get(),
                        life,
                        standard_or(STDIN_FILENO, nothing.get()),
                        standard_or(STDOUT_FILENO, nothing.get()),
                        standard_or(STDERR_FILENO, nothing.get()),
-                       here ? here.get() : root.get()};
+                       here.get()};
   std::array<std::uint64_t, 6> values{};
   put_name(std::span(values).subspan<2, 4>(), name);
   COVEY_TRY(keeper_answer answer, ask_keeper(keeper_op::start, values, fds));
