@@ -4,11 +4,10 @@
 #include <covey/service/supervisor.hpp>
 
 #include <poll.h>
+#include <signal.h>
 
 #include <algorithm>
-#include <covey/base/check.hpp>
 #include <covey/service/stop_signals.hpp>
-#include <cstring>
 #include <deque>
 #include <mutex>
 #include <stdexcept>
@@ -88,7 +87,8 @@ struct child {
 };
 
 std::string why_stopped(int cause) {
-  return cause == detail::asked_by_call ? "asked to stop" : std::string("stopped by ") + ::strsignal(cause);
+  if (cause == detail::asked_by_call) return "asked to stop";
+  return cause == SIGINT ? "stopped by SIGINT" : "stopped by SIGTERM";
 }
 
 }  // namespace
