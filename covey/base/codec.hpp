@@ -41,6 +41,7 @@ struct decoder {
 
   void raw(void* data, std::size_t size) {
     if (size > rest.size()) throw bad_message("covey: a message ends too early");
+    if (size == 0) return;  // `data` may be null then, and memcpy must not see that
     std::memcpy(data, rest.data(), size);
     rest = rest.subspan(size);
   }

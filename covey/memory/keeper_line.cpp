@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <covey/memory/family.hpp>
 #include <covey/memory/messages.hpp>
@@ -86,7 +87,7 @@ result<keeper_answer> ask_locked(keeper_line& with, keeper_request& request, std
 keeper_request make_request(keeper_op op, std::span<const std::uint64_t> values) {
   keeper_request request{};
   request.op = op;
-  std::memcpy(request.values, values.data(), std::min(values.size_bytes(), sizeof request.values));
+  std::copy_n(values.begin(), std::min(values.size(), std::size(request.values)), request.values);
   return request;
 }
 
