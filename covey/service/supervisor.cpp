@@ -7,6 +7,8 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <atomic>
+#include <covey/base/check.hpp>
 #include <covey/service/stop_signals.hpp>
 #include <deque>
 #include <mutex>
@@ -22,11 +24,12 @@ using kind = supervisor_event::kind;
 
 constexpr milliseconds first_delay = 10ms;
 constexpr milliseconds longest_delay = 500ms;
+constexpr milliseconds for_ever = std::chrono::years(100);  // more than that would not fit into nanoseconds
 
 // What happened within the last `within`.
 class window {
  public:
-  explicit window(milliseconds within) : within_(within) {}
+  explicit window(milliseconds within) : within_(std::min(within, for_ever)) {}
 
   /// Notes one more, and says how many there are.
   std::size_t note(clock::time_point now) {
@@ -106,6 +109,14 @@ class supervisor::state {
  private:
   enum class verdict { go_on, give_up };
 
+  struct rest_at_end {
+    state& self;
+    ~rest_at_end() {
+      self.bell_.reset();
+      self.at_work_ = false;
+    }
+  };
+
   int keep_alive();
   void receive();
   verdict look_after(child& c);
@@ -127,6 +138,7 @@ class supervisor::state {
   const supervisor_options options_;
   const supervisor_view view_;
   detail::alarm_bell bell_;
+  std::atomic<bool> at_work_{false};
 
   mutable std::mutex mutex_;
   std::vector<child_options> arrivals_;  // guarded by mutex_: added, not yet seen by run()
@@ -169,6 +181,8 @@ void supervisor::state::set_phase(child& c, child_phase phase) {
 }
 
 int supervisor::state::run(std::stop_token stop_asked) {
+  COVEY_CHECK(!at_work_.exchange(true), "one run() of a supervisor at a time");
+  const rest_at_end rest{*this};
   set_reason({});
   const detail::stop_signals signals(bell_);
   const std::stop_callback on_stop(std::move(stop_asked), [this] { stop(); });
@@ -176,11 +190,9 @@ int supervisor::state::run(std::stop_token stop_asked) {
   try {
     const int code = keep_alive();
     stop_all(false);
-    bell_.reset();
     return code;
   } catch (...) {
     stop_all(true);
-    bell_.reset();
     throw;
   }
 }
@@ -322,7 +334,7 @@ void supervisor::state::stop_one(child& c, bool quietly) {
   set_phase(c, child_phase::stopping);
   c.current.terminate();
   if (!quietly) tell({.what = kind::stopping, .child = c.options.name, .pid = c.told.pid});
-  if (!c.current.join_for(c.options.stop_grace)) c.current.kill();
+  if (!c.current.join_for(std::min(c.options.stop_grace, for_ever))) c.current.kill();
   const exit_status status = c.current.join();
   c.current = process();
   c.told.last_end = in_words(status);

@@ -364,6 +364,23 @@ TEST(Supervisor, StopsItsChildrenWhenItsCallbackThrows) {
   EXPECT_TRUE(gone(pid));
 }
 
+TEST(SupervisorDeathTest, RefusesToRunTwiceAtOnce) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // a plain fork would be no member of the family
+  supervisor office{{.on_event = [&](const supervisor_event&) { (void)office.run(); }}};
+  office.add({.name = "a", .run = wait_for_stop});
+  EXPECT_DEATH((void)office.run(), "one run");
+}
+
+TEST(Supervisor, TakesForEverAsAGraceAndAWindow) {
+  supervisor office{{.within = std::chrono::milliseconds::max()}};
+  words said;
+  office.add({.name = "a", .run = {resident, said, "a"}, .stop_grace = std::chrono::milliseconds::max()});
+  at_work work(office);
+  EXPECT_EQ(next(said), "+a");
+  EXPECT_EQ(work.end(), 0);
+  EXPECT_EQ(office.view().child("a").last_end, "exited with 0");
+}
+
 // ---- signals -------------------------------------------------------------------------------------------------------
 
 // A program of its own with a supervisor, which gets `signal` when its children run; with a second thread that has
