@@ -154,7 +154,6 @@ TEST(QueueDeath, LosesNothingUnderRandomKillsAndIsQuickAgainAfterwards) {
   const covey::queue<std::pair<int, int>> consumed{4096};
   std::map<std::pair<int, int>, int> put;
   std::map<std::pair<int, int>, int> got;
-  std::atomic<bool> done = false;
   std::jthread count_put([&] {
     while (auto m = committed.get()) ++put[*m];
   });

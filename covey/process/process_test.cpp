@@ -46,7 +46,7 @@ struct counter {
 
 TEST(Process, RunsMemberFunctionsAndVouchedLambdas) {
   covey::process member{&counter::plus, counter{40}, 2};
-  const int seven = 7;
+  int seven = 7;
   covey::process vouched{covey::by_value([seven](int n) { return seven * n; }), 6};
   EXPECT_EQ(member.join().code(), 42);
   EXPECT_EQ(vouched.join().code(), 42);
