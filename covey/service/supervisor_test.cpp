@@ -585,6 +585,7 @@ TEST(SupervisorView, ShowsTheLastWholeStateWhenTheSupervisorDied) {
   });
   const covey::supervisor_view view = next(views);
   const pid_t child = next(pids);
+  EXPECT_TRUE(eventually([&] { return view.child("a").pid == child; }));
   EXPECT_TRUE(view.alive());
   program.kill();
   program.join();
