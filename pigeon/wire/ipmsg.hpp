@@ -255,8 +255,14 @@ enum class presence : std::uint8_t {
   leaving,  ///< to everybody
 };
 
-/// A greeting. The old fields are written in `old_fields`: for a broadcast the code page of the house, for one receiver
-/// its own encoding. UTF-8 lines follow for clients that know them, and `utf-8` where iptux looks for it.
+/// A greeting to everybody. In the old fields, whose encoding nobody can know, is only what ASCII has: the log-on name
+/// for a nickname, and no group. UTF-8 lines follow for clients that know them, and `utf-8` where iptux looks for it;
+/// others learn our names by a greeting of their own. (A code page there and UTF-8 in the lines make iptux 0.8.3 take
+/// the whole for UTF-16.)
+[[nodiscard]] std::string format_broadcast(const identity& self, std::uint32_t number, presence what);
+
+/// A greeting to one. The old fields are written in `old_fields`, the receiver's encoding; the rest is as in a
+/// broadcast.
 [[nodiscard]] std::string format_greeting(const identity& self, std::uint32_t number, presence what,
                                           text_encoding old_fields);
 

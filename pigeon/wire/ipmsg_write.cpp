@@ -28,6 +28,17 @@ bool is_ascii(std::string_view bytes) {
   return std::none_of(bytes.begin(), bytes.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
 }
 
+// `utf8` with a '?' for each other character.
+std::string only_ascii(std::string_view utf8) {
+  std::string plain;
+  for (const char c : utf8) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80) plain += c;
+    if (byte >= 0xc0) plain += '?';
+  }
+  return plain;
+}
+
 // A packet to one client whose body is all there is. Declares UTF-8 where that says something.
 std::string format_body(const identity& self, std::uint32_t number, mode what, std::string_view body,
                         text_encoding to) {
@@ -80,6 +91,20 @@ std::string_view first_part(std::string_view text, std::size_t size_max) {
 }
 
 }  // namespace
+
+std::string format_broadcast(const identity& self, std::uint32_t number, presence what) {
+  identity plain = self;
+  plain.user = only_ascii(presentable(self.user));
+  plain.host = only_ascii(presentable(self.host));
+  plain.name = is_ascii(self.name) ? self.name : plain.user;
+  if (!is_ascii(self.group)) plain.group.clear();
+  packet made = begin_packet(plain, number, mode_of(what), text_encoding::utf8);
+  made.command |= option::can_utf8;
+  if (self.away) made.command |= option::absent;
+  made.body = presentable(plain.name);
+  made.ext = {presentable(plain.group), utf8_lines_of(self), "utf-8"};
+  return format_packet(made);
+}
 
 std::string format_greeting(const identity& self, std::uint32_t number, presence what, text_encoding old_fields) {
   packet made = begin_packet(self, number, mode_of(what), old_fields);

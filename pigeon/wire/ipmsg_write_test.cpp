@@ -12,6 +12,20 @@ const identity ann{.user = "ann", .host = "pc1", .name = "安", .group = "研发
 
 datagram heard_by_us(std::string_view bytes) { return read_datagram(std::as_bytes(std::span(bytes))).value(); }
 
+TEST(IpmsgBroadcast, SaysInItsOldFieldsOnlyWhatAsciiHas) {
+  const identity self{.user = "ann", .host = "büro", .name = "安", .group = "研发"};
+  EXPECT_EQ(format_broadcast(self, 9, presence::arrival),
+            std::string("1:9:ann:b?ro:16777217:ann\0\0\nUN:ann\nHN:büro\nNN:安\nGN:研发\n\0utf-8\0", 68));
+  const auto read = understand(*parse_packet(format_broadcast(self, 9, presence::change)));
+  ASSERT_TRUE(read);
+  EXPECT_EQ(std::get<greeting>(read->what).name, "安");
+  EXPECT_EQ(std::get<greeting>(read->what).group, "研发");
+  EXPECT_EQ(read->from.host, "büro");
+  const identity plain{.user = "ann", .host = "pc", .name = "Ann Lee", .group = "Dev", .away = true};
+  EXPECT_EQ(format_broadcast(plain, 9, presence::leaving),
+            format_greeting(plain, 9, presence::leaving, text_encoding::utf8));
+}
+
 TEST(FormatGreeting, BroadcastIsInTheCodePageWithUtf8LinesBehind) {
   EXPECT_EQ(format_greeting(ann, 9, presence::arrival, gb18030),
             "1:9:ann:pc1:16777217:\xb0\xb2\0\xd1\xd0\xb7\xa2\0\nUN:ann\nHN:pc1\nNN:安\nGN:研发\n\0utf-8\0"s);
