@@ -163,7 +163,8 @@ result<void> hub::on(const people_started&, outbox& out) {
     COVEY_TRY(const std::uint32_t last, store_.last_incoming(entry.who.key));
     out.people.emplace_back(person_known{std::move(entry.who), last});
   }
-  out.people.emplace_back(everybody_known{});
+  COVEY_TRY(const std::uint32_t last_own, store_.last_outgoing());
+  out.people.emplace_back(everybody_known{last_own});
   COVEY_TRY(const auto awaited, store_.people_awaited());
   for (const person& who : awaited) COVEY_TRY_VOID(send_window(who, out));
   return {};

@@ -81,7 +81,7 @@ TEST_F(Hub, GivesAStartingPeopleServiceProfilePeopleAndWhatWaits) {
   EXPECT_EQ(std::get<own_profile>(out.people[0]).name, "Front desk");
   EXPECT_EQ(std::get<person_known>(out.people[1]).who.key, "ann@pc");
   EXPECT_FALSE(std::get<person_known>(out.people[1]).who.here) << "nobody is here until seen";
-  EXPECT_TRUE(std::holds_alternative<everybody_known>(out.people[3]));
+  EXPECT_EQ(std::get<everybody_known>(out.people[3]).last_own_packet, sent.packet);
   const auto& waiting = std::get<message_out>(out.people[4]);
   EXPECT_EQ(waiting.packet, sent.packet);
   EXPECT_EQ(waiting.text, "later");

@@ -161,7 +161,9 @@ struct person_known {
 };
 
 /// Every person_known has been said.
-struct everybody_known {};
+struct everybody_known {
+  std::uint32_t last_own_packet = 0;  ///< the highest number that was ever given to a message of ours
+};
 
 // ---- store → web ---------------------------------------------------------------------------------------------------
 

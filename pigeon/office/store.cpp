@@ -286,9 +286,14 @@ struct store::impl {
         "(SELECT 1 FROM messages WHERE who = people.key) ORDER BY here, seen LIMIT 1)");
   }
 
-  result<std::uint32_t> take_packets(std::uint32_t count, unix_ms now) {
+  result<std::int64_t> last_packet() {
     COVEY_TRY(const auto last, db.integer("SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'packet'"));
-    const std::int64_t first = std::max(last.value_or(0) + 1, now / 1000);
+    return last.value_or(0);
+  }
+
+  result<std::uint32_t> take_packets(std::uint32_t count, unix_ms now) {
+    COVEY_TRY(const std::int64_t last, last_packet());
+    const std::int64_t first = std::max(last + 1, now / 1000);
     const std::int64_t next = first + count - 1;
     if (next > std::numeric_limits<std::uint32_t>::max()) return covey::error{store_errc::exhausted, db.path()};
     COVEY_TRY_VOID(db.run("INSERT OR REPLACE INTO settings VALUES('packet', ?)", std::to_string(next)));
@@ -410,6 +415,11 @@ result<std::optional<message>> store::find_incoming(const person_key& from, std:
 result<std::uint32_t> store::last_incoming(const person_key& from) {
   COVEY_TRY(const auto last, impl_->db.integer("SELECT max(packet) FROM receipts WHERE who = ?", from));
   return static_cast<std::uint32_t>(last.value_or(0));
+}
+
+result<std::uint32_t> store::last_outgoing() {
+  COVEY_TRY(const std::int64_t last, impl_->last_packet());
+  return static_cast<std::uint32_t>(last);
 }
 
 result<message> store::put_outgoing(const person_key& to, std::string_view text, std::uint32_t packets, unix_ms now) {

@@ -126,6 +126,9 @@ class store {
   /// The highest packet number among the messages from this person in the present life of its client; 0: none.
   result<std::uint32_t> last_incoming(const person_key& from);
 
+  /// The highest packet number that was ever taken for a message of ours; 0: none.
+  result<std::uint32_t> last_outgoing();
+
   /// Stores a message to be sent, in state waiting, with `packets` new packet numbers of its own. The person must be
   /// known.
   result<message> put_outgoing(const person_key& to, std::string_view text, std::uint32_t packets, unix_ms now);
