@@ -28,8 +28,10 @@ struct encoder {
   int depth = 0;
 
   void raw(const void* data, std::size_t size) {
-    const auto* const p = static_cast<const std::byte*>(data);
-    bytes.insert(bytes.end(), p, p + size);
+    if (size == 0) return;
+    const std::size_t before = bytes.size();
+    bytes.resize(before + size);
+    std::memcpy(bytes.data() + before, data, size);
   }
 };
 
