@@ -51,6 +51,7 @@ struct rich {
   double number = 0;
   std::string text;
   std::u16string wide;
+  std::vector<int> numbers;
   std::vector<bool> bits;
   std::vector<nothing> nothings;
   std::list<std::monostate> states;

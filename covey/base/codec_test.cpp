@@ -90,6 +90,7 @@ TEST(Codec, KeepsContainersOfAllKinds) {
   EXPECT_EQ(there_and_back(l), l);
   const std::vector<bool> bits{true, false, true};
   EXPECT_EQ(there_and_back(bits), bits);
+  EXPECT_EQ(there_and_back(std::vector<int>{}), std::vector<int>{}) << "under UBSan: a null was copied to";
   const std::u16string wide = u"\u4f60\u597d";
   EXPECT_EQ(there_and_back(wide), wide);
 }
