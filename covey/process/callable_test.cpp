@@ -105,7 +105,8 @@ TEST(Callable, FindsTheOverriderOfAVirtualFunction) {
 }
 
 TEST(Callable, MayBeALambdaWhoseAuthorVouchesForItsCaptures) {
-  const int a = 2;
+  int a = 1;
+  ++a;  // not a constant, which would not be captured
   const double b = 1.5;
   EXPECT_EQ(code_of(covey::by_value([a, b](int n) { return static_cast<int>(n * a * b); }), 3), 9);
   EXPECT_EQ(code_of(covey::by_value([a](auto n) { return a + n; }), 3), 5);
