@@ -165,6 +165,7 @@ result<void> found_family() {
   family.book = static_cast<ledger*>(book);
   family.cells = static_cast<std::byte*>(cells);
   family.lobby_fd = lobby[1];
+  family.lobby_identity = identity_of(lobby[1]);
   enter_top_in_ledger();
 
   if (auto forked = fork_guard(keys, life[1]); !forked) {

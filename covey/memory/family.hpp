@@ -21,6 +21,7 @@ struct family_view {
   std::uint64_t arena_bytes = 0;
   int arena_fd = -1;
   int lobby_fd = -1;  // to send one end of a fresh connection to the keeper
+  std::uint64_t lobby_identity = 0;
   std::uint32_t slot = 0;
   std::uint64_t generation = 0;
 };

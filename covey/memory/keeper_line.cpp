@@ -22,6 +22,7 @@ constexpr std::size_t told_max = 256;  // then we wait once, so that the list st
 struct keeper_line {
   std::mutex mutex;
   unique_fd socket;
+  std::uint64_t identity = 0;  // of the socket: the program may have closed it, and opened another of its number
   std::uint64_t sequence = 0;
   std::deque<keeper_request> told;  // not yet known to be done
   keeper_line* inherited = nullptr;  // the parent's, after a fork: not ours to destroy
@@ -29,7 +30,12 @@ struct keeper_line {
 
 keeper_line* line = new keeper_line;  // replaced, not destroyed, in a forked child: its mutex may be held there
 
+error closed_by_the_program() {
+  return from_errno(EBADF, "covey: this process has closed covey's descriptors (closefrom?)");
+}
+
 result<void> connect(keeper_line& to) {
+  if (identity_of(family.lobby_fd) != family.lobby_identity) return closed_by_the_program();
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return from_errno("socketpair");
   const unique_fd theirs(ends[1]);
@@ -39,12 +45,9 @@ result<void> connect(keeper_line& to) {
   hello.op = keeper_op::hello;
   hello.values[0] = this_process_id();
   const int fd = theirs.get();
-  if (auto sent = send_message(family.lobby_fd, &hello, sizeof hello, std::span(&fd, 1)); !sent) {
-    if (sent.error().code == std::errc::bad_file_descriptor || sent.error().code == std::errc::not_a_socket)
-      return from_errno(EBADF, "covey: this process has closed covey's descriptors (closefrom?)");
-    return sent.error();
-  }
+  if (auto sent = send_message(family.lobby_fd, &hello, sizeof hello, std::span(&fd, 1)); !sent) return sent.error();
   to.socket = std::move(ours);
+  to.identity = identity_of(to.socket.get());
   for (const keeper_request& r : to.told)
     if (auto sent = send_message(to.socket.get(), &r, sizeof r, {}); !sent) return sent.error();
   return {};
@@ -57,6 +60,10 @@ bool line_is_dead(const error& e) {
 
 result<keeper_answer> exchange(keeper_line& with, const keeper_request& request, std::span<const int> fds) {
   if (!with.socket) COVEY_TRY_VOID(connect(with));
+  if (identity_of(with.socket.get()) != with.identity) {
+    (void)with.socket.release();  // whoever has the number now closes it
+    return closed_by_the_program();
+  }
   COVEY_TRY_VOID(send_message(with.socket.get(), &request, sizeof request, fds));
   for (;;) {
     keeper_reply reply{};

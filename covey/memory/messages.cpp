@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
@@ -12,6 +13,11 @@ unique_fd above_stdio(int fd) noexcept {
   unique_fd given(fd);
   if (fd < 0 || fd > STDERR_FILENO) return given;
   return unique_fd(::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+}
+
+std::uint64_t identity_of(int fd) noexcept {
+  struct stat s{};
+  return ::fstat(fd, &s) == 0 ? s.st_ino : 0;
 }
 
 result<void> send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds) noexcept {

@@ -5,6 +5,7 @@
 #include <covey/base/result.hpp>
 #include <covey/base/unique_fd.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -15,6 +16,9 @@ inline constexpr std::size_t message_fds_max = 16;
 /// `fd`, or a duplicate (close-on-exec) when it is 0, 1 or 2, which a program may have closed and others take for
 /// stdio; -1 stays -1.
 unique_fd above_stdio(int fd) noexcept;
+
+/// What tells the open file behind `fd` from any other that may come to have its number; 0 when it is closed.
+std::uint64_t identity_of(int fd) noexcept;
 
 /// Sends one message with descriptors; never raises SIGPIPE, repeats after EINTR. Blocks while the peer's buffer is
 /// full.
