@@ -11,14 +11,15 @@ import harness
 class Office:
     """`pigeon serve` and the commands that talk to it."""
 
-    def __init__(self, host, name, data):
-        self.host, self.name, self.data = host, name, data
+    def __init__(self, host, name, data, options=()):
+        self.host, self.name, self.data, self.options = host, name, data, options
         self._pigeon = harness.built("pigeon")
         self.program = None
 
     def open(self):
         """Starts the office and waits until it answers."""
-        self.program = self.host.start([self._pigeon, "serve", "--name", self.name, "--data", self.data, "--http", "8080"],
+        self.program = self.host.start([self._pigeon, "serve", "--name", self.name, "--data", self.data, "--http", "8080",
+                                        *self.options],
                                        name=f"pigeon {self.name}")
         harness.until(self._answers, lambda: f"{self.name}'s office to open\n{self.program.tail()}", within=10)
 

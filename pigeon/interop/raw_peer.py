@@ -4,9 +4,12 @@
         bob.greet()
         bob.send(lan.ann.address, "你好")
 
-As a program it joins the network it is started in: raw_peer.py ADDRESS NICK [ENCODING]; lines of stdin are `ADDRESS TEXT…`."""
+As a program it joins the network it is started in: raw_peer.py ADDRESS[:PORT] USER@HOST NICK [GROUP [ENCODING]]. Each line of
+stdin calls a method, as ["send", "127.0.0.1", "你好"], or is ["set", "acknowledges", false]; the result comes as {"done": …},
+and each packet that it hears as {"from": …, "number": …, "mode": …, "text": …}."""
 import itertools
 import json
+import socket
 import sys
 import threading
 import time
@@ -65,8 +68,9 @@ def parse(raw, source="", port=0, when=None):
 class RawPeer:
     """One peer on a host of a Lan. Whatever it receives is in `received`; what is no packet at all is in `strange`."""
 
-    def __init__(self, host, nick, group="", encoding="utf-8", version="1", user=None):
+    def __init__(self, host, nick, group="", encoding="utf-8", version="1", user=None, port=PORT, tell=None):
         self.nick, self.group, self.encoding, self.version = nick, group, encoding, version
+        self._port, self._tell = port, tell or (lambda packet: None)
         self.user, self.host = user or f"user-{host.name}", host.name
         self.received, self.strange = [], []
         self.answers_entries = True
@@ -74,7 +78,7 @@ class RawPeer:
         self.ignored_copies = 0  # this many copies of each message stay without receipt
         self._copies = {}
         self._numbers = itertools.count(int(time.time()))
-        self._socket = host.socket("udp", "0.0.0.0", PORT)
+        self._socket = host.socket("udp", "0.0.0.0", port)
         self._socket.settimeout(0.1)
         self._own_address = host.address
         self._open = True
@@ -107,7 +111,7 @@ class RawPeer:
 
     def throw(self, address, raw):
         """Any bytes."""
-        self._socket.sendto(raw, (address, PORT))
+        self._socket.sendto(raw, (address, self._port))
 
     # ---- what it heard ----
 
@@ -151,6 +155,7 @@ class RawPeer:
                 continue
             self._answer(packet)
             self.received.append(packet)
+            self._tell(packet)
 
     def _answer(self, packet):
         if packet.mode == ENTRY and self.answers_entries:
@@ -175,30 +180,32 @@ class RawPeer:
 
 
 class _ThisMachine:
-    """Stands for a netns.Host when this program is already inside one."""
+    """Stands for a netns.Host when this program is already inside one, or on the loopback."""
 
-    def __init__(self, address):
-        self.name, self.address = "raw", address
+    def __init__(self, name, address):
+        self.name, self.address = name, address
 
-    def socket(self, _kind, address, port):
-        import socket
+    def socket(self, _kind, _everywhere, port):
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        made.bind((address, port))
+        made.bind((self.address if self.address.startswith("127.") else "0.0.0.0", port))
         return made
 
 
-def _main(address, nick, encoding="utf-8"):
-    with RawPeer(_ThisMachine(address), nick, encoding=encoding) as peer:
-        peer.greet()
+def _main(where, key, nick, group="", encoding="utf-8"):
+    def say(**what):
+        print(json.dumps(what, ensure_ascii=False), flush=True)
+
+    def tell(packet):
+        text = packet.body.decode("utf-8" if packet.has(UTF8) else encoding, "replace")
+        say(**{"from": packet.source, "number": packet.number, "mode": packet.mode, "text": text})
+
+    address, _, port = where.partition(":")
+    user, _, host = key.partition("@")
+    with RawPeer(_ThisMachine(host, address), nick, group, encoding, user=user, port=int(port or PORT), tell=tell) as peer:
         for line in sys.stdin:
-            target, _, text = line.rstrip("\n").partition(" ")
-            peer.send(target, text)
-        peer.leave()
-        for packet in peer.received:
-            print(json.dumps({"from": packet.source, "number": packet.number, "command": hex(packet.command),
-                              "body": packet.body.decode(encoding, "replace")}, ensure_ascii=False))
+            what, *arguments = json.loads(line)
+            say(done=setattr(peer, *arguments) if what == "set" else getattr(peer, what)(*arguments))
 
 
 if __name__ == "__main__":

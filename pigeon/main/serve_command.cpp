@@ -30,9 +30,11 @@ T must(covey::result<T> done, const char* advice = "") {
 void check(serve::office_options& options) {
   must(office::store::open(options.data));
   options.data = std::filesystem::canonical(options.data).string();
-  const auto web = must(serve::web_server::open(
-      {.bind = options.http_address, .port = options.http_port, .socket_path = serve::control_socket(options.data)},
-      [](const office::to_store&) {}));
+  const auto web = must(
+      serve::web_server::open(
+          {.bind = options.http_address, .port = options.http_port, .socket_path = serve::control_socket(options.data)},
+          [](const office::to_store&) {}),
+      "; another program has this port: stop it, or choose another with --http");
   options.http_port = web.port();  // the same one for all lives of the service
   must(serve::try_udp(options.ipmsg_address, options.ipmsg_port),
        "; another IP Messenger runs on this machine: stop it, or choose another address with --ipmsg");
