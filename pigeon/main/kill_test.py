@@ -141,7 +141,31 @@ def too_many_kills_close_the_office_with_one_sentence():
             ann.kill()
 
 
+def what_no_restart_would_mend_closes_the_office_at_once():
+    with netns.Lan("ann") as lan, office.running(lan.ann, "Ann") as ann:
+        store = until(lambda: services(ann.data), "the office to tell its services")["store"]["pid"]
+        os.kill(store, signal.SIGSTOP)
+        database = pathlib.Path(ann.data, "office.db")
+        database.write_bytes(b"This is a diary, not a database.\n" * 300)
+        for name in ("office.db-wal", "office.db-shm"):
+            pathlib.Path(ann.data, name).unlink()
+        os.kill(store, signal.SIGKILL)
+        assert ann.program.wait() == 1, ann.program.tail()
+        assert ann.program.log[-1].startswith(f"pigeon: {database}") and "restore a copy" in ann.program.log[-1], ann.program.tail()
+        assert [line for line in ann.program.log if "is started again" in line] == ["pigeon: store is started again"]
+
+
+def control_c_closes_the_office_in_order():
+    with netns.Lan("ann") as lan, office.running(lan.ann, "Ann") as ann:
+        pids = [s["pid"] for s in until(lambda: services(ann.data), "the office to tell its services").values()]
+        assert ann.program.end(signal.SIGINT) == 0, ann.program.tail()
+        assert "pigeon: the office is closed" in ann.program.log[-1], ann.program.tail()
+        assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+        assert not os.path.exists(pages.control(ann.data))
+
+
 TESTS = {test.__name__: test for test in (each_service_in_turn_while_two_thousand_messages_flow, the_whole_office_in_the_middle,
-                                          too_many_kills_close_the_office_with_one_sentence)}
+                                          too_many_kills_close_the_office_with_one_sentence,
+                                          what_no_restart_would_mend_closes_the_office_at_once, control_c_closes_the_office_in_order)}
 if __name__ == "__main__":
     harness.main(*([TESTS[name] for name in sys.argv[1:]] or TESTS.values()))

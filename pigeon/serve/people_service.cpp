@@ -102,15 +102,15 @@ class people_service {
                .port = options.ipmsg_port}) {}
 
   void run() {
-    // Blocks while store's queue is full, but nobody waits for us yet.
-    while (!queues_.store.put_for(office::people_started{}, 1h, stop_)) {
-      if (stop_.stop_requested()) return;
-    }
     const std::stop_callback on_stop(stop_, [this] { inbox_.ring(); });
     const std::jthread reader([this](const std::stop_token& done) {
       while (!done.stop_requested())
         if (auto said = queues_.people.get(done)) inbox_.put(*std::move(said));
     });
+    // After the reader began: store may be waiting for room in our queue before it makes some in its own.
+    while (!queues_.store.put_for(office::people_started{}, 1h, stop_)) {
+      if (stop_.stop_requested()) return;
+    }
     while (!stop_.stop_requested()) turn();
     take_orders();
     desk_outbox last;

@@ -60,10 +60,13 @@ class web_service {
       : options_(std::move(options)), queues_(queues), services_(std::move(services)), server_(open()) {}
 
   void run(const std::stop_token& stop) {
-    queues_.store.put(office::web_started{});
-    (void)queues_.people.try_put(report_wanted{});
     const std::stop_callback on_stop(stop, [this] { server_.stop(); });
     const std::jthread reader([this](const std::stop_token& done) { read(done); });
+    // After the reader began: store may be waiting for room in our queue before it makes some in its own.
+    while (!queues_.store.put_for(office::web_started{}, 1h, stop)) {
+      if (stop.stop_requested()) return;
+    }
+    (void)queues_.people.try_put(report_wanted{});
     server_.run();
   }
 
