@@ -1,9 +1,19 @@
-// What somebody writes who has only the installed covey: it must compile, link and run.
-#include <covey/base.hpp>
+// What somebody writes who has only the installed covey: it must compile, link and run. The workers need the link
+// option that the package carries; without it the first process could not be started from before main.
+#include <signal.h>
+#include <covey/pool.hpp>
+#include <covey/service.hpp>
+
 #include <cstdio>
+#include <ranges>
 
 int main() {
-  const covey::result<int> nothing = covey::from_errno(ENOENT, "open inbox");
-  COVEY_CHECK(!nothing, "an error is not a value");
-  std::printf("%s\n", nothing.error().message().c_str());
+  covey::process_pool pool{{.workers = 2}};
+  int sum = 0;
+  for (const int square : pool.map([](int n) { return n * n; }, std::views::iota(0, 10))) sum += square;
+  try {
+    pool.submit([] { ::raise(SIGKILL); }).get();
+  } catch (const covey::worker_died& e) {
+    std::printf("sum %d, signal %d\n", sum, e.signal());
+  }
 }
