@@ -7,7 +7,6 @@ import time
 ENTRY, ANSENTRY, SENDMSG, RECVMSG, GETINFO, SENDINFO = 0x01, 0x03, 0x20, 0x21, 0x40, 0x41
 SENDCHECK, CAPUTF8, UTF8 = 0x100, 0x1000000, 0x800000
 PORT = 2425
-WINDOW = 40  # messages that wait for a receipt at a time
 PATIENCE = 0.5  # seconds until the next copy
 
 
@@ -26,6 +25,7 @@ class BusyPeer:
         self.heard = {}
         self.confirmed = {}  # text: number
         self.copies = 0
+        self.window = 40  # messages that wait for a receipt at a time
         self.programs = 0  # answers to "which program are you?"
         self._open = True
         self._thread = threading.Thread(target=self._live, daemon=True)
@@ -76,7 +76,7 @@ class BusyPeer:
                 self._packet(self._office, SENDMSG | SENDCHECK, text, number)
                 self._said[number] = (text, now + PATIENCE)
                 self.copies += 1
-        while len(self._said) < WINDOW:
+        while len(self._said) < self.window:
             with self._lock:
                 if not self._to_say:
                     return
