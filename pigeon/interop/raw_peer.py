@@ -194,7 +194,8 @@ class _ThisMachine:
 
 def _main(where, key, nick, group="", encoding="utf-8"):
     def say(**what):
-        print(json.dumps(what, ensure_ascii=False), flush=True)
+        sys.stdout.write(json.dumps(what, ensure_ascii=False) + "\n")  # at once: two threads say something
+        sys.stdout.flush()
 
     def tell(packet):
         text = packet.body.decode("utf-8" if packet.has(UTF8) else encoding, "replace")

@@ -1,23 +1,10 @@
 // page_test.mjs FAKE_OFFICE: drives the page in Debian's chromium against serve_fake_office, whose orders are listed in
-// pigeon/serve/fake_office.cpp. Nothing sleeps for a fixed time: each step waits for what it expects to see.
-// Screenshots go to $COVEY_BUILD/page. Exit 77: cannot run here.
+// pigeon/serve/fake_office.cpp. browser.mjs has what it shares with office_test.mjs.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { accessSync, mkdirSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 
-const chromium = '/usr/bin/chromium';
-const shots = `${process.env.COVEY_BUILD ?? 'build'}/page`;
-
-function skip(reason) {
-  console.log(`skipped: ${reason}`);
-  process.exit(77);
-}
-
-async function browserLibrary() {
-  try { accessSync(chromium); } catch { skip(`${chromium} is missing; run tools/setup test`); }
-  try { return (await import('playwright-core')).chromium; } catch { skip('playwright-core is missing; run tools/setup test'); }
-}
+import { bubble, bubbles, launch, openPage, presence, row, shot, state, step, until, write } from './browser.mjs';
 
 // The web server with a pretended store behind it.
 class Office {
@@ -53,27 +40,6 @@ const personas = [
   'person ida@lab Ida_Krogh here Design', 'person long@x Wolfeschlegelsteinhausenbergerdorff_von_der_Überlänge here Legal',
   'person kim@gone Kim_Sørensen gone', 'person raj@ops Raj_Patel away Operations'];
 
-const row = (page, who) => page.locator(`.person[data-who="${who}"]`);
-const bubbles = (page) => page.locator('.bubble').allTextContents();
-const bubble = (page, text) => page.locator('.row', { has: page.locator('.bubble').getByText(text, { exact: true }) });
-
-async function until(what, check) {
-  const end = Date.now() + 8000;
-  for (let last; ; await new Promise((again) => setTimeout(again, 25))) {
-    try { if ((last = await check())) return last; } catch (failure) { last = failure; }
-    if (Date.now() > end) throw new Error(`waited in vain: ${what} (${last})`);
-  }
-}
-
-async function write(page, text) {
-  await page.fill('#text', text);
-  await page.press('#text', 'Enter');
-}
-
-async function state(page, text, wanted) {
-  await until(`“${text}” is ${wanted}`, async () => (await bubble(page, text).getAttribute('data-state')) === wanted);
-}
-
 // ---- what the page must do ----------------------------------------------------------------------------------------------
 
 async function peopleAppear(page, office) {
@@ -83,9 +49,9 @@ async function peopleAppear(page, office) {
   await until('nine people', async () => (await page.locator('.person').count()) === 9);
   assert.match(await row(page, ana).getAttribute('aria-label'), /^Ana Lima, here$/);
   office.order(`person ${ana} Ana_Lima away Design`);
-  await page.locator(`.person[data-who="${ana}"][data-presence="away"]`).waitFor();
+  await presence(page, ana, 'away');
   office.order(`person ${ana} Ana_Lima here Design`);
-  await page.locator(`.person[data-who="${ana}"][data-presence="here"]`).waitFor();
+  await presence(page, ana, 'here');
 }
 
 async function searchFinds(page) {
@@ -214,8 +180,8 @@ async function nothingIsLostOrDoubled(page, office) {
   for (const text of [...wanted, 'arrived while away']) assert.equal(shown.filter((each) => each === text).length, 1, text);
 }
 
-async function tabsAgree(page, office, context) {
-  const other = await context.newPage();
+async function tabsAgree(page, office) {
+  const other = await page.context().newPage();
   await other.goto(page.url());
   await bubble(other, 'dropped').waitFor();
   await write(other, 'from the other tab');
@@ -258,12 +224,6 @@ async function phoneShowsOneThingAtATime(page) {
 
 // ---- pictures to look at ------------------------------------------------------------------------------------------------
 
-async function shot(page, name) {
-  await page.evaluate(() => Promise.all(document.getAnimations().filter((a) => a.effect.getComputedTiming().iterations !== Infinity)
-    .map((a) => a.finished.catch(() => {}))));
-  await page.screenshot({ path: `${shots}/${name}.png` });
-}
-
 function decorate(office) {
   office.order(`receive ${li} 今天下午三点开会，别忘了带上设计稿。🙂`, `receive ${li} https://example.org/plan/2026/overview?draft=3`,
     'receive omar@rtl مرحبا! هل يمكنك إرسال الملف الجديد؟', `receive ${ana} 🎉🎉`,
@@ -271,14 +231,9 @@ function decorate(office) {
 }
 
 async function pictures(browser, office, colorScheme, device) {
-  const phone = device === 'phone';
-  const viewport = phone ? { width: 390, height: 780 } : { width: 1180, height: 760 };
-  const context = await browser.newContext({
-    viewport, colorScheme, isMobile: phone, hasTouch: phone, deviceScaleFactor: phone ? 2 : 1, locale: 'en-GB' });
-  const page = await context.newPage();
-  await page.goto(office.address);
+  const page = await openPage(browser, office.address, { device, scheme: colorScheme });
   await row(page, ana).waitFor();
-  if (phone) await phoneShowsOneThingAtATime(page);
+  if (device === 'phone') await phoneShowsOneThingAtATime(page);
   await shot(page, `${device}-${colorScheme}-list`);
   await row(page, ana).click();
   await bubble(page, 'dropped').waitFor();
@@ -286,7 +241,7 @@ async function pictures(browser, office, colorScheme, device) {
   await page.evaluate(() => { location.hash = '#/omar@rtl'; });
   await page.locator('.bubble', { hasText: 'مرحبا' }).waitFor();
   await shot(page, `${device}-${colorScheme}-rtl`);
-  await context.close();
+  await page.context().close();
 }
 
 async function picturesInBothSchemes(browser, office) {
@@ -296,35 +251,15 @@ async function picturesInBothSchemes(browser, office) {
 
 // ---- run ----------------------------------------------------------------------------------------------------------------
 
-async function step(name, work) {
-  const began = Date.now();
-  await work();
-  console.log(`ok ${name} (${Date.now() - began} ms)`);
-}
-
 async function main(program) {
-  const library = await browserLibrary();
-  mkdirSync(shots, { recursive: true });
+  const browser = await launch();
   const office = new Office(program);
-  const browser = await library.launch({
-    executablePath: chromium, headless: true,
-    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync'] });
   try {
     await office.start();
-    const context = await browser.newContext({ viewport: { width: 1180, height: 760 }, locale: 'en-GB', colorScheme: 'light' });
-    const page = await context.newPage();
     const errors = [];
-    page.on('pageerror', (error) => errors.push(String(error)));
-    page.setDefaultTimeout(8000);
-    await page.goto(office.address);
+    const page = await openPage(browser, office.address, { errors });
     for (const each of [peopleAppear, searchFinds, messagesPassBothWays, foreignTextIsOnlyText, draftsStay, nameIsEditedInPlace,
-      historyComesOnScrollUp, nothingIsLostOrDoubled, tabsAgree, keysSuffice]) {
-      await step(each.name, () => each(page, office, context)).catch(async (failure) => {
-        await page.screenshot({ path: `${shots}/failed-${each.name}.png` });
-        throw failure;
-      });
-    }
+      historyComesOnScrollUp, nothingIsLostOrDoubled, tabsAgree, keysSuffice]) await step(each.name, () => each(page, office), page);
     decorate(office);
     await step('picturesInBothSchemes', () => picturesInBothSchemes(browser, office));
     assert.deepEqual(errors, []);

@@ -29,8 +29,8 @@ let self = { name: '', group: '' };
 const people = new Map();    // who → person
 const talks = new Map();     // who → talk
 const outbox = new Map();    // ref → {ref, to, text, time, failed}
-const previews = new Map();  // who → last text seen here
-const asked = new Map();     // ref of a history request → {who, before}
+const previews = new Map();  // who → the last message
+const asked = new Map();     // ref of a history request → {who, before}, or {who, glance: true} for the list's sake
 const announced = new Map(); // who → highest id that was read out
 let open = null;             // who
 let wantedName = null;       // a rename that the office has not confirmed
@@ -96,7 +96,8 @@ let link = 'connecting';  // connecting, ready, lost
 let delay = firstDelay;
 let retryTimer = 0;
 let pongTimer = 0;
-let bannerTimer = 0;
+let lostTimer = 0;    // until the banner says that the connection is lost: a short loss is nobody's business
+let noticeTimer = 0;
 
 function say(message) {
   if (link === 'ready' && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
@@ -149,9 +150,13 @@ addEventListener('pageshow', (event) => { if (event.persisted) retryNow(); });
 
 function setLink(state) {
   link = state;
-  clearTimeout(bannerTimer);
-  if (state === 'ready') $('banner').hidden = true;
-  else if ($('banner').hidden) bannerTimer = setTimeout(showLost, 1200);
+  if (state === 'ready') {
+    clearTimeout(lostTimer);
+    lostTimer = 0;
+    $('banner').hidden = true;
+  } else {
+    lostTimer ||= setTimeout(showLost, 1200);
+  }
   changed();
 }
 
@@ -163,8 +168,8 @@ function showLost() {
 function notice(text) {
   $('banner').textContent = text;
   $('banner').hidden = false;
-  clearTimeout(bannerTimer);
-  bannerTimer = setTimeout(() => { if (link === 'ready') $('banner').hidden = true; else showLost(); }, 6000);
+  clearTimeout(noticeTimer);
+  noticeTimer = setTimeout(() => { if (link === 'ready') $('banner').hidden = true; else showLost(); }, 6000);
 }
 
 // ---- what the office says -----------------------------------------------------------------------------------------------
@@ -183,6 +188,7 @@ const hearing = {
     repeatOutbox();
     for (const talk of talks.values()) Object.assign(talk, { loading: null, stale: true, readUpTo: 0 });
     if (open) fetchNewest(open);
+    glance();
   },
   self(news) {
     self = news.self;
@@ -195,7 +201,7 @@ const hearing = {
     if (person) person.unread = unread;
     if (ref && outbox.has(ref)) adoptRow(ref, message.id);
     if (ref) settle(ref);
-    previews.set(message.who, message);
+    preview(message);
     const talk = talks.get(message.who);
     if (talk?.loaded) mergeMessage(talk, message);
     if (!message.outgoing) announce(message);
@@ -204,6 +210,8 @@ const hearing = {
     const request = asked.get(news.ref);
     if (!request) return;
     asked.delete(news.ref);
+    if (news.messages.length) preview(news.messages.at(-1));
+    if (request.glance) return;
     const talk = talkOf(request.who);
     talk.loading = null;
     if (request.before) mergeOlder(talk, news); else mergeNewest(talk, news);
@@ -212,8 +220,9 @@ const hearing = {
     const entry = outbox.get(news.ref);
     const request = asked.get(news.ref);
     if (entry) keepInOutbox({ ...entry, failed: news.text });
+    asked.delete(news.ref);
+    if (request?.glance) return;
     if (request) {
-      asked.delete(news.ref);
       talkOf(request.who).loading = null;
       talkOf(request.who).more = false;  // asking again would be refused again
     }
@@ -238,6 +247,20 @@ function fetchHistory(who, before, limit) {
   talk.loading = before;
   asked.set(ref, { who, before });
   say({ type: 'history', ref, who, before, limit });
+}
+
+function preview(message) {
+  if (message.id >= (previews.get(message.who)?.id ?? 0)) previews.set(message.who, message);
+}
+
+// The last words with those at the top of the list, to be shown in it.
+function glance() {
+  const rank = (person) => (person.unread > 0 ? 0 : person.here ? 1 : 2);
+  for (const { who } of [...people.values()].sort((a, b) => rank(a) - rank(b) || b.seen - a.seen).slice(0, 40)) {
+    const ref = randomName();
+    asked.set(ref, { who, glance: true });
+    say({ type: 'history', ref, who, limit: 1 });
+  }
 }
 
 function fetchNewest(who) {
