@@ -21,7 +21,7 @@ using namespace std::chrono_literals;
 using steady = std::chrono::steady_clock;
 
 constexpr auto retry_store = 20ms;  // when its queue was full
-constexpr auto report_interval = 1s;
+constexpr auto report_interval = 200ms;
 constexpr auto look_interval = 15s;  // at the interfaces
 constexpr auto announce_interval = 15min;  // for those who missed us; and up to a third more
 constexpr int datagrams_per_turn = 256;

@@ -91,7 +91,6 @@ class web_service {
   json status() {
     json services = json::array();
     for (const auto& each : services_.children()) services.push_back(as_json(each));
-    (void)queues_.people.try_put(report_wanted{});  // for the next one who asks
     const std::scoped_lock lock(mutex_);
     return {
         {"type", "status"},

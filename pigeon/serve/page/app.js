@@ -334,13 +334,23 @@ const locale = navigator.languages?.[0];
 const timeFormat = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit' });
 const nearDay = new Intl.DateTimeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long' });
 const farDay = new Intl.DateTimeFormat(locale, { weekday: 'short', day: 'numeric', month: 'long', year: 'numeric' });
+const weekday = new Intl.DateTimeFormat(locale, { weekday: 'short' });
+const shortDay = new Intl.DateTimeFormat(locale, { day: 'numeric', month: 'short' });
 const collator = new Intl.Collator(locale, { sensitivity: 'base', numeric: true });
 const fold = (text) => text.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase();
 
 function dayStart(time) { return new Date(time).setHours(0, 0, 0, 0); }
 
+function daysSince(time) { return Math.round((dayStart(Date.now()) - dayStart(time)) / (24 * 60 * minute)); }
+
+// As short as the list needs it.
+function whenWords(time) {
+  const days = daysSince(time);
+  return (days <= 0 ? timeFormat : days < 7 ? weekday : shortDay).format(time);
+}
+
 function dayWords(time) {
-  const days = Math.round((dayStart(Date.now()) - dayStart(time)) / (24 * 60 * minute));
+  const days = daysSince(time);
   if (days === 0) return 'Today';
   if (days === 1) return 'Yesterday';
   return (days < 180 ? nearDay : farDay).format(time);
@@ -514,7 +524,9 @@ function rowFor(person) {
     const name = element('span', 'person-name');
     name.append(element('bdi'));
     text.append(name, element('span', 'person-detail'));
-    row.append(element('span', 'avatar'), text, element('span', 'badge'));
+    const side = element('span', 'person-side');
+    side.append(element('time'), element('span', 'badge'));
+    row.append(element('span', 'avatar'), text, side);
     row.addEventListener('click', () => show(person.who));
   }
   const presence = presenceOf(person);
@@ -526,7 +538,9 @@ function rowFor(person) {
   paintAvatar(row.children[0], person.who, person.name, presence);
   setText(row.querySelector('bdi'), person.name);
   renderDetail(row.querySelector('.person-detail'), person);
-  setBadge(row.children[2], person.unread);
+  const last = previews.get(person.who);
+  setText(row.querySelector('time'), last ? whenWords(last.time) : '');
+  setBadge(row.querySelector('.badge'), person.unread);
   return row;
 }
 
