@@ -187,10 +187,11 @@ const webDies = (all) => killed('web', all);
 const storeDies = (all) => killed('store', all);
 const peopleDies = (all) => killed('people', all);
 
-async function anotherBrowserShowsTheSame({ page, browser, office, bo }) {
+async function anotherBrowserShowsTheSame({ page, browser, office, bo, wang }) {
   const other = await openPage(browser, `${office.address}#/${encodeURIComponent(bo.key)}`);
   const newest = async (each) => (await bubbles(each)).slice(-40).join('\n');  // what a page fetches at first
   await until('the same', async () => (await newest(other)) === (await newest(page)));
+  await until('the last words in the list', async () => (await row(other, wang.key).textContent()).includes('好的，一会儿见。'));
   await other.context().close();
 }
 
