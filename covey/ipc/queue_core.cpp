@@ -120,14 +120,18 @@ class locked_queue {
     return i;
   }
 
-  /// any → free. The attachments' references were released by the caller.
+  /// any → free, and gives back the references that it holds.
   void release(std::uint32_t i) {
     message_descriptor& d = m_.descriptor(i);
+    const std::vector<std::uint64_t> references = references_of(i);
     const message_kind was = kind_of(d.state.load(std::memory_order_relaxed));
     if (was == message_kind::reserved) --h_.reserved;
     if (was == message_kind::in_flight) --h_.in_flight;
     std::uint32_t b = d.first_block;
     d.state.store(message_state(message_kind::free, 0), std::memory_order_release);
+    // After the store: who dies between the two leaves references until the queue's end. The other way round the next
+    // one would give them back again, and take them from another message.
+    carry(region_.id(), references, -1);
     d.first_block = nothing;
     for (std::uint32_t n = 0; b != nothing && n < h_.block_count; ++n) {
       const std::uint32_t next = m_.next_block(b);
@@ -162,7 +166,6 @@ class locked_queue {
       h_.queued.fetch_sub(1, std::memory_order_relaxed);
       d.state.store(message_state(message_kind::reserved, this_name()), std::memory_order_release);
       ++h_.reserved;
-      drop_references(i);
       release(i);
     }
     h_.newest = nothing;
@@ -180,30 +183,31 @@ class locked_queue {
   }
 
   void copy_out(std::uint32_t i, std::vector<std::byte>& out) const {
-    const message_descriptor& d = m_.descriptor(i);
-    const std::uint64_t size = d.size;
+    const std::uint64_t size = m_.descriptor(i).size;
     if (size > std::uint64_t{h_.block_count} * block_payload) throw queue_damaged();
     out.resize(size);
-    std::uint32_t b = d.first_block;
-    for (std::size_t done = 0; done < size; done += block_payload) {
-      std::memcpy(out.data() + done, m_.block(b), std::min(size - done, block_payload));
+    copy_beginning(i, out);
+  }
+
+ private:
+  void copy_beginning(std::uint32_t i, std::span<std::byte> out) const {
+    std::uint32_t b = m_.descriptor(i).first_block;
+    for (std::size_t done = 0; done < out.size(); done += block_payload) {
+      std::memcpy(out.data() + done, m_.block(b), std::min(out.size() - done, block_payload));
       b = m_.next_block(b);
     }
   }
 
-  /// Gives back the references that message `i` holds.
-  void drop_references(std::uint32_t i) const {
-    const std::uint32_t count = m_.descriptor(i).attachments;
-    if (count == 0) return;
-    std::vector<std::byte> bytes;
-    copy_out(i, bytes);
-    if (std::size_t{count} * sizeof(std::uint64_t) > bytes.size()) return;
+  // The regions that message `i` names: its payload begins with their ids.
+  std::vector<std::uint64_t> references_of(std::uint32_t i) const {
+    const message_descriptor& d = m_.descriptor(i);
+    const std::uint64_t count = d.attachments;
+    if (count * sizeof(std::uint64_t) > std::min(d.size, std::uint64_t{h_.block_count} * block_payload)) return {};
     std::vector<std::uint64_t> ids(count);
-    std::memcpy(ids.data(), bytes.data(), ids.size() * sizeof ids[0]);
-    carry(region_.id(), ids, -1);
+    copy_beginning(i, std::as_writable_bytes(std::span(ids)));
+    return ids;
   }
 
- private:
   static int one_more_or_all(int so_far, int how_many) {
     return how_many == INT_MAX || so_far == INT_MAX ? INT_MAX : so_far + 1;
   }
@@ -314,7 +318,6 @@ class locked_queue {
         --h_.in_flight;
         insert_by_sequence(i);
       } else {
-        drop_references(i);
         release(i);
       }
     }
@@ -387,9 +390,7 @@ struct hand {
 thread_local hand my_hand;
 
 void acknowledge_locked(locked_queue& locked, std::uint32_t i) {
-  if (!locked.in_my_hand(i)) return;  // swept: we were taken for dead, or the queue was discarded
-  locked.drop_references(i);
-  locked.release(i);
+  if (locked.in_my_hand(i)) locked.release(i);  // else swept: we were taken for dead, or the queue was discarded
 }
 
 // Acknowledges the oldest in hand from `queue`, or all of them.

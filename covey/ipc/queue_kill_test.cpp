@@ -1,6 +1,8 @@
 // Participants are killed at random, then there is a quiet phase: nothing is lost, doubled without reason, or stuck.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <covey/ipc/queue.hpp>
 #include <covey/process/process.hpp>
@@ -11,6 +13,19 @@
 #include <random>
 #include <set>
 #include <thread>
+
+namespace {
+
+bool dies_after_telling_the_keeper = false;
+
+}  // namespace
+
+// Takes the place of libc's, so that a process can be killed between what it tells the keeper and what it does next.
+extern "C" ssize_t sendmsg(int socket, const msghdr* message, int flags) {
+  const ssize_t n = ::syscall(SYS_sendmsg, socket, message, flags);
+  if (dies_after_telling_the_keeper) ::kill(::getpid(), SIGKILL);
+  return n;
+}
 
 namespace {
 
@@ -79,6 +94,20 @@ TEST(QueueDeath, DoesNotRedeliverToAConsumerThatEndedInOrder) {
   EXPECT_EQ(covey::process([](covey::queue<int> in) { return in.get().value(); }, q).join().code(), 7);
   EXPECT_EQ(q.try_get(), std::nullopt);
   q.join();
+}
+
+// It had given back what the message held, but not the message: the next consumer got one that named nothing.
+TEST(QueueDeath, WhileAcknowledgingDoesNotTakeTheReferencesOfAMessageThatStays) {
+  const covey::queue<covey::event> q;
+  q.put(covey::event());
+  covey::process consumer{[](covey::queue<covey::event> in) {
+                            (void)in.get();
+                            dies_after_telling_the_keeper = true;
+                            in.task_done();
+                          },
+                          q};
+  EXPECT_EQ(consumer.join().signal(), SIGKILL);
+  EXPECT_NO_THROW((void)q.try_get());
 }
 
 TEST(QueueDeath, TellsAWriterThatTheLastReaderIsGone) {
