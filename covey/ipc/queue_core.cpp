@@ -142,6 +142,12 @@ class locked_queue {
     h_.free_descriptors = i;
     writers_may_look(INT_MAX);  // one may wait for an item, another for bytes
     joiners_may_look();
+    if (drained_of_lost_writers()) readers_may_look(INT_MAX);  // they waited for what this message might become
+  }
+
+  /// Nothing waits, and nothing will come: the writers are gone, and what was in hand is done.
+  bool drained_of_lost_writers() const {
+    return h_.writers_lost != 0 && h_.queued.load(std::memory_order_relaxed) + h_.in_flight + h_.reserved == 0;
   }
 
   /// Whether `i` is in the hand of this thread: nobody has swept it away.
@@ -512,7 +518,7 @@ queue_core::several queue_core::get_some(std::span<taken> out, const deadline& u
   bool spun = false;
   while (h.queued.load(std::memory_order_relaxed) == 0) {
     if (h.closed != 0) return {get_result::ended};
-    if (h.writers_lost != 0 && h.in_flight + h.reserved == 0) {
+    if (locked->drained_of_lost_writers()) {
       if (h.writer_died != 0) throw no_producers();
       return {get_result::ended};
     }

@@ -147,6 +147,25 @@ TEST(QueueDeath, TellsAReaderThatTheLastWriterDiedAfterWhatItWrote) {
   EXPECT_THROW((void)q.get(), covey::no_producers);
 }
 
+// A reader that slept while another had the last message in hand was not woken when that one was done.
+TEST(QueueDeath, TellsASleepingReaderThatTheLastMessageOfADeadWriterIsDone) {
+  const covey::queue<int> q;
+  const covey::event put;
+  covey::process writer{[](covey::queue_writer<int> out, covey::event e) {
+                          out.put(5);
+                          e.set();
+                          for (;;) ::pause();
+                        },
+                        q.writer(), put};
+  put.wait();
+  writer.kill();
+  writer.join();
+  EXPECT_EQ(q.get(), 5);
+  std::jthread other([&] { EXPECT_THROW((void)q.get(), covey::no_producers); });
+  std::this_thread::sleep_for(50ms);
+  q.task_done();
+}
+
 TEST(QueueDeath, EndsForReadersWhenTheLastWriterEndedInOrder) {
   const covey::queue<int> q;
   covey::process writer{[](covey::queue_writer<int> out) { out.put(5); }, q.writer()};
