@@ -23,17 +23,17 @@ void repair(sale& s) {
   s.left = 100 - s.sold;
 }
 
-void sell_one(int task, covey::shared_ptr<sale> s, covey::mutex lock) {
+void sell_one(int customer, covey::shared_ptr<sale> s, covey::mutex lock) {
   try {
     const std::scoped_lock held{lock};
     if (s->left == 0) return;
     s->numbers.push_back(101 - s->left);
-    if (task == 50) ::raise(SIGKILL);  // the number is taken, but not yet counted
+    if (s->numbers.size() == 50) ::raise(SIGKILL);  // the number is taken, but not yet counted
     --s->left;
     ++s->sold;
   } catch (const covey::owner_died&) {
     lock.recover([&] { repair(*s); });
-    sell_one(task, s, lock);
+    sell_one(customer, s, lock);
   }
 }
 

@@ -129,6 +129,9 @@ void reset_keeper_line() noexcept;
 
 // ---- the keeper, in keeper.cpp -------------------------------------------------------------------------------------
 
+/// In values[0] of keeper_op::start: SIGTERM stays blocked until the worker can turn it into a request to stop.
+inline constexpr std::uint64_t start_with_sigterm_blocked = 1;
+
 /// What a starting worker is given.
 struct child_start {
   unique_fd payload;  // a memfd: what to run

@@ -567,7 +567,9 @@ void keeper::run_child(std::uint32_t slot, std::uint64_t generation, std::vector
   for (std::size_t i = 2; i < fds.size(); ++i) begin.fds.push_back(std::move(fds[i]));
   begin.values[0] = r.values[0];
   begin.values[1] = r.values[1];
-  ::sigprocmask(SIG_SETMASK, &program_signals_, nullptr);
+  sigset_t signals = program_signals_;
+  if ((r.values[0] & start_with_sigterm_blocked) != 0) ::sigaddset(&signals, SIGTERM);
+  ::sigprocmask(SIG_SETMASK, &signals, nullptr);
   ::setrlimit(RLIMIT_NOFILE, &program_files);
   child_main(begin);
   ::_exit(127);

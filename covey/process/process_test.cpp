@@ -125,6 +125,17 @@ TEST(Process, StopsAFunctionThatTakesAToken) {
   EXPECT_EQ(child.join().code(), 5);
 }
 
+TEST(Process, HearsARequestToStopThatCameBeforeItsFunctionBegan) {
+  for (int i = 0; i < 50; ++i) {
+    covey::process child{[](std::stop_token stop) {
+      while (!stop.stop_requested()) ::usleep(100);
+      return 7;
+    }};
+    child.request_stop();
+    EXPECT_EQ(child.join().code(), 7);
+  }
+}
+
 TEST(Process, IsKilledByItsDestructorWhenItDoesNotStopInItsGrace) {
   const auto begin = std::chrono::steady_clock::now();
   pid_t pid = 0;

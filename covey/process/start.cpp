@@ -189,7 +189,7 @@ result<started_worker> start_worker(const packed_call& call, bool takes_token, c
                        standard_or(STDOUT_FILENO, nothing.get()),
                        standard_or(STDERR_FILENO, nothing.get()),
                        here.get()};
-  std::array<std::uint64_t, 6> values{};
+  std::array<std::uint64_t, 6> values{takes_token ? start_with_sigterm_blocked : 0};
   put_name(std::span(values).subspan<2, 4>(), name);
   COVEY_TRY(keeper_answer answer, ask_keeper(keeper_op::start, values, fds));
   return started_worker{answer.values[0], static_cast<pid_t>(answer.values[1]), std::move(answer.fd)};
