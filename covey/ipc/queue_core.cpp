@@ -494,6 +494,10 @@ bool queue_core::put(const encoder& message, const deadline& until, const stop_w
     locked.emplace(region_, m);
     m.descriptor(i).attachments =
         static_cast<std::uint32_t>(message.attachments.size());  // from here it has references
+    if (h.closed != 0) {  // meanwhile: readers may have been told of the end already
+      locked->release(i);
+      throw queue_closed();
+    }
   }
   locked->commit(i);
   return true;

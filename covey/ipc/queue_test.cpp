@@ -208,6 +208,27 @@ TEST(Queue, ClosesForEverybody) {
   EXPECT_EQ(other.get(), std::nullopt);
 }
 
+// A large message is copied without the lock. Committed after close(), it lay in the queue, its put() had returned, and
+// the reader had seen the end.
+TEST(Queue, ReadersGetWhateverAPutThatReturnedHasPutBeforeTheEnd) {
+  for (int round = 0; round < 100; ++round) {
+    const covey::queue<std::string> q;
+    bool put = false;
+    std::thread writer([&] {
+      try {
+        q.put(std::string(4'000'000, 'x'));
+        put = true;
+      } catch (const covey::queue_closed&) {
+      }
+    });
+    std::this_thread::sleep_for(round * 50us);
+    q.close();
+    const bool got = q.get().has_value();
+    writer.join();
+    ASSERT_EQ(put, got);
+  }
+}
+
 TEST(Queue, CarriesHandlesAlsoWhenTheSenderDropsIts) {
   const covey::queue<covey::event> q;
   const covey::queue<covey::queue<int>> queues;
