@@ -76,13 +76,13 @@ class web_service {
                                     .port = options_.http_port,
                                     .socket_path = control_socket(options_.data),
                                     .status = [this] { return status(); }},
-                                   [this](office::to_store wanted) { pass_on(std::move(wanted)); });
+                                   [this](const office::to_store& wanted) { pass_on(wanted); });
     if (!opened) throw cannot_serve(opened.error().message());
     return *std::move(opened);
   }
 
   // On the loop's thread.
-  void pass_on(office::to_store wanted) {
+  void pass_on(const office::to_store& wanted) {
     if (queues_.store.put_for(wanted, patience)) return;
     const std::string* const ref = ref_of(wanted);
     server_.deliver(office::request_failed{ref == nullptr ? "" : *ref, "The office is busy; try again in a moment."});
