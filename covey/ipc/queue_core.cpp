@@ -16,6 +16,9 @@ namespace {
 constexpr std::size_t copied_under_lock = 4096;
 constexpr std::size_t commit_step_blocks = (256U << 10) / block_bytes;
 
+constexpr std::uint64_t bytes_max = 990ULL << 30;
+static_assert(bytes_max / block_payload < nothing);
+
 constexpr std::uint32_t blocks_for(std::size_t bytes) {
   return static_cast<std::uint32_t>((bytes + block_payload - 1) / block_payload);
 }
@@ -247,7 +250,8 @@ class locked_queue {
     const std::uint64_t needed = std::uint64_t{h_.blocks_used} + (wanted - h_.free_block_count);
     if (needed <= h_.blocks_committed) return;
     const std::uint64_t blocks = std::min<std::uint64_t>(whole(needed, commit_step_blocks), h_.block_count);
-    commit_region(region_, h_.blocks_at + blocks * block_bytes);
+    const std::uint64_t committed = h_.blocks_at + std::uint64_t{h_.blocks_committed} * block_bytes;
+    commit_pages(m_.base + committed, h_.blocks_at + blocks * block_bytes - committed).value();
     h_.blocks_committed = static_cast<std::uint32_t>(blocks);
   }
 
@@ -283,9 +287,8 @@ class locked_queue {
         continue;
       }
       // A chain that was cut while it was built or given back is short; what it does not reach is free.
-      std::uint32_t blocks = 0;
       for (std::uint32_t b = d.first_block; b != nothing; b = m_.next_block(b)) {
-        if (used.at(b) || ++blocks > h_.block_count) throw queue_damaged();
+        if (b >= used.size() || used[b]) throw queue_damaged();
         used[b] = true;
       }
       if (kind == message_kind::queued) queued.push_back(i);
@@ -442,8 +445,8 @@ queue_core::queue_core(const queue_options& options) {
     throw std::invalid_argument("covey: a queue holds 1 to 16 million items");
   const std::uint32_t descriptors =
       static_cast<std::uint32_t>(options.items + std::max<std::size_t>(64, options.items / 4));
+  if (options.bytes > bytes_max) throw std::invalid_argument("covey: a queue holds at most 990 GiB");
   const std::uint64_t blocks = std::max<std::uint64_t>(blocks_for(options.bytes), 16);
-  if (blocks >= nothing) throw std::invalid_argument("covey: a queue holds at most 1 TiB");
   const std::uint64_t descriptors_at = whole(sizeof(queue_header), 64);
   const std::uint64_t blocks_at = whole(descriptors_at + descriptors * sizeof(message_descriptor), page_bytes);
   region_ = region({.bytes = blocks_at + blocks * block_bytes, .committed = blocks_at, .kind = region_kind::queue});

@@ -76,6 +76,12 @@ TEST(Queue, IsNeverFullerThanItSays) {
   EXPECT_THROW(bytes.put(std::string(20'000, 'c')), std::length_error);
 }
 
+// The number of blocks was cut to 32 bits before it was checked.
+TEST(Queue, RefusesMoreBytesThanItCanCount) {
+  EXPECT_THROW(covey::queue<int>({.bytes = (248ULL << 32) + 1}), std::invalid_argument);
+  EXPECT_THROW(covey::queue<int>({.bytes = ~std::size_t{0}}), std::invalid_argument);
+}
+
 TEST(Queue, CarriesMessagesOfAnySize) {
   const covey::queue<std::string> q;
   for (const std::size_t n : {0U, 1U, 247U, 248U, 249U, 4096U, 5000U, 1U << 20, 10U << 20}) {
