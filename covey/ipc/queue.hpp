@@ -204,24 +204,29 @@ class role_share {
  public:
   role_share(queue_core core, queue_role role) : core_(std::move(core)), role_(role) {}
   role_share(const role_share& other) : core_(other.core_), role_(other.role_) {
-    if (other.taken_) take();
+    if (other.taken()) take();
   }
   role_share& operator=(role_share other) noexcept {
     std::swap(core_, other.core_);
-    std::swap(taken_, other.taken_);
+    std::swap(taken_by_, other.taken_by_);
     return *this;
   }
   ~role_share() {
-    if (taken_) core_.leave_role(role_);
+    if (taken()) core_.leave_role(role_);
   }
   void take() const {
-    if (!std::exchange(taken_, true)) core_.take_role(role_);
+    if (taken()) return;
+    core_.take_role(role_);
+    taken_by_ = this_process_id();
   }
 
  private:
+  // A forked child has a copy that its parent has taken.
+  [[nodiscard]] bool taken() const { return taken_by_ == this_process_id(); }
+
   queue_core core_;
   queue_role role_;
-  mutable bool taken_ = false;
+  mutable process_id taken_by_ = 0;
 };
 
 }  // namespace detail

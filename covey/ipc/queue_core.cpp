@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <tuple>
 
 namespace covey::detail {
 namespace {
@@ -433,9 +434,25 @@ std::vector<std::byte> with_attachments(const encoder& message) {
 // ---- roles of this process -----------------------------------------------------------------------------------------
 
 std::mutex roles_mutex;
-std::map<std::pair<std::uint64_t, queue_role>, std::uint32_t>& own_roles() {
-  static auto* const roles = new std::map<std::pair<std::uint64_t, queue_role>, std::uint32_t>;
+
+// The process is part of the key: a forked child finds its parent's here.
+using role_key = std::tuple<process_id, std::uint64_t, queue_role>;
+
+std::map<role_key, std::uint32_t>& own_roles() {
+  static auto* const roles = new std::map<role_key, std::uint32_t>;
   return *roles;
+}
+
+void enter_role(queue_header& h, queue_role role) {
+  for (role_holder& r : h.roles) {
+    if (r.count != 0) continue;
+    r.who = this_process_id();
+    r.role = role;
+    r.count = 1;
+    (role == queue_role::reader ? h.readers_lost : h.writers_lost) = 0;
+    return;
+  }
+  throw std::length_error("covey: more than 512 processes hold a role of one queue");
 }
 
 }  // namespace
@@ -618,23 +635,19 @@ std::size_t queue_core::capacity() const noexcept {
 
 void queue_core::take_role(queue_role role) const {
   const std::scoped_lock roles_lock(roles_mutex);
-  if (++own_roles()[{region_.id(), role}] > 1) return;
-  queue_memory m(region_);
-  locked_queue locked(region_, m);
-  for (role_holder& r : m.header.roles) {
-    if (r.count != 0) continue;
-    r.who = this_process_id();
-    r.role = role;
-    r.count = 1;
-    (role == queue_role::reader ? m.header.readers_lost : m.header.writers_lost) = 0;
-    return;
+  std::uint32_t& own = own_roles()[{this_process_id(), region_.id(), role}];
+  if (own == 0) {
+    queue_memory m(region_);
+    const locked_queue locked(region_, m);
+    enter_role(m.header, role);
   }
-  throw std::length_error("covey: more than 512 processes hold a role of one queue");
+  ++own;
 }
 
 void queue_core::leave_role(queue_role role) const noexcept {
+  if (family.book == nullptr) return;  // forked past covey: it is the parent's
   const std::scoped_lock roles_lock(roles_mutex);
-  const auto own = own_roles().find({region_.id(), role});
+  const auto own = own_roles().find({this_process_id(), region_.id(), role});
   if (own == own_roles().end() || --own->second > 0) return;
   own_roles().erase(own);
   try {
@@ -649,6 +662,7 @@ void queue_core::leave_role(queue_role role) const noexcept {
 }
 
 void acknowledge_all() noexcept {
+  if (family.book == nullptr) return;  // forked past covey: it is in the parent's hand
   for (const in_hand& h : my_hand.messages) {
     try {
       queue_memory m(h.queue);

@@ -1,10 +1,13 @@
 // The contract of a queue while everybody lives; queue_kill_test.cpp has the rest.
 #include <covey/ipc/queue.hpp>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 
+#include <cstdio>
+#include <cstdlib>
 #include <numeric>
 #include <thread>
 
@@ -254,6 +257,47 @@ TEST(Queue, CarriesHandlesAlsoWhenTheSenderDropsIts) {
                         },
                         q, queues};
   EXPECT_EQ(reader.join().code(), 42);
+}
+
+// It crashed, because it gave back what its parent had in hand.
+TEST(Queue, AChildForkedPastCoveyEndsInOrder) {
+  const covey::queue<int> q;
+  auto writer = std::make_unique<covey::queue_writer<int>>(q.writer());
+  writer->put(1);
+  EXPECT_EQ(q.get(), 1);
+  std::fflush(nullptr);
+  const pid_t past = ::fork();
+  if (past == 0) {
+    writer.reset();
+    ::exit(0);  // with the destructors of its thread
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(past, &status, 0), past);
+  EXPECT_EQ(status, 0);
+  EXPECT_FALSE(q.join_for(1ms));
+}
+
+// It had its parent's role, and lost it with its parent.
+TEST(Queue, AForkedChildTakesARoleOfItsOwn) {
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+  GTEST_SKIP() << "the thread sanitizer has a thread of its own, and forked() refuses a program with two";
+#endif
+#endif
+  const covey::queue<int> q{1};
+  auto reader = std::make_unique<covey::queue_reader<int>>(q.reader());
+  EXPECT_EQ(reader->try_get(), std::nullopt);
+  covey::event ready;
+  covey::process child = covey::process::forked([&] {
+    (void)reader->try_get();
+    ready.set();
+    return reader->get().value() + reader->get().value();
+  });
+  ready.wait();
+  reader.reset();
+  EXPECT_NO_THROW(q.put(1));
+  EXPECT_NO_THROW(q.put(2));
+  EXPECT_EQ(child.join().code(), 3);
 }
 
 TEST(Queue, TemporariesMayBeArguments) {
