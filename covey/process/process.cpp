@@ -220,7 +220,7 @@ void process::terminate() noexcept { send(SIGTERM); }
 void process::kill() noexcept { send(SIGKILL); }
 
 void process::end_politely() noexcept {
-  if (id_ == 0 || status_) return;
+  if (id_ == 0 || status_ || family.book == nullptr) return;  // the last: forked past covey, it is not ours
   try {
     if (options_.daemon) {
       kill();

@@ -282,6 +282,22 @@ TEST(Program, IsToldThatItClosedCoveysDescriptors) {
   }
 }
 
+// It killed or waited for its parent's process, or crashed.
+TEST(Program, ForkedPastCoveyLeavesItsParentsProcessAlone) {
+  auto child = std::make_unique<covey::process>(covey::process_options{.daemon = true}, [] {
+    for (;;) ::pause();
+  });
+  const pid_t past = ::fork();
+  if (past == 0) {
+    child.reset();
+    ::_exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(past, &status, 0), past);
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(child->alive());
+}
+
 TEST(Program, ForkedPastCoveyIsToldSoAndItsParentGoesOn) {
   const pid_t past = ::fork();
   if (past == 0) {
