@@ -156,6 +156,15 @@ TEST(Queue, JoinWaitsUntilAllIsDone) {
   EXPECT_EQ(worker.join().code(), 0);
 }
 
+// The thread had lost its name before it acknowledged, and gave up another one's message: nobody's.
+TEST(Queue, AThreadThatBeganWithAGetAndEndsHasDoneItsMessage) {
+  const covey::queue<int> q;
+  q.put(1);
+  std::thread([&] { EXPECT_EQ(q.get(), 1); }).join();
+  EXPECT_TRUE(q.join_for(1s));
+  EXPECT_EQ(q.try_get(), std::nullopt);
+}
+
 TEST(Queue, TaskDoneNeedsAMessageInHand) {
   const covey::queue<int> q;
   EXPECT_THROW(q.task_done(), std::logic_error);

@@ -28,6 +28,7 @@ namespace covey::detail {
 
 family_view family;
 constinit thread_local participant thread_name = 0;
+constinit thread_local std::uint32_t locks_owned = 0;
 
 namespace {
 
@@ -188,9 +189,17 @@ int count_threads() {
 std::mutex cells_mutex;
 std::bitset<threads_max> cells_used;  // guarded by cells_mutex
 
-struct thread_end {
-  ~thread_end() { dismiss_this_thread(); }
-};
+// Runs dismiss_this_thread() when the thread ends. A key rather than a thread_local object, whose destructor would come
+// before those of objects that were made earlier, and these still lock and acknowledge.
+pthread_key_t thread_end_key() {
+  static const pthread_key_t key = [] {
+    pthread_key_t k{};
+    if (const int e = ::pthread_key_create(&k, [](void*) { dismiss_this_thread(); }); e != 0)
+      throw std::system_error(e, std::system_category(), "pthread_key_create");
+    return k;
+  }();
+  return key;
+}
 
 }  // namespace
 
@@ -225,8 +234,8 @@ pid_t our_fork() noexcept {
 
 participant enlist_this_thread() {
   family_check();
-  static thread_local thread_end at_end;
-  (void)&at_end;
+  if (const int e = ::pthread_setspecific(thread_end_key(), &family); e != 0)
+    throw std::system_error(e, std::system_category(), "pthread_setspecific");
   const std::scoped_lock lock(cells_mutex);
   for (std::uint32_t cell = 0; cell < threads_max; ++cell) {
     if (cells_used.test(cell)) continue;
@@ -241,8 +250,12 @@ void dismiss_this_thread() noexcept {
   const participant name = std::exchange(thread_name, 0);
   if (name == 0 || family.book == nullptr || slot_of(name) != family.slot) return;
   cells_of(family.slot).thread_generation[cell_of(name)].fetch_add(1, std::memory_order_release);  // pairs with alive()
-  const std::scoped_lock lock(cells_mutex);
-  cells_used.reset(cell_of(name));
+  {
+    const std::scoped_lock lock(cells_mutex);
+    cells_used.reset(cell_of(name));
+  }
+  // Nobody counts the deaths of threads: who sleeps until this one unlocks shall look.
+  if (std::exchange(locks_owned, 0) != 0) tell_keeper(keeper_op::thread_died, {});
 }
 
 bool alive(participant name) noexcept {
@@ -271,6 +284,7 @@ void start_afresh(std::uint32_t slot, std::uint64_t generation) noexcept {
   family.slot = slot;
   family.generation = generation;
   thread_name = 0;
+  locks_owned = 0;
   cells_used.reset();
   reset_keeper_line();
 }

@@ -39,6 +39,9 @@ inline process_id this_process_id() { return make_process_id(family.slot, family
 /// The name under which this thread holds locks; 0 until the first call of this_name().
 extern constinit thread_local participant thread_name;
 
+/// How many lock words this thread owns: when it ends with one, the family is told as of a death.
+extern constinit thread_local std::uint32_t locks_owned;
+
 /// Gives this thread a name; throws std::system_error(EAGAIN) when threads_max threads of this process have one.
 participant enlist_this_thread();
 
@@ -57,7 +60,8 @@ inline process_cells& cells_of(std::uint32_t slot) {
   return *reinterpret_cast<process_cells*>(family.cells + std::size_t{slot} * cells_bytes);
 }
 
-/// Ends this thread's name, so that what it still holds reads as held by the dead. At thread exit by itself.
+/// Ends this thread's name, so that what it still holds reads as held by the dead. At thread exit by itself, after the
+/// destructors of all thread_local objects.
 void dismiss_this_thread() noexcept;
 
 // ---- founding, in family.cpp ---------------------------------------------------------------------------------------
@@ -96,6 +100,7 @@ enum class keeper_op : std::uint32_t {
   adopt,
   adopted,
   forget,
+  thread_died,
   sync
 };
 

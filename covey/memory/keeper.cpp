@@ -416,6 +416,7 @@ void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_f
     case keeper_op::start: answer = start(c, r, perhaps, fds); break;
     case keeper_op::adopt: answer = adopt(c, r, perhaps); break;
     case keeper_op::adopted: answer = adopted(c, r, fds); break;
+    case keeper_op::thread_died: wake_everybody(); break;
     case keeper_op::sync: break;
     case keeper_op::drop: references_.drop(edge_from_process | c.who, r.values[0]); break;
     case keeper_op::release:
@@ -429,7 +430,9 @@ void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_f
     default: answer.error = EINVAL;
   }
   if (!again) e.last_request.store(r.sequence, std::memory_order_relaxed);
-  if (r.op == keeper_op::drop || r.op == keeper_op::carry || r.op == keeper_op::forget) return;
+  if (r.op == keeper_op::drop || r.op == keeper_op::carry || r.op == keeper_op::forget ||
+      r.op == keeper_op::thread_died)
+    return;
   keeper_reply reply{};
   reply.sequence = r.sequence;
   reply.error = answer.error;

@@ -22,8 +22,10 @@ lock_word::outcome lock_word::try_lock(unrepaired_lock mode) {
     const bool unrepaired = (seen & name_unrepaired) != 0;
     if (unrepaired && mode == unrepaired_lock::refuse) return outcome::unrepaired;
     if (word_.compare_exchange_weak(seen, me | (seen & name_flags), std::memory_order_acquire,
-                                    std::memory_order_relaxed))
+                                    std::memory_order_relaxed)) {
+      ++locks_owned;
       return unrepaired ? outcome::unrepaired : outcome::locked;
+    }
   }
 }
 
@@ -38,8 +40,10 @@ lock_word::outcome lock_word::lock_slowly(unrepaired_lock mode, const deadline& 
       const bool unrepaired = (seen & name_unrepaired) != 0;
       if (unrepaired && mode == unrepaired_lock::refuse) return outcome::unrepaired;
       if (word_.compare_exchange_weak(seen, me | (seen & name_flags) | slept, std::memory_order_acquire,
-                                      std::memory_order_relaxed))
+                                      std::memory_order_relaxed)) {
+        ++locks_owned;
         return unrepaired ? outcome::unrepaired : outcome::locked;
+      }
       continue;
     }
     if (((seen ^ me) & ~name_flags) == 0)
@@ -73,6 +77,7 @@ bool lock_word::look_again(std::uint64_t seen) const noexcept {
 }
 
 void lock_word::unlock_unrepaired() noexcept {
+  if (locks_owned != 0) --locks_owned;
   word_.store(name_unrepaired, std::memory_order_release);
   unpark(futex(), INT_MAX);
 }

@@ -21,8 +21,10 @@ class lock_word {
   /// (resource_deadlock_would_occur) when this thread owns it already.
   outcome lock(unrepaired_lock mode, const deadline& until = std::nullopt, const stop_word* stop = nullptr) {
     std::uint64_t expected = 0;
-    if (word_.compare_exchange_strong(expected, this_name(), std::memory_order_acquire, std::memory_order_relaxed))
+    if (word_.compare_exchange_strong(expected, this_name(), std::memory_order_acquire, std::memory_order_relaxed)) {
+      ++locks_owned;
       return outcome::locked;
+    }
     return lock_slowly(mode, until, stop);
   }
 
@@ -31,6 +33,7 @@ class lock_word {
 
   /// Frees it and marks it whole. The caller owns it.
   void unlock() noexcept {
+    if (locks_owned != 0) --locks_owned;
     if ((word_.exchange(0, std::memory_order_release) & name_waiters) != 0) unpark(futex(), 1);
   }
 

@@ -107,6 +107,29 @@ TEST(Mutex, CountsAThreadThatEndedAsDead) {
   EXPECT_THROW(m.lock(), covey::owner_died);
 }
 
+// Only deaths of processes woke those who slept already.
+TEST(Mutex, WakesWhoSleepsWhenTheThreadThatOwnsItEnds) {
+  covey::mutex m;
+  covey::event locked;
+  std::jthread owner([&] {
+    m.lock();
+    locked.set();
+    std::this_thread::sleep_for(50ms);
+  });
+  locked.wait();
+  EXPECT_THROW(m.lock(), covey::owner_died);
+}
+
+// The kernel refuses such a time, and that was taken for a wake: it never returned.
+TEST(Mutex, ATimeBeforeTheClockBeganHasPassed) {
+  covey::mutex m;
+  m.lock();
+  std::jthread([&] { EXPECT_FALSE(m.lock_until(std::chrono::steady_clock::time_point::min())); }).join();
+  std::jthread([&] { EXPECT_FALSE(m.lock_for(-10'000h)); }).join();
+  m.unlock();
+  EXPECT_FALSE(covey::event().wait_until(std::chrono::steady_clock::time_point::min()));
+}
+
 TEST(Mutex, RefusesToDeadlockWithItself) {
   covey::mutex m;
   m.lock();
