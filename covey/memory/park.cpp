@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 
@@ -38,7 +39,9 @@ wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
   if (stop != nullptr && stop->word() != nullptr) waits[count++] = entry(*stop->word(), 0, false);
   timespec at{};
   if (until) {
-    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(until->time_since_epoch()).count();
+    // The kernel refuses what was before it started, which would look like a wake.
+    const auto ns = std::max<std::int64_t>(
+        0, std::chrono::duration_cast<std::chrono::nanoseconds>(until->time_since_epoch()).count());
     at.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
     at.tv_nsec = static_cast<long>(ns % 1'000'000'000);
   }
