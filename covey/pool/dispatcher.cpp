@@ -156,6 +156,7 @@ struct dispatcher::state {
     std::vector<failure> failures;
     {
       const std::scoped_lock lock(mutex);
+      if (ending) return;  // nothing is left to be done, and whom we started now nobody would end
       for (worker_record* const w : dead) bury(*w, failures);
       hand_out(failures);
     }

@@ -267,6 +267,15 @@ TEST(Pool, FinishesWhatWasSubmittedBeforeItEnds) {
   for (int i = 0; i < 100; ++i) EXPECT_EQ(futures[static_cast<std::size_t>(i)].get(), i * i);
 }
 
+// One that died as the pool ended was replaced, and the destructor waited for the new one.
+TEST(Pool, EndsAlsoWhenAWorkerDiesJustThen) {
+  for (int round = 0; round < 60; ++round) {
+    covey::process_pool pool{{.workers = 4}};
+    ::kill(pool.worker_pids().back(), SIGKILL);
+    std::this_thread::sleep_for(round * 50us);
+  }
+}
+
 TEST(Pool, MayBeUsedInsideATask) {
   covey::process_pool pool{{.workers = 2}};
   auto f = pool.submit([] {
