@@ -111,6 +111,19 @@ struct dispatcher::state {
     if (tasks.empty()) all_done.notify_all();
   }
 
+  bool cancel(std::uint64_t id) {
+    std::vector<failure> failures;
+    {
+      const std::scoped_lock lock(mutex);
+      const auto it = std::find(waiting.begin(), waiting.end(), id);
+      if (it == waiting.end()) return false;
+      waiting.erase(it);
+      fail_all(id, std::make_exception_ptr(task_cancelled()), failures);
+    }
+    report(failures);
+    return true;
+  }
+
   // ---- answers -----------------------------------------------------------------------------------------------------
 
   void take_answer(const queue_core::taken& message) {
@@ -272,6 +285,12 @@ dispatcher::~dispatcher() {
 
 std::uint64_t dispatcher::submit(packed_call call, std::size_t count, std::shared_ptr<task_sink> sink,
                                  unsigned retries) {
+  task_record task;
+  for (const std::uint64_t region_id : call.attachments) task.held.push_back(region::hold(region_id));
+  task.call = std::move(call);
+  task.count = count;
+  task.retries = retries;
+  task.sink = std::move(sink);
   std::vector<failure> failures;
   std::uint64_t id = 0;
   {
@@ -279,30 +298,21 @@ std::uint64_t dispatcher::submit(packed_call call, std::size_t count, std::share
     for (auto& w : state_->workers)
       if (w->missing) state_->replace(*w);
     id = ++state_->last_task;
-    task_record& task = state_->tasks[id];
-    for (const std::uint64_t region_id : call.attachments) task.held.push_back(region::hold(region_id));
-    task.call = std::move(call);
-    task.count = count;
-    task.retries = retries;
-    task.sink = std::move(sink);
     state_->waiting.push_back(id);
+    state_->tasks.emplace(id, std::move(task));
     state_->hand_out(failures);
   }
   state::report(failures);
   return id;
 }
 
-bool dispatcher::cancel(std::uint64_t task) {
-  std::vector<failure> failures;
-  {
-    const std::scoped_lock lock(state_->mutex);
-    const auto it = std::find(state_->waiting.begin(), state_->waiting.end(), task);
-    if (it == state_->waiting.end()) return false;
-    state_->waiting.erase(it);
-    state_->fail_all(task, std::make_exception_ptr(task_cancelled()), failures);
-  }
-  state::report(failures);
-  return true;
+bool dispatcher::cancel(std::uint64_t task) { return state_->cancel(task); }
+
+std::function<bool(std::uint64_t)> dispatcher::canceller() const {
+  return [pool = std::weak_ptr<state>(state_)](std::uint64_t task) {
+    const auto alive = pool.lock();
+    return alive && alive->cancel(task);
+  };
 }
 
 std::size_t dispatcher::workers() const noexcept { return state_->workers.size(); }

@@ -4,6 +4,7 @@
 
 #include <covey/pool/future.hpp>
 #include <covey/process/callable.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -26,6 +27,9 @@ class dispatcher {
 
   /// Takes back a task that no worker has; its sink gets task_cancelled for each answer. False when it was too late.
   bool cancel(std::uint64_t task);
+
+  /// cancel() for those who may outlive this: false then.
+  [[nodiscard]] std::function<bool(std::uint64_t)> canceller() const;
 
   [[nodiscard]] std::size_t workers() const noexcept;
   [[nodiscard]] std::vector<pid_t> worker_pids() const;

@@ -131,7 +131,8 @@ class future {
     return state_->wait_until(until) ? std::future_status::ready : std::future_status::timeout;
   }
 
-  /// Cancels the task if no worker has it yet: then get() throws task_cancelled. Returns whether it did.
+  /// Cancels the task if no worker has it yet: then get() throws task_cancelled. Returns whether it did. The pool may
+  /// be gone.
   bool cancel() {
     require_state();
     return state_->cancel();

@@ -276,6 +276,35 @@ TEST(Pool, EndsAlsoWhenAWorkerDiesJustThen) {
   }
 }
 
+TEST(Pool, AFutureMayBeCancelledAfterItsPoolIsGone) {
+  covey::future<int> f;
+  {
+    covey::process_pool pool{{.workers = 1}};
+    f = pool.submit(square, 3);
+  }
+  EXPECT_FALSE(f.cancel());
+  EXPECT_EQ(f.get(), 9);
+}
+
+// What a chunk named was gone before the chunk was sent; and the pool then waited for a task that nobody had.
+TEST(Pool, MapTakesTemporaryHandles) {
+  covey::process_pool pool{{.workers = 1}};
+  const auto events = std::views::iota(0, 100) | std::views::transform([](int i) {
+                        covey::event e;
+                        if (i % 3 == 0) e.set();
+                        return e;
+                      });
+  int set = 0;
+  for (const bool is_set : pool.map([](covey::event e) { return e.is_set(); }, events)) set += is_set ? 1 : 0;
+  EXPECT_EQ(set, 34);
+
+  int clear = 0;
+  for (const bool is_set :
+       pool.imap([](int, covey::event e) { return e.is_set(); }, std::views::iota(0, 20), covey::event()))
+    clear += is_set ? 0 : 1;
+  EXPECT_EQ(clear, 20);
+}
+
 TEST(Pool, MayBeUsedInsideATask) {
   covey::process_pool pool{{.workers = 2}};
   auto f = pool.submit([] {

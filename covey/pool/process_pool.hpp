@@ -228,7 +228,7 @@ class process_pool {
     const kept& callable = f;
     auto state = std::make_shared<detail::future_state<R>>();
     auto number = std::make_shared<std::atomic<std::uint64_t>>(0);
-    state->cancel = [this, number] { return dispatcher_.cancel(number->load()); };
+    state->cancel = [cancel = dispatcher_.canceller(), number] { return cancel(number->load()); };
     *number = dispatcher_.submit(detail::pack_call<detail::run_as_task>(callable, std::forward<Args>(args)...), 1,
                                  state, options.retries);
     return future<R>(std::move(state));

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <covey/base/exceptions.hpp>
+#include <covey/memory/region.hpp>
 #include <covey/process/callable.hpp>
+#include <utility>
+#include <vector>
 
 namespace covey::detail {
 
@@ -95,17 +98,21 @@ class chunk_packer {
     encode_function(head_, f);
     encode_arguments(head_, parameters<Common...>{}, std::forward<Args>(common)...);
     require_early_code(reinterpret_cast<std::uint64_t>(&run_as_chunk<F, First, Common...>::run));
+    for (const std::uint64_t id : head_.attachments) held_common_.push_back(region::hold(id));
   }
 
   template <class Element>
   void add(Element&& element) {
     encode_arguments(body_, parameters<First>{}, std::forward<Element>(element));
+    while (held_.size() < body_.attachments.size()) held_.push_back(region::hold(body_.attachments[held_.size()]));
     ++count_;
   }
 
   [[nodiscard]] std::size_t count() const { return count_; }
 
+  /// The chunk. What its elements name is held until the next one is taken.
   packed_call take() {
+    held_of_last_ = std::exchange(held_, {});
     packed_call call;
     call.entry = reinterpret_cast<std::uint64_t>(&run_as_chunk<F, First, Common...>::run);
     encoder all = head_;
@@ -122,6 +129,9 @@ class chunk_packer {
  private:
   encoder head_;
   encoder body_;
+  std::vector<region> held_common_;  // of head_.attachments: a stream outlives the call that began it
+  std::vector<region> held_;  // of body_.attachments: an element may be a temporary
+  std::vector<region> held_of_last_;
   std::size_t count_ = 0;
 };
 
