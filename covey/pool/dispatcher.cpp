@@ -35,12 +35,24 @@ pool_channel make_tasks_channel() {
   return {queue_core({.items = tasks_ahead + 1, .bytes = largest_message, .on_death = in_flight_policy::drop})};
 }
 
+pool_channel make_answers_channel() {
+  return {queue_core({.items = 4096, .bytes = largest_message, .on_death = in_flight_policy::drop})};
+}
+
 struct worker_record {
   pool_channel tasks = make_tasks_channel();
   process runs;
   bool missing = false;           // it died and no other could be started
   std::deque<std::uint64_t> has;  // tasks in its queue or in its hand, in order
 };
+
+void close_or_kill(worker_record& w) {
+  try {
+    w.tasks.core.close(close_mode::drain);
+  } catch (const queue_damaged&) {
+    w.runs.kill();
+  }
+}
 
 // Work for sinks that was found under the mutex and is done without it.
 struct failure {
@@ -54,11 +66,11 @@ struct failure {
 struct dispatcher::state {
   // Constant after construction.
   std::string name;
-  pool_channel answers{queue_core({.items = 4096, .bytes = largest_message, .on_death = in_flight_policy::drop})};
 
   mutable std::mutex mutex;
   std::condition_variable all_done;
   // Guarded by mutex.
+  pool_channel answers = make_answers_channel();  // set by `thread` alone, which reads it without
   std::vector<std::unique_ptr<worker_record>> workers;
   std::map<std::uint64_t, task_record> tasks;
   std::deque<std::uint64_t> waiting;
@@ -95,6 +107,9 @@ struct dispatcher::state {
     try {
       w.tasks.core.put(out, std::nullopt, nullptr);  // there is room: has.size() < tasks_ahead
       w.has.push_back(id);
+    } catch (const queue_damaged&) {
+      w.runs.kill();  // it wrote over its queue: the next one gets another
+      fail_all(id, std::current_exception(), failures);
     } catch (...) {
       fail_all(id, std::current_exception(), failures);
     }
@@ -178,7 +193,7 @@ struct dispatcher::state {
 
   void bury(worker_record& w, std::vector<failure>& failures) {
     const exit_status status = w.runs.join();
-    const std::size_t not_begun = w.tasks.core.size();  // sweeps: what was in its hand is dropped
+    const std::size_t not_begun = tasks_in_queue_of(w);
     auto has = std::exchange(w.has, {});
     if (has.size() > not_begun) {
       const std::uint64_t running = has.front();
@@ -191,8 +206,39 @@ struct dispatcher::state {
     for (auto it = has.rbegin(); it != has.rend(); ++it) waiting.push_front(*it);
     replace(w);
     if (idle_deaths == idle_deaths_max) give_up(std::make_exception_ptr(worker_died(status)), failures);
-    if (std::all_of(workers.begin(), workers.end(), [](const auto& x) { return x->missing; }))
-      give_up(std::make_exception_ptr(worker_died(status)), failures);
+    if (nobody_is_left()) give_up(std::make_exception_ptr(worker_died(status)), failures);
+  }
+
+  static std::size_t tasks_in_queue_of(const worker_record& w) {
+    try {
+      return w.tasks.core.size();  // sweeps: what was in its hand is dropped
+    } catch (const queue_damaged&) {
+      return 0;  // it wrote over its queue as well: it had begun
+    }
+  }
+
+  // Somebody wrote over the queue of answers, and nobody knows who: all workers are replaced, and what they had fails.
+  bool start_over(const std::exception_ptr& why) {
+    std::vector<failure> failures;
+    {
+      const std::scoped_lock lock(mutex);
+      if (ending) return false;
+      answers = make_answers_channel();
+      for (auto& w : workers) {
+        w->runs.kill();
+        if (w->runs.joinable()) w->runs.join();
+        for (const std::uint64_t id : std::exchange(w->has, {})) fail_all(id, why, failures);
+        replace(*w);
+      }
+      if (nobody_is_left()) give_up(why, failures);
+      hand_out(failures);
+    }
+    report(failures);
+    return true;
+  }
+
+  [[nodiscard]] bool nobody_is_left() const {
+    return std::all_of(workers.begin(), workers.end(), [](const auto& w) { return w->missing; });
   }
 
   void replace(worker_record& w) {
@@ -229,6 +275,19 @@ struct dispatcher::state {
   }
 
   void run() {
+    for (;;) {
+      try {
+        return take_answers();
+      } catch (const queue_damaged&) {
+        if (!start_over(std::current_exception())) return;
+      } catch (const bad_message&) {
+        if (!start_over(std::current_exception())) return;
+      }
+    }
+  }
+
+  // Until the pool ends.
+  void take_answers() {
     queue_core::taken message;
     for (;;) {
       const std::uint32_t deaths = deaths_seen();
@@ -275,11 +334,15 @@ dispatcher::~dispatcher() {
     std::unique_lock lock(state_->mutex);
     state_->all_done.wait(lock, [this] { return state_->tasks.empty(); });
     state_->ending = true;
-    for (auto& w : state_->workers) w->tasks.core.close(close_mode::drain);
+    for (auto& w : state_->workers) close_or_kill(*w);
   }
   for (auto& w : state_->workers)
     if (!w->missing) w->runs.join();
-  state_->answers.core.close(close_mode::discard);
+  try {
+    state_->answers.core.close(close_mode::discard);
+  } catch (const queue_damaged&) {
+    // The thread has found that too.
+  }
   state_->thread.join();
 }
 
