@@ -22,10 +22,9 @@ class owner_died : public std::runtime_error {
 /// Mutual exclusion between threads and processes; std::mutex's contract and names.
 ///
 /// Handle:  a copy is the same mutex (unlike std, on purpose); give it to any task, process or message.
-/// Safety:  process-safe. Not recursive: lock() throws std::system_error (resource_deadlock_would_occur) in the thread
-/// that owns it. Death:   when the owner dies, at any instruction, every lock(), try_lock() and lock_for() throws
-/// owner_died until somebody
-///          recovers it; sleepers are woken. A thread that ends while it owns the mutex counts as dead.
+/// Safety:  process-safe. Not recursive: lock() throws std::system_error when this thread owns it already.
+/// Death:   when the owner dies, at any instruction, every lock(), try_lock() and lock_for() throws owner_died until
+///          somebody recovers it; sleepers are woken. A thread that ends while it owns the mutex counts as dead.
 /// Order:   what happened before unlock() is visible after the lock() that follows.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/identity.md. Example: examples/tour_05_shared.cpp
