@@ -175,6 +175,7 @@ class keeper {
   answer_now start(connection& c, const keeper_request& r, bool again, std::vector<unique_fd>& fds);
   answer_now adopt(connection& c, const keeper_request& r, bool again);
   answer_now adopted(connection& c, const keeper_request& r, std::vector<unique_fd>& fds);
+  void carry(process_entry& e, const keeper_request& r);
   void forget(connection& c, const keeper_request& r);
   std::uint32_t take_slot(process_id parent, std::uint64_t made_by, const char* name);
   std::uint32_t find_started(process_id parent, std::uint64_t made_by);
@@ -423,8 +424,7 @@ void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_f
       answer.values[0] = references_.release(edge_from_process | c.who, r.values[0]) ? 1 : 0;
       break;
     case keeper_op::carry:
-      if (!again && may_carry(r.values[0]))
-        references_.add(r.values[0], r.values[1], static_cast<std::int64_t>(r.values[2]));
+      if (!again) carry(e, r);
       break;
     case keeper_op::forget: forget(c, r); break;
     default: answer.error = EINVAL;
@@ -613,6 +613,14 @@ keeper::answer_now keeper::adopted(connection& c, const keeper_request& r, std::
   e.state.store(alive, std::memory_order_release);
   watch_by_pidfd(fds.front().release(), slot_of_process(c.who));
   return a;
+}
+
+// The one request that cannot be repeated. A keeper killed between deed and record counts one reference too many, never
+// one too few: what is given is given before it is recorded, what is taken back is recorded first.
+void keeper::carry(process_entry& e, const keeper_request& r) {
+  const auto delta = static_cast<std::int64_t>(r.values[2]);
+  if (delta < 0) e.last_request.store(r.sequence, std::memory_order_release);
+  if (may_carry(r.values[0])) references_.add(r.values[0], r.values[1], delta);
 }
 
 void keeper::forget(connection& c, const keeper_request& r) {
