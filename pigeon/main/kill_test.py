@@ -145,8 +145,8 @@ def a_service_that_is_stopped_holds_up_the_others_only_until_it_goes_on():
             page.send(bob.key, "hello")
             time.sleep(1)
             os.kill(pid, signal.SIGCONT)
-            page.expect_all_answered()
-            until(lambda: not bob.unconfirmed(), lambda: f"receipts: {bob.unconfirmed()}", 9)
+            page.expect_all_answered(within=30)  # behind 5,000 messages, each batch of them synced to a disk
+            until(lambda: not bob.unconfirmed(), lambda: f"receipts: {bob.unconfirmed()}", 30)
             until(lambda: "hello" in bob.heard, "the answer to be heard")
             said = [m["text"] for m in pages.history(ann.data, bob.key) if not m["outgoing"]]
             assert sorted(said) == sorted(f"{name} {n}" for n in range(5000)), (len(said), len(set(said)))
