@@ -117,7 +117,8 @@ class queue {
     return core_.join(detail::deadline_in(timeout), &stopped);
   }
 
-  /// From now on put() throws queue_closed. Readers get what waits, then the end; with discard the end at once.
+  /// From now on put() throws queue_closed. Readers get what waits, then the end; with discard the end at once. A
+  /// message that comes back from a dead consumer after the others saw the end waits for whoever gets next.
   void close(close_mode mode = close_mode::drain) const { core_.close(mode); }
 
   /// Whether close() was called.

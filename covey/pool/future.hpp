@@ -122,7 +122,9 @@ class future {
 
   /// As std::future::wait_for.
   std::future_status wait_for(std::chrono::nanoseconds timeout) const {
-    return wait_until(std::chrono::steady_clock::now() + timeout);
+    using clock = std::chrono::steady_clock;
+    const auto now = clock::now();
+    return wait_until(timeout < clock::time_point::max() - now ? now + timeout : clock::time_point::max());
   }
 
   /// As std::future::wait_until.

@@ -213,7 +213,8 @@ class process_pool {
       : dispatcher_(options.workers != 0 ? options.workers : std::max(1U, std::thread::hardware_concurrency()),
                     options.name) {}
 
-  /// Runs f(args…) in a worker. Arguments are converted to f's parameters here, then travel. Never waits for a worker.
+  /// Runs f(args…) in a worker. Arguments are converted to f's parameters here, then travel. Does not wait for a
+  /// worker, unless a gigabyte of arguments is already on its way to it.
   template <class F, class... Args>
     requires(!std::is_same_v<std::remove_cvref_t<F>, task_options>)
   auto submit(F&& f, Args&&... args) {

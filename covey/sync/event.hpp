@@ -34,7 +34,8 @@ class event {
   /// Whether the flag is set at this moment.
   [[nodiscard]] bool is_set() const noexcept;
 
-  /// Blocks until set. Not fair: waiters wake in no particular order.
+  /// Blocks until set. Not fair: waiters wake in no particular order. A set() that a clear() follows at once may be
+  /// missed.
   void wait() const;
 
   /// Returns false if `timeout` passed, or `stop` was requested, first.
