@@ -83,12 +83,12 @@ struct ledger {
 
 // ---- cells: each process its own -----------------------------------------------------------------------------------
 
-enum class last_words_kind : std::uint32_t { none, signal, exception };
+enum class last_words_kind : std::uint32_t { none, signal, exception, code };
 
 /// What a dying process leaves: written by itself, valid when `kind` is not none.
 struct last_words {
   std::atomic<last_words_kind> kind;  // release: after all below; pairs with acquire in the reader
-  std::int32_t signal;
+  std::int32_t number;  // the signal, or the exit code
   std::uint64_t address;
   std::uint32_t frame_count;
   std::uint32_t text_bytes;

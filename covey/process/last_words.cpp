@@ -44,7 +44,7 @@ void record_frames(last_words& words, const void* context) {
 
 void on_crash(int signal, siginfo_t* info, void* context) {
   last_words& words = cells_of(family.slot).last;
-  words.signal = signal;
+  words.number = signal;
   words.address = reinterpret_cast<std::uint64_t>(info->si_addr);
   record_frames(words, context);
   words.kind.store(last_words_kind::signal, std::memory_order_release);  // pairs with read_last_words()
@@ -89,8 +89,29 @@ void record_exception(const std::exception_ptr& e) noexcept {
   }
 }
 
+void record_code(int code) noexcept {
+  last_words& words = cells_of(family.slot).last;
+  words.number = code;
+  words.kind.store(last_words_kind::code, std::memory_order_release);  // pairs with read_last_words()
+}
+
+namespace {
+
+// As waitpid would have said it, for a process that nobody was left to reap.
+exit_status own_word(const last_words& words) {
+  switch (words.kind.load(std::memory_order_acquire)) {
+    case last_words_kind::signal: return exit_status(words.number & 0x7f);
+    case last_words_kind::exception: return exit_status(1 << 8);
+    case last_words_kind::code: return exit_status((words.number & 0xff) << 8);
+    default: return {};
+  }
+}
+
+}  // namespace
+
 void read_last_words(std::uint32_t slot, exit_status& status) {
   const last_words& words = cells_of(slot).last;
+  if (!status.known()) status = own_word(words);
   switch (words.kind.load(std::memory_order_acquire)) {
     case last_words_kind::signal: {
       if (status.signal() == 0) return;

@@ -201,16 +201,19 @@ void live_as_worker(const std::string& name, bool takes_token, const std::functi
   ::signal(SIGQUIT, SIG_IGN);
   record_crashes();
   int code = 1;
+  bool returned = false;
   try {
     std::stop_source source;
     if (takes_token) stop_on_sigterm(source);
     code = f(source.get_token());
+    returned = true;
     acknowledge_all();  // it ended in order: what it has in hand is done
   } catch (...) {
     record_exception(std::current_exception());
   }
   std::cout.flush();
   std::fflush(nullptr);
+  if (returned) record_code(code);
   ::_exit(code);
 }
 
