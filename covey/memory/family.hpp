@@ -101,6 +101,7 @@ enum class keeper_op : std::uint32_t {
   adopted,
   forget,
   thread_died,
+  report_damage,
   sync
 };
 

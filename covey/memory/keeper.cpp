@@ -404,6 +404,11 @@ bool may_carry(std::uint64_t from) {
   return (from & edge_from_arguments) == 0 || process_alive(from & ~edge_from_arguments);
 }
 
+bool is_answered(keeper_op op) {
+  return op != keeper_op::drop && op != keeper_op::carry && op != keeper_op::forget && op != keeper_op::thread_died &&
+         op != keeper_op::report_damage;
+}
+
 void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_fd>& fds) {
   process_entry& e = family.book->processes[slot_of_process(c.who) % processes_max];
   const bool again = r.sequence <= e.last_request.load(std::memory_order_relaxed);
@@ -418,6 +423,9 @@ void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_f
     case keeper_op::adopt: answer = adopt(c, r, perhaps); break;
     case keeper_op::adopted: answer = adopted(c, r, fds); break;
     case keeper_op::thread_died: wake_everybody(); break;
+    case keeper_op::report_damage:
+      if (references_.mark_damaged(edge_from_process | c.who, r.values[0])) wake_everybody();
+      break;
     case keeper_op::sync: break;
     case keeper_op::drop: references_.drop(edge_from_process | c.who, r.values[0]); break;
     case keeper_op::release:
@@ -430,9 +438,7 @@ void keeper::handle(connection& c, const keeper_request& r, std::vector<unique_f
     default: answer.error = EINVAL;
   }
   if (!again) e.last_request.store(r.sequence, std::memory_order_relaxed);
-  if (r.op == keeper_op::drop || r.op == keeper_op::carry || r.op == keeper_op::forget ||
-      r.op == keeper_op::thread_died)
-    return;
+  if (!is_answered(r.op)) return;
   keeper_reply reply{};
   reply.sequence = r.sequence;
   reply.error = answer.error;

@@ -55,6 +55,7 @@ struct region_entry {
   std::uint64_t bytes;
   std::uint64_t made_for;  // process id (slot | generation << 32) of the creator
   std::uint64_t made_by;   // its request
+  std::atomic<std::uint32_t> damaged;  // a holder said so; for as long as the generation
 };
 
 /// `from` holds `count` references to region `to`. In use when `to` is not 0.

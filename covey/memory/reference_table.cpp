@@ -81,6 +81,7 @@ result<reference_table::made> reference_table::make_region(std::uint64_t made_fo
   r.bytes = size;
   r.made_for = made_for;
   r.made_by = made_by;
+  r.damaged.store(0, std::memory_order_relaxed);
   const std::uint32_t generation = r.generation.load(std::memory_order_relaxed) + 1;
   r.generation.store(generation, std::memory_order_release);  // valid from here; pairs with find() in members
   return made{index | static_cast<std::uint64_t>(generation) << 32, offset};
@@ -151,6 +152,10 @@ void reference_table::add(std::uint64_t from, std::uint64_t to, std::int64_t del
   const std::int64_t before = known == edges_.end() ? 0 : book_.edges[known->second].count;
   set_edge({from, to}, before + delta);
   if (delta < 0) free_if_unreferenced(to);
+}
+
+bool reference_table::mark_damaged(std::uint64_t from, std::uint64_t to) {
+  return edges_.contains({from, to}) && entry(to).damaged.exchange(1, std::memory_order_release) == 0;
 }
 
 void reference_table::drop_all_from(std::uint64_t from) {

@@ -40,6 +40,8 @@ class reference_table {
   bool release(std::uint64_t from, std::uint64_t to);
   /// Adds `delta` to the count; counts may be negative for a while (docs/design/memory.md).
   void add(std::uint64_t from, std::uint64_t to, std::int64_t delta);
+  /// Marks `to` as damaged if `from` holds it; whether that is news.
+  bool mark_damaged(std::uint64_t from, std::uint64_t to);
   void drop_all_from(std::uint64_t from);
   void copy_all(std::uint64_t from, std::uint64_t new_from);
 

@@ -49,9 +49,10 @@ bool is_current(std::uint64_t id) {
          family.book->regions[index_of(id)].generation.load(std::memory_order_acquire) == id >> 32;
 }
 
-result<void> map_region(std::uint64_t offset, std::uint64_t bytes) {
-  if (::mmap(family.arena + offset, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE,
-             family.arena_fd, static_cast<off_t>(offset)) == MAP_FAILED)
+result<void> map_region(std::uint64_t offset, std::uint64_t bytes, std::uint32_t kind) {
+  const int protection = kind == static_cast<std::uint32_t>(region_kind::lane) ? PROT_READ : PROT_READ | PROT_WRITE;
+  if (::mmap(family.arena + offset, bytes, protection, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, family.arena_fd,
+             static_cast<off_t>(offset)) == MAP_FAILED)
     return from_errno("mmap a shared region");
   return {};
 }
@@ -73,7 +74,8 @@ result<void> take_first(std::uint64_t id) {
   if (count.load(std::memory_order_relaxed) == 0) {
     const std::array values{id};
     COVEY_TRY(const keeper_answer answer, ask_keeper(keeper_op::hold, values));
-    if (auto done = map_region(answer.values[0], answer.values[1]); !done) {
+    if (auto done = map_region(answer.values[0], answer.values[1], static_cast<std::uint32_t>(answer.values[2]));
+        !done) {
       drop_hold(id);
       return done.error();
     }
@@ -176,6 +178,11 @@ void check_some_looks(looks& ended) noexcept {
   if (!ended.empty()) looks_ended.fetch_add(1, std::memory_order_release);
 }
 
+result<void> protect(const region& r, int protection) {
+  if (::mprotect(r.data(), r.size(), protection) < 0) return from_errno("mprotect a shared region");
+  return {};
+}
+
 // Ends what look_through() began for a handle. What it named, whose reference the caller has now; or 0.
 std::uint64_t end_look(const void* handle) noexcept {
   const std::scoped_lock lock(mapped().mutex);
@@ -194,7 +201,7 @@ region::region(const region_request& request) {
   const region_entry& r = family.book->regions[index_of(id)];
   {
     const std::scoped_lock lock(mapped().mutex);
-    if (auto done = map_region(r.offset, r.bytes); !done) {
+    if (auto done = map_region(r.offset, r.bytes, r.kind); !done) {
       drop_hold(id);
       throw_exception_from_error(done.error(), BOOST_CURRENT_LOCATION);
     }
@@ -349,6 +356,20 @@ arena_usage arena_in_use() {
   struct stat s{};
   if (::fstat(family.arena_fd, &s) == 0) u.bytes = static_cast<std::uint64_t>(s.st_blocks) * 512;
   return u;
+}
+
+result<void> allow_writing(const region& lane) { return protect(lane, PROT_READ | PROT_WRITE); }
+
+result<void> forbid_writing(const region& lane) { return protect(lane, PROT_READ); }
+
+void report_damage(std::uint64_t region_id) noexcept {
+  const std::array values{region_id};
+  tell_keeper(keeper_op::report_damage, values);
+}
+
+bool is_damaged(std::uint64_t region_id) noexcept {
+  return family.book != nullptr && is_current(region_id) &&
+         entry_of(region_id).damaged.load(std::memory_order_acquire) != 0;
 }
 
 void carry(std::uint64_t carrier, std::span<const std::uint64_t> attachments, int delta) noexcept {

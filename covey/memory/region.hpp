@@ -8,7 +8,8 @@
 namespace covey::detail {
 
 /// What a region is for; checked when a handle is decoded.
-enum class region_kind : std::uint32_t { plain = 1, object, mutex, event, queue, board };
+/// A `lane` is mapped read-only, see allow_writing().
+enum class region_kind : std::uint32_t { plain = 1, object, mutex, event, queue, board, lane };
 
 /// How to make a region.
 struct region_request {
@@ -99,6 +100,21 @@ result<void> commit_pages(const std::byte* begin, std::uint64_t bytes);
 
 /// Reserves pages [0, bytes) of a region, so that touching them cannot fail. Throws std::system_error.
 void commit_region(const region& r, std::uint64_t bytes);
+
+/// Lets this process write to the mapping of a lane that it holds, for as long as it holds it. A lane is mapped
+/// read-only in every process, also in the one that made it.
+result<void> allow_writing(const region& lane);
+
+/// From now on a write of this process to the lane is a SIGSEGV, as it was before allow_writing().
+result<void> forbid_writing(const region& lane);
+
+/// Tells the family that what this process found in a region of its own makes no sense. The keeper marks the region, if
+/// this process holds it, and wakes every sleeper of the family, so that all who use it look again. Not waited for.
+void report_damage(std::uint64_t region_id) noexcept;
+
+/// Whether a holder of the region reported damage; it stays so until the region goes. Two loads from memory that only
+/// the keeper writes.
+bool is_damaged(std::uint64_t region_id) noexcept;
 
 /// What the family has taken of the arena at this moment.
 struct arena_usage {
