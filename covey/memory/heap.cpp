@@ -99,106 +99,189 @@ std::uint64_t read(const std::atomic<std::uint64_t>& word) { return word.load(st
 // instructions up to some point, and its successor learns of the death only later.
 void publish(std::atomic<std::uint64_t>& word, std::uint64_t value) { word.store(value, std::memory_order_release); }
 
+constexpr std::uint64_t heap_is_sound = 0x5011'd4ea'9c0f'fee5;
+
+[[noreturn]] void damaged() { throw memory_damaged("covey: the heap of a shared object was written over"); }
+
 }  // namespace
 
-// The lock, taken also after an owner's death: there is nothing to repair.
-class heap::held {
+// The heap while this thread has its lock, taken also after an owner's death: there is nothing to repair. Its limits
+// were checked against the ledger, and are used as copies; whatever else is read is checked against these.
+class heap::opened {
  public:
-  explicit held(lock_word& lock) : lock_(lock) { lock_.lock(lock_word::unrepaired_lock::take); }
-  held(const held&) = delete;
-  held& operator=(const held&) = delete;
-  ~held() { lock_.unlock(); }
+  opened(heap& h, std::uint64_t end) : h_(h), end_(std::min(end, granule << 32)) {
+    h_.lock_.lock(lock_word::unrepaired_lock::take);
+    first_ = h_.first_;
+    committed_ = read(h_.committed_);
+    frontier_ = read(h_.frontier_);
+    const bool sound = read(h_.sound_) == heap_is_sound && committed_ <= end_ && frontier_ <= committed_ / granule &&
+                       first_ >= sizeof(heap) && first_ <= frontier_ * granule;
+    if (sound) return;
+    h_.lock_.unlock();
+    damaged();
+  }
+  opened(const opened&) = delete;
+  opened& operator=(const opened&) = delete;
+  ~opened() { h_.lock_.unlock(); }
+
+  std::uint64_t take(const block_kind& kind, std::size_t align);
+  void give(const block_kind& kind, std::uint64_t offset);
+  [[nodiscard]] heap_usage usage() const;
 
  private:
-  lock_word& lock_;
+  [[nodiscard]] std::atomic<std::uint64_t>& word_at(std::uint64_t offset) const noexcept {
+    return *reinterpret_cast<std::atomic<std::uint64_t>*>(h_.base() + offset);
+  }
+
+  struct span {
+    std::uint64_t at, bytes;
+  };
+  [[nodiscard]] bool was_handed_out(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+    return offset >= first_ && offset % unit == 0 && bytes <= frontier_ * granule &&
+           offset <= frontier_ * granule - bytes;
+  }
+  std::uint64_t checked_block(std::uint64_t offset, std::size_t size_class) const;
+  [[nodiscard]] span checked_chunk() const;
+  std::uint64_t checked_run(std::uint64_t run, std::uint64_t after) const;
+
+  std::uint64_t take_small(std::size_t size_class);
+  std::uint64_t carve(std::uint64_t bytes, std::uint64_t align);
+  span refill(const span& old, std::uint64_t least);
+  void push(std::size_t size_class, std::uint64_t offset) noexcept;
+  void donate(std::uint64_t offset, std::uint64_t bytes) noexcept;
+
+  std::uint64_t take_run(std::uint64_t granules, std::uint64_t align);
+  std::uint64_t extend(std::uint64_t granules, std::uint64_t align);
+  void free_run(std::uint64_t first, std::uint64_t granules);
+  void commit(std::uint64_t bytes);
+
+  heap& h_;
+  const std::uint64_t end_;
+  std::uint64_t first_, committed_, frontier_;
 };
 
 heap::heap(std::uint64_t first, std::uint64_t committed, std::uint64_t end) noexcept
-    : first_(round_up(first, granule)),
-      end_(std::min(end, granule << 32)),
-      committed_(committed),
+    : sound_(heap_is_sound),
+      first_(round_up(first, granule)),
+      committed_(std::min(committed, end)),
       frontier_(round_up(first, granule) / granule) {}
 
 std::byte* heap::base() const noexcept {
   return reinterpret_cast<std::byte*>(reinterpret_cast<std::uintptr_t>(this) & ~(std::uintptr_t{page_bytes} - 1));
 }
 
-std::atomic<std::uint64_t>& heap::word_at(std::uint64_t offset) const noexcept {
-  return *reinterpret_cast<std::atomic<std::uint64_t>*>(base() + offset);
+bool heap::contains(const void* p) const noexcept {
+  return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base()) < bytes_mapped_at(base());
+}
+
+bool heap::sound_approx() const noexcept { return bytes_mapped_at(base()) != 0 && read(sound_) == heap_is_sound; }
+
+// `this` may have been read from shared memory: nothing is touched before the ledger says that there is an object.
+template <class Use>
+auto heap::open(const Use& use) {
+  const std::uint64_t end = bytes_mapped_at(base());
+  if (end == 0 || reinterpret_cast<std::uintptr_t>(this) % alignof(heap) != 0) damaged();
+  try {
+    opened h(*this, end);
+    return use(h);
+  } catch (const memory_damaged&) {
+    publish(sound_, 0);
+    if (const std::uint64_t id = region_around(this); !is_damaged(id)) report_damage(id);
+    throw;
+  }
 }
 
 void* heap::allocate(std::size_t bytes, std::size_t align) {
-  if (bytes > end_ || align > page_bytes) throw std::bad_alloc();
+  if (bytes > granule << 32 || align > page_bytes) throw std::bad_alloc();
   const block_kind kind = kind_of(bytes, align);
-  const held lock(lock_);
-  const std::uint64_t offset = kind.small
-                                   ? take_small(kind.size_class)
-                                   : take_run(kind.granules, std::max<std::uint64_t>(align / granule, 1)) * granule;
-  publish(used_, read(used_) + bytes_taken(kind));
-  return base() + offset;
+  return open([&](opened& h) { return base() + h.take(kind, align); });
 }
 
 void heap::deallocate(void* p, std::size_t bytes, std::size_t align) noexcept {
-  const block_kind kind = kind_of(bytes, align);
   const auto offset = static_cast<std::uint64_t>(static_cast<std::byte*>(p) - base());
   try {
-    const held lock(lock_);
-    publish(used_, read(used_) - bytes_taken(kind));
-    if (kind.small)
-      push(kind.size_class, offset);
-    else
-      free_run(offset / granule, kind.granules);
-  } catch (const std::system_error&) {
-    // This thread cannot get a name, or was interrupted inside: the block stays used.
+    open([&](opened& h) { h.give(kind_of(bytes, align), offset); });
+  } catch (const std::exception&) {
+    // Damaged; or this thread cannot get a name, or was interrupted inside: the block stays used.
   }
+}
+
+heap_usage heap::usage() {
+  return open([](const opened& h) { return h.usage(); });
+}
+
+std::uint64_t heap::opened::take(const block_kind& kind, std::size_t align) {
+  const std::uint64_t offset = kind.small
+                                   ? take_small(kind.size_class)
+                                   : take_run(kind.granules, std::max<std::uint64_t>(align / granule, 1)) * granule;
+  publish(h_.used_, read(h_.used_) + bytes_taken(kind));
+  return offset;
+}
+
+void heap::opened::give(const block_kind& kind, std::uint64_t offset) {
+  if (!was_handed_out(offset, bytes_taken(kind)) || (!kind.small && offset % granule != 0)) damaged();
+  publish(h_.used_, read(h_.used_) - bytes_taken(kind));
+  if (kind.small)
+    push(kind.size_class, offset);
+  else
+    free_run(offset / granule, kind.granules);
 }
 
 // ---- small blocks --------------------------------------------------------------------------------------------------
 
-std::uint64_t heap::take_small(std::size_t size_class) {
-  const std::uint64_t head = read(free_[size_class]);
+std::uint64_t heap::opened::checked_block(std::uint64_t offset, std::size_t size_class) const {
+  if (offset % align_of(size_class) != 0 || !was_handed_out(offset, bytes_of(size_class))) damaged();
+  return offset;
+}
+
+heap::opened::span heap::opened::checked_chunk() const {
+  const std::uint64_t word = read(h_.chunk_);
+  const span chunk{chunk_at(word), chunk_left(word)};
+  if (chunk.bytes > chunk_max || (chunk.bytes != 0 && !was_handed_out(chunk.at, chunk.bytes))) damaged();
+  return chunk;
+}
+
+std::uint64_t heap::opened::take_small(std::size_t size_class) {
+  const std::uint64_t head = read(h_.free_[size_class]);
   if (head == 0) return carve(bytes_of(size_class), align_of(size_class));
-  publish(free_[size_class], read(word_at(head)));
+  publish(h_.free_[size_class], read(word_at(checked_block(head, size_class))));
   return head;
 }
 
-void heap::push(std::size_t size_class, std::uint64_t offset) noexcept {
-  word_at(offset).store(read(free_[size_class]), std::memory_order_relaxed);
-  publish(free_[size_class], offset);
+void heap::opened::push(std::size_t size_class, std::uint64_t offset) noexcept {
+  word_at(offset).store(read(h_.free_[size_class]), std::memory_order_relaxed);
+  publish(h_.free_[size_class], offset);
 }
 
-std::uint64_t heap::carve(std::uint64_t bytes, std::uint64_t align) {
-  std::uint64_t word = read(chunk_);
-  std::uint64_t at = round_up(chunk_at(word), align);
-  if (at + bytes > chunk_at(word) + chunk_left(word)) {
-    refill(bytes);
-    word = read(chunk_);
-    at = chunk_at(word);  // begins with a granule: aligned for all
+std::uint64_t heap::opened::carve(std::uint64_t bytes, std::uint64_t align) {
+  span chunk = checked_chunk();
+  std::uint64_t at = round_up(chunk.at, align);
+  if (at + bytes > chunk.at + chunk.bytes) {
+    chunk = refill(chunk, bytes);
+    at = chunk.at;  // begins with a granule: aligned for all
   }
-  const std::uint64_t end = chunk_at(word) + chunk_left(word);
-  publish(chunk_, chunk_word(at + bytes, end - at - bytes));
-  donate(chunk_at(word), at - chunk_at(word));
+  publish(h_.chunk_, chunk_word(at + bytes, chunk.at + chunk.bytes - at - bytes));
+  donate(chunk.at, at - chunk.at);
   return at;
 }
 
 // A new chunk; what is left of the old one becomes small free blocks.
-void heap::refill(std::uint64_t least) {
-  const std::uint64_t carved = read(frontier_) * granule - first_;
-  std::uint64_t bytes = round_up(std::max(std::clamp(carved / 4, chunk_min, chunk_max), least), granule);
-  std::uint64_t first = 0;
+heap::opened::span heap::opened::refill(const span& old, std::uint64_t least) {
+  const std::uint64_t carved = frontier_ * granule - first_;
+  span fresh{0, round_up(std::max(std::clamp(carved / 4, chunk_min, chunk_max), least), granule)};
   try {
-    first = take_run(bytes / granule, 1);
+    fresh.at = take_run(fresh.bytes / granule, 1) * granule;
   } catch (const std::bad_alloc&) {  // nearly full: just what is needed
-    bytes = round_up(least, granule);
-    first = take_run(bytes / granule, 1);
+    fresh.bytes = round_up(least, granule);
+    fresh.at = take_run(fresh.bytes / granule, 1) * granule;
   }
-  const std::uint64_t old = read(chunk_);
-  publish(chunk_, chunk_word(first * granule, bytes));
-  donate(chunk_at(old), chunk_left(old));
+  publish(h_.chunk_, chunk_word(fresh.at, fresh.bytes));
+  donate(old.at, old.bytes);
+  return fresh;
 }
 
 // Bytes that no block has become yet become free blocks, the largest first.
-void heap::donate(std::uint64_t offset, std::uint64_t bytes) noexcept {
+void heap::opened::donate(std::uint64_t offset, std::uint64_t bytes) noexcept {
   while (bytes >= unit) {
     std::size_t c = class_count - 1;
     while (bytes_of(c) > bytes || offset % align_of(c) != 0) --c;
@@ -210,83 +293,114 @@ void heap::donate(std::uint64_t offset, std::uint64_t bytes) noexcept {
 
 // ---- runs ----------------------------------------------------------------------------------------------------------
 
+// The word of a free run that is named by the one before, which ends at `after`: runs lie in order, so a walk ends.
+std::uint64_t heap::opened::checked_run(std::uint64_t run, std::uint64_t after) const {
+  if (run < after || run >= frontier_ || run * granule < first_) damaged();
+  const std::uint64_t word = read(word_at(run * granule));
+  if (run_size(word) == 0 || run_size(word) > frontier_ - run) damaged();
+  return word;
+}
+
 // Takes from the end of the first run that is large enough, so that what remains keeps its place in the list.
-std::uint64_t heap::take_run(std::uint64_t granules, std::uint64_t align) {
-  std::atomic<std::uint64_t>* before = &runs_;
-  for (std::uint64_t run; (run = run_next(read(*before))) != 0; before = &word_at(run * granule)) {
-    std::atomic<std::uint64_t>& word = word_at(run * granule);
-    const std::uint64_t size = run_size(read(word));
-    if (size < granules) continue;
-    const std::uint64_t first = round_down(run + size - granules, align);
-    if (first < run) continue;
+std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align) {
+  std::atomic<std::uint64_t>* before = &h_.runs_;
+  std::uint64_t before_word = read(*before);
+  std::uint64_t after = 0;
+  for (std::uint64_t run; (run = run_next(before_word)) != 0;) {
+    const std::uint64_t word = checked_run(run, after);
+    const std::uint64_t size = run_size(word);
+    const std::uint64_t first = size < granules ? 0 : round_down(run + size - granules, align);
+    if (first < run) {
+      before = &word_at(run * granule);
+      before_word = word;
+      after = run + size;
+      continue;
+    }
     if (first == run)
-      publish(*before, run_word(run_size(read(*before)), run_next(read(word))));
+      publish(*before, run_word(run_size(before_word), run_next(word)));
     else
-      publish(word, run_word(first - run, run_next(read(word))));
+      publish(word_at(run * granule), run_word(first - run, run_next(word)));
     if (first + granules < run + size) free_run(first + granules, run + size - first - granules);
     return first;
   }
   return extend(granules, align);
 }
 
-std::uint64_t heap::extend(std::uint64_t granules, std::uint64_t align) {
-  const std::uint64_t frontier = read(frontier_);
-  const std::uint64_t first = round_up(frontier, align);
-  if ((first + granules) * granule > end_) throw std::bad_alloc();
+std::uint64_t heap::opened::extend(std::uint64_t granules, std::uint64_t align) {
+  const std::uint64_t before = frontier_;
+  const std::uint64_t first = round_up(before, align);
+  if (granules > end_ / granule || first > end_ / granule - granules) throw std::bad_alloc();
   commit((first + granules) * granule);
-  publish(frontier_, first + granules);
-  if (first > frontier) free_run(frontier, first - frontier);
+  frontier_ = first + granules;
+  publish(h_.frontier_, frontier_);
+  if (first > before) free_run(before, first - before);
   return first;
 }
 
-void heap::free_run(std::uint64_t first, std::uint64_t granules) noexcept {
-  std::atomic<std::uint64_t>* before = &runs_;
-  std::uint64_t before_first = 0;
-  std::uint64_t next = 0;
-  while ((next = run_next(read(*before))) != 0 && next < first) {
-    before_first = next;
-    before = &word_at(next * granule);
+void heap::opened::free_run(std::uint64_t first, std::uint64_t granules) {
+  std::atomic<std::uint64_t>* before = &h_.runs_;
+  std::uint64_t before_word = read(*before);
+  std::uint64_t before_end = 0;
+  std::uint64_t word = 0;
+  while (run_next(before_word) != 0) {
+    const std::uint64_t run = run_next(before_word);
+    word = checked_run(run, before_end);
+    if (run >= first) break;
+    before = &word_at(run * granule);
+    before_word = word;
+    before_end = run + run_size(word);
   }
+  std::uint64_t next = run_next(before_word);
+  if (before_end > first || (next != 0 && next < first + granules)) damaged();  // freed twice, or never given
   if (next == first + granules) {
-    const std::uint64_t swallowed = read(word_at(next * granule));
-    granules += run_size(swallowed);
-    next = run_next(swallowed);
+    granules += run_size(word);
+    next = run_next(word);
   }
-  const std::uint64_t before_size = run_size(read(*before));
-  if (before != &runs_ && before_first + before_size == first) {
-    publish(*before, run_word(before_size + granules, next));
+  if (before != &h_.runs_ && before_end == first) {
+    publish(*before, run_word(run_size(before_word) + granules, next));
     return;
   }
   word_at(first * granule).store(run_word(granules, next), std::memory_order_relaxed);
-  publish(*before, run_word(before_size, first));
+  publish(*before, run_word(run_size(before_word), first));
 }
 
 // Reserves the region up to `bytes` at least, in steps that grow with it.
-void heap::commit(std::uint64_t bytes) {
-  const std::uint64_t now = read(committed_);
-  if (bytes <= now) return;
+void heap::opened::commit(std::uint64_t bytes) {
+  if (bytes <= committed_) return;
   const std::uint64_t needed = std::min(round_up(bytes, page_bytes), end_);
-  const std::uint64_t wanted =
-      std::min(std::max(needed, now + round_up(std::clamp(now / 4, commit_min, commit_max), page_bytes)), end_);
+  const std::uint64_t step = round_up(std::clamp(committed_ / 4, commit_min, commit_max), page_bytes);
+  const std::uint64_t wanted = std::min(std::max(needed, committed_ + step), end_);
   for (const std::uint64_t to : {wanted, needed}) {
-    if (!commit_pages(base() + now, to - now)) continue;
-    publish(committed_, to);
+    if (!commit_pages(h_.base() + committed_, to - committed_)) continue;
+    committed_ = to;
+    publish(h_.committed_, to);
     return;
   }
   throw std::bad_alloc();
 }
 
-heap_usage heap::usage() {
-  const held lock(lock_);
+heap_usage heap::opened::usage() const {
   heap_usage u;
-  u.committed = read(committed_);
-  u.used = read(used_);
-  u.free = chunk_left(read(chunk_));
+  u.committed = committed_;
+  u.used = read(h_.used_);
+  const std::uint64_t all = frontier_ * granule - first_;
+  const auto count = [&](std::uint64_t bytes) {
+    u.free += bytes;
+    if (u.free > all) damaged();  // a list that goes round, among others
+  };
+  count(checked_chunk().bytes);
   for (std::size_t c = 0; c < class_count; ++c)
-    for (std::uint64_t block = read(free_[c]); block != 0; block = read(word_at(block))) u.free += bytes_of(c);
-  for (std::uint64_t run = run_next(read(runs_)); run != 0; run = run_next(read(word_at(run * granule))))
-    u.free += run_size(read(word_at(run * granule))) * granule;
-  u.stranded = read(frontier_) * granule - first_ - u.used - u.free;
+    for (std::uint64_t block = read(h_.free_[c]); block != 0; block = read(word_at(checked_block(block, c))))
+      count(bytes_of(c));
+  std::uint64_t after = 0;
+  for (std::uint64_t run = run_next(read(h_.runs_)); run != 0;) {
+    const std::uint64_t word = checked_run(run, after);
+    count(run_size(word) * granule);
+    after = run + run_size(word);
+    run = run_next(word);
+  }
+  if (u.used > all - u.free) damaged();
+  u.stranded = all - u.used - u.free;
   return u;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <covey/memory/errors.hpp>
 #include <covey/memory/lock_word.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -18,55 +19,50 @@ struct heap_usage {
   std::uint64_t committed = 0;  // of all, reserved pages, the root's own included
 };
 
-/// Allocates inside the region at whose first page it lies; the same address in every process.
+/// Allocates inside the region of kind object in whose first page it lies; the same address in every process.
 ///
 /// Safety: process-safe. Blocks; not signal-safe.
 /// Death:  a process killed at any instruction inside leaves a valid heap: each change of its lists is one store.
 ///         What the dead had in hand is stranded until the region goes.
+/// Damage: what is read is checked before it is used. Whoever finds nonsense marks the heap, tells the family
+///         (report_damage) and throws memory_damaged, as do all from then on.
 class heap {
  public:
   /// `first`: where in the region its memory begins; `committed`: what of the region is reserved; `end`: the region's
   /// size.
   heap(std::uint64_t first, std::uint64_t committed, std::uint64_t end) noexcept;
 
-  /// Throws std::bad_alloc when the region is full, the system has no memory, or `align` is above a page.
+  /// Throws std::bad_alloc when the region is full, the system has no memory, or `align` is above a page;
+  /// memory_damaged.
   void* allocate(std::size_t bytes, std::size_t align);
 
-  /// What allocate(bytes, align) gave.
+  /// What allocate(bytes, align) gave. Does nothing when the heap is damaged.
   void deallocate(void* p, std::size_t bytes, std::size_t align) noexcept;
 
-  /// Counts, under the lock: as slow as the lists of free blocks are long.
+  /// Counts, under the lock: as slow as the lists of free blocks are long. Throws memory_damaged.
   [[nodiscard]] heap_usage usage();
 
+  /// Whether nobody has found damage yet.
+  [[nodiscard]] bool sound_approx() const noexcept;
+
   /// Whether `p` lies in the region of this heap.
-  [[nodiscard]] bool contains(const void* p) const noexcept {
-    return static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - base()) < end_;
-  }
+  [[nodiscard]] bool contains(const void* p) const noexcept;
 
   static constexpr std::size_t class_count = 28;
 
  private:
-  class held;
+  class opened;
+
+  template <class Use>
+  auto open(const Use& use);
 
   [[nodiscard]] std::byte* base() const noexcept;
-  [[nodiscard]] std::atomic<std::uint64_t>& word_at(std::uint64_t offset) const noexcept;
-
-  std::uint64_t take_small(std::size_t size_class);
-  std::uint64_t carve(std::uint64_t bytes, std::uint64_t align);
-  void refill(std::uint64_t least);
-  void push(std::size_t size_class, std::uint64_t offset) noexcept;
-  void donate(std::uint64_t offset, std::uint64_t bytes) noexcept;
-
-  std::uint64_t take_run(std::uint64_t granules, std::uint64_t align);
-  std::uint64_t extend(std::uint64_t granules, std::uint64_t align);
-  void free_run(std::uint64_t first, std::uint64_t granules) noexcept;
-  void commit(std::uint64_t bytes);
 
   // Each of the atomics is changed under lock_ only, and is atomic because each store must be whole, and in order,
   // for whoever comes after a death.
   lock_word lock_;
+  std::atomic<std::uint64_t> sound_;  // heap_is_sound, or damaged
   std::uint64_t first_;  // constant: where the first granule lies
-  std::uint64_t end_;  // constant
   std::atomic<std::uint64_t> committed_;
   std::atomic<std::uint64_t> frontier_;  // granules below it were handed out at some time
   std::atomic<std::uint64_t> runs_{0};  // head of the free runs

@@ -1,6 +1,7 @@
 // A member's connection to the keeper. One a process, guarded by a mutex; made at the first request through the lobby,
 // and again when the keeper was replaced. What was told but not yet known to be done is repeated then; the keeper drops
 // what it has done already, by sequence number.
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -73,7 +74,9 @@ result<keeper_answer> exchange(keeper_line& with, const keeper_request& request,
     if (n != sizeof reply || reply.sequence != request.sequence) continue;  // an answer that we no longer wait for
     with.told.clear();  // answers come in order: all before is done
     if (reply.error == EUSERS) return from_errno(EUSERS, "covey: no room for another process in the family (4095)");
+    if (reply.error == EMFILE) return from_errno(EMFILE, "covey's keeper has too few descriptors (RLIMIT_NOFILE)");
     if (reply.error != 0) return from_errno(reply.error, "covey's keeper");
+    if (received.size() < reply.fd_count) return from_errno(EMFILE, "covey: no room for the keeper's descriptor");
     keeper_answer answer{};
     std::memcpy(answer.values, reply.values, sizeof answer.values);
     if (!received.empty()) answer.fd = std::move(received.front());
@@ -87,7 +90,12 @@ result<keeper_answer> ask_locked(keeper_line& with, keeper_request& request, std
     auto answer = exchange(with, request, fds);
     if (answer || !line_is_dead(answer.error())) return answer;
     with.socket.reset();
-    if (attempt == 100) return from_errno(ECHILD, "covey: this program's keeper and guard processes are gone");
+    if (attempt < 100) continue;
+    const std::int32_t keeper_pid = family.book->keeper_pid.load(std::memory_order_relaxed);
+    if (::kill(keeper_pid, 0) == 0)
+      return from_errno(EMFILE,
+                        "covey's keeper takes no more connections (its RLIMIT_NOFILE is the program's hard limit)");
+    return from_errno(ECHILD, "covey: this program's keeper and guard processes are gone");
   }
 }
 

@@ -55,7 +55,10 @@ struct region_entry {
   std::uint64_t bytes;
   std::uint64_t made_for;  // process id (slot | generation << 32) of the creator
   std::uint64_t made_by;   // its request
+  std::uint64_t type;      // of an object, as its maker said
+  std::uint64_t destroy;   // of an object: the address of what destroys it, or 0
   std::atomic<std::uint32_t> damaged;  // a holder said so; for as long as the generation
+  std::atomic<std::uint32_t> ending;   // its last holder was told that it is the last, and destroys the object
 };
 
 /// `from` holds `count` references to region `to`. In use when `to` is not 0.
@@ -97,11 +100,23 @@ struct last_words {
   char text[32 * 1024];  // an encoded exception
 };
 
-inline constexpr std::size_t cells_bytes = 64 * 1024;
+inline constexpr std::size_t cells_bytes = 128 * 1024;
+
+/// For which lock a thread sleeps, told by itself when the lock was made to look for deadlocks. docs/design/sync.md.
+struct lock_wait {
+  std::atomic<std::uint64_t> who;       // the thread's own name: what a predecessor in the cell left is not meant
+  std::atomic<std::uint64_t> on;        // the owner that it waits for
+  std::atomic<std::uint64_t> since_ns;  // CLOCK_MONOTONIC
+  std::atomic<std::uint32_t> lock;      // number of the lock; 0 when it does not wait
+  std::atomic<std::uint32_t> epoch;     // odd while the fields above change
+  std::atomic<std::uint32_t> on_releases;  // the owner's `releases` when the lock was seen in its hands
+  std::atomic<std::uint32_t> releases;  // raised before this thread gives up such a lock
+};
 
 /// The pages that one process may write and all may read.
 struct process_cells {
   std::atomic<std::uint32_t> thread_generation[threads_max + 1];
+  lock_wait waits[threads_max];
   alignas(page_bytes) last_words last;
 };
 static_assert(sizeof(process_cells) <= cells_bytes);

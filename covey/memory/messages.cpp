@@ -20,7 +20,8 @@ std::uint64_t identity_of(int fd) noexcept {
   return ::fstat(fd, &s) == 0 ? s.st_ino : 0;
 }
 
-result<void> send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds) noexcept {
+result<void> send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds,
+                          int flags) noexcept {
   iovec part{const_cast<void*>(data), bytes};
   alignas(cmsghdr) char control[CMSG_SPACE(message_fds_max * sizeof(int))] = {};
   msghdr message{};
@@ -36,7 +37,7 @@ result<void> send_message(int socket, const void* data, std::size_t bytes, std::
     header->cmsg_len = CMSG_LEN(fds.size_bytes());
     std::memcpy(CMSG_DATA(header), fds.data(), fds.size_bytes());
   }
-  while (::sendmsg(socket, &message, MSG_NOSIGNAL) < 0)
+  while (::sendmsg(socket, &message, flags | MSG_NOSIGNAL) < 0)
     if (errno != EINTR) return from_errno("sendmsg");
   return {};
 }

@@ -21,8 +21,9 @@ unique_fd above_stdio(int fd) noexcept;
 std::uint64_t identity_of(int fd) noexcept;
 
 /// Sends one message with descriptors; never raises SIGPIPE, repeats after EINTR. Blocks while the peer's buffer is
-/// full.
-result<void> send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds) noexcept;
+/// full, unless `flags` (as for sendmsg) say otherwise.
+result<void> send_message(int socket, const void* data, std::size_t bytes, std::span<const int> fds,
+                          int flags = 0) noexcept;
 
 /// Receives one message and its descriptors (close-on-exec). 0 bytes: the peer is gone. `flags` as for recvmsg.
 result<std::size_t> receive_message(int socket, void* data, std::size_t bytes, std::vector<unique_fd>& fds, int flags);

@@ -12,13 +12,15 @@ constexpr bool in_use(std::uint32_t generation) { return generation % 2 == 1; }
 
 constexpr std::uint64_t whole_pages(std::uint64_t bytes) { return (bytes + page_bytes - 1) / page_bytes * page_bytes; }
 
+constexpr bool is_region(std::uint64_t from) { return (from & (edge_from_process | edge_from_arguments)) == 0; }
+
 // An unmapped page between neighbours catches what runs over an end.
 constexpr std::uint64_t with_guard_page(std::uint64_t bytes) { return bytes + page_bytes; }
 
 }  // namespace
 
 reference_table::reference_table(ledger& book, int arena_fd, std::uint64_t arena_bytes)
-    : book_(book), arena_fd_(arena_fd) {
+    : book_(book), arena_fd_(arena_fd), arena_bytes_(arena_bytes) {
   space_[page_bytes] = arena_bytes - page_bytes;  // offset 0 is no region
   rebuild();
 }
@@ -50,38 +52,54 @@ void reference_table::rebuild() {
     edges_[{e.from, to}] = i;
     count_edge(to, 0, e.count);
   }
+  drop_edges_of_the_gone();
   for (const std::uint64_t id : ids) free_if_unreferenced(id);
 }
 
-result<reference_table::made> reference_table::make_region(std::uint64_t made_for, std::uint64_t made_by, bool again,
-                                                           std::uint64_t bytes, std::uint32_t kind) {
-  const std::uint32_t used = book_.regions_used.load(std::memory_order_relaxed);
-  for (std::uint32_t i = 0; again && i < used; ++i) {
+std::uint64_t reference_table::find_made(const wanted& w) const {
+  for (std::uint32_t i = 0; i < book_.regions_used.load(std::memory_order_relaxed); ++i) {
     const region_entry& r = book_.regions[i];
     const std::uint32_t generation = r.generation.load(std::memory_order_relaxed);
-    if (in_use(generation) && r.made_for == made_for && r.made_by == made_by)
-      return made{i | static_cast<std::uint64_t>(generation) << 32, r.offset};
+    if (in_use(generation) && r.made_for == w.made_for && r.made_by == w.made_by)
+      return i | static_cast<std::uint64_t>(generation) << 32;
   }
-  std::uint32_t index = used;
-  if (!free_regions_.empty()) {
-    index = free_regions_.back();
-  } else if (used == regions_max) {
-    return from_errno(ENOSPC, "make_region");
-  }
-  const std::uint64_t size = whole_pages(bytes);
-  const std::uint64_t offset = size < bytes ? 0 : take_space(with_guard_page(size));
+  return 0;
+}
+
+// A former keeper may have been killed between freeing a region and dropping what it held.
+void reference_table::drop_edges_of_the_gone() {
+  std::vector<std::uint64_t> gone;
+  for (const auto& [key, index] : edges_)
+    if (is_region(key.first) && find(key.first) == nullptr && (gone.empty() || gone.back() != key.first))
+      gone.push_back(key.first);
+  for (const std::uint64_t from : gone) drop_all_from(from);
+}
+
+result<reference_table::made> reference_table::make_region(const wanted& w, bool again) {
+  if (const std::uint64_t known = again ? find_made(w) : 0; known != 0) return made{known, entry(known).offset};
+  const std::uint32_t used = book_.regions_used.load(std::memory_order_relaxed);
+  if (free_regions_.empty() && used == regions_max) return from_errno(ENOSPC, "make_region");
+  if (w.bytes == 0 || w.bytes > arena_bytes_) return from_errno(ENOMEM, "make_region");
+  const std::uint64_t size = whole_pages(w.bytes);
+  const std::uint64_t offset = take_space(with_guard_page(size), std::max<std::uint64_t>(w.align, page_bytes));
   if (offset == 0) return from_errno(ENOMEM, "make_region");
-  if (index == used)
+  std::uint32_t index = used;
+  if (free_regions_.empty()) {
     book_.regions_used.store(used + 1, std::memory_order_relaxed);
-  else
+  } else {
+    index = free_regions_.back();
     free_regions_.pop_back();
+  }
   region_entry& r = book_.regions[index];
-  r.kind = kind;
+  r.kind = w.kind;
   r.offset = offset;
   r.bytes = size;
-  r.made_for = made_for;
-  r.made_by = made_by;
+  r.made_for = w.made_for;
+  r.made_by = w.made_by;
+  r.type = w.type;
+  r.destroy = w.destroy;
   r.damaged.store(0, std::memory_order_relaxed);
+  r.ending.store(0, std::memory_order_relaxed);
   const std::uint32_t generation = r.generation.load(std::memory_order_relaxed) + 1;
   r.generation.store(generation, std::memory_order_release);  // valid from here; pairs with find() in members
   return made{index | static_cast<std::uint64_t>(generation) << 32, offset};
@@ -141,7 +159,10 @@ void reference_table::drop(std::uint64_t from, std::uint64_t to) {
 bool reference_table::release(std::uint64_t from, std::uint64_t to) {
   const auto own = edges_.find({from, to});
   if (own == edges_.end()) return false;
-  if (book_.edges[own->second].count > 0 && holders_[to] == 1) return true;
+  if (book_.edges[own->second].count > 0 && holders_[to] == 1) {
+    entry(to).ending.store(1, std::memory_order_release);
+    return true;
+  }
   drop(from, to);
   return false;
 }
@@ -176,7 +197,20 @@ void reference_table::copy_all(std::uint64_t from, std::uint64_t new_from) {
 void reference_table::free_if_unreferenced(std::uint64_t id) {
   const auto h = holders_.find(id);
   if (h != holders_.end() && h->second > 0) return;
-  if (find(id) != nullptr) free_region(id);
+  if (find(id) == nullptr) return;
+  to_free_.push_back(id);
+  free_all_unreferenced();
+}
+
+// What goes with a region may be the last reference to another, and so on along a list of any length: not by recursion.
+void reference_table::free_all_unreferenced() {
+  if (std::exchange(freeing_, true)) return;
+  while (!to_free_.empty()) {
+    const std::uint64_t id = to_free_.back();
+    to_free_.pop_back();
+    if (find(id) != nullptr) free_region(id);
+  }
+  freeing_ = false;
 }
 
 // Pages first, then the entry: a keeper killed between leaves an entry that nobody refers to, which the next one frees
@@ -192,12 +226,16 @@ void reference_table::free_region(std::uint64_t id) {
   drop_all_from(id);
 }
 
-std::uint64_t reference_table::take_space(std::uint64_t bytes) {
-  const auto it = std::find_if(space_.begin(), space_.end(), [&](const auto& s) { return s.second >= bytes; });
+std::uint64_t reference_table::take_space(std::uint64_t bytes, std::uint64_t align) {
+  const auto aligned = [align](std::uint64_t offset) { return (offset + align - 1) & ~(align - 1); };
+  const auto fits = [&](const auto& s) { return aligned(s.first) - s.first + bytes <= s.second; };
+  const auto it = std::find_if(space_.begin(), space_.end(), fits);
   if (it == space_.end()) return 0;
-  const auto [offset, available] = *it;
+  const auto [begin, available] = *it;
+  const std::uint64_t offset = aligned(begin);
   space_.erase(it);
-  if (available > bytes) space_[offset + bytes] = available - bytes;
+  if (offset > begin) space_[begin] = offset - begin;
+  if (begin + available > offset + bytes) space_[offset + bytes] = begin + available - offset - bytes;
   return offset;
 }
 

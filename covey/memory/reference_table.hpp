@@ -24,10 +24,18 @@ class reference_table {
   /// Takes over what a former keeper left: regions that nobody refers to are freed.
   reference_table(ledger& book, int arena_fd, std::uint64_t arena_bytes);
 
-  /// A region of `bytes` (rounded up to pages) that nobody refers to yet. When request `made_by` of `made_for` is
-  /// `again`, its region.
-  result<made> make_region(std::uint64_t made_for, std::uint64_t made_by, bool again, std::uint64_t bytes,
-                           std::uint32_t kind);
+  struct wanted {
+    std::uint64_t made_for;  // a process, and its request
+    std::uint64_t made_by;
+    std::uint64_t bytes;  // rounded up to pages
+    std::uint32_t kind;
+    std::uint64_t type;
+    std::uint64_t destroy;
+    std::uint64_t align;  // of its place in the arena; a power of two, or 0
+  };
+
+  /// A region that nobody refers to yet. `again`: the request may have been served, then it is the region made then.
+  result<made> make_region(const wanted& w, bool again);
 
   /// The region, or nullptr when `id` names none that is in use.
   [[nodiscard]] const region_entry* find(std::uint64_t id) const;
@@ -50,17 +58,23 @@ class reference_table {
 
   region_entry& entry(std::uint64_t id) const { return book_.regions[static_cast<std::uint32_t>(id)]; }
   void rebuild();
+  void drop_edges_of_the_gone();
   void count_edge(std::uint64_t to, std::int64_t before, std::int64_t after);
   void set_edge(const edge_key& key, std::int64_t count);
   void free_if_unreferenced(std::uint64_t id);
+  void free_all_unreferenced();
   void free_region(std::uint64_t id);
-  std::uint64_t take_space(std::uint64_t bytes);
+  [[nodiscard]] std::uint64_t find_made(const wanted& w) const;
+  std::uint64_t take_space(std::uint64_t bytes, std::uint64_t align);
   void give_space(std::uint64_t offset, std::uint64_t bytes);
 
   ledger& book_;
   int arena_fd_;
+  std::uint64_t arena_bytes_;
   std::map<edge_key, std::uint32_t> edges_;                 // → index in the ledger
   std::unordered_map<std::uint64_t, std::uint32_t> holders_;  // region → edges with a positive count
+  std::vector<std::uint64_t> to_free_;
+  bool freeing_ = false;
   std::vector<std::uint32_t> free_edges_;
   std::vector<std::uint32_t> free_regions_;
   std::map<std::uint64_t, std::uint64_t> space_;  // free address space: offset → bytes

@@ -1,5 +1,6 @@
 #include <covey/memory/shared_ptr.hpp>
 
+#include <covey/base/check.hpp>
 #include <new>
 
 namespace covey::detail {
@@ -16,21 +17,39 @@ std::uint64_t address_space_for_a_heap() {
 
 }  // namespace
 
-region make_root(std::size_t object_bytes, std::uint64_t type) {
+region make_root(const root_request& request) {
   family_check();
-  const std::uint64_t first = whole_pages(object_bytes);
-  const std::uint64_t all = first + address_space_for_a_heap();
-  region memory(region_request{.bytes = all, .committed = first, .kind = region_kind::object});
+  const std::uint64_t first = whole_pages(request.object_bytes);
+  const std::uint64_t all = first + (request.with_heap ? address_space_for_a_heap() : 0);
+  region memory(region_request{.bytes = all,
+                               .committed = first,
+                               .kind = region_kind::object,
+                               .type = request.type,
+                               .destroy = request.destroy,
+                               .huge_pages = request.huge_pages});
   auto* const made = reinterpret_cast<root*>(memory.data());
-  new (&made->memory) heap(object_bytes, first, all);
-  made->header.type = type;
+  new (&made->memory) heap(request.object_bytes, first, all);
   return memory;
+}
+
+heap& heap_of(const void* p) {
+  object_header* const around = object_around(p);
+  COVEY_CHECK(around != nullptr, "the object lies in shared memory that this process holds");
+  return reinterpret_cast<root*>(around)->memory;
+}
+
+bool holds_type(std::uint64_t region_id, std::uint64_t type) noexcept {
+  const region_entry& r = family.book->regions[static_cast<std::uint32_t>(region_id)];
+  return r.kind == static_cast<std::uint32_t>(region_kind::object) && r.type == type;
+}
+
+void check_type(std::uint64_t region_id, std::uint64_t type) {
+  if (!holds_type(region_id, type)) throw bad_message("covey: a message names a shared object of another type");
 }
 
 region decode_root(decoder& in, std::uint64_t type) {
   region memory = region::decode(in, region_kind::object);
-  if (memory && reinterpret_cast<root*>(memory.data())->header.type != type)
-    throw bad_message("covey: a message names a shared object of another type");
+  if (memory) check_type(memory.id(), type);
   return memory;
 }
 

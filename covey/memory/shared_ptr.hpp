@@ -26,19 +26,47 @@ T* object_in(std::byte* base) noexcept {
   return std::launder(reinterpret_cast<T*>(base + object_offset<std::remove_const_t<T>>));
 }
 
+/// Does nothing when the heap around the object was written over: its containers cannot be trusted either.
 template <class T>
 void destroy_in(std::byte* base) noexcept {
-  std::destroy_at(object_in<T>(base));
+  if (reinterpret_cast<root*>(base)->memory.sound_approx()) std::destroy_at(object_in<T>(base));
+}
+
+/// What destroys a T in its region; nullptr when nothing need be done.
+template <class T>
+constexpr auto destroyer() noexcept {
+  void (*destroy)(std::byte*) noexcept = nullptr;
+  if constexpr (!std::is_trivially_destructible_v<T>) destroy = &destroy_in<T>;
+  return destroy;
 }
 
 /// A number for a type, the same in every process of the program.
 template <class T>
 std::uint64_t type_number() noexcept {
-  return typeid(std::remove_const_t<T>).hash_code();
+  static const std::uint64_t number = typeid(std::remove_const_t<T>).hash_code();
+  return number;
 }
 
-/// A region whose first pages hold a root and room for `object_bytes`; its heap is empty.
-region make_root(std::size_t object_bytes, std::uint64_t type);
+/// The heap of the root in which `p` lies.
+heap& heap_of(const void* p);
+
+/// What make_root() makes a region for.
+struct root_request {
+  std::size_t object_bytes;  // from the region's first byte to the object's end
+  std::uint64_t type;
+  void (*destroy)(std::byte* base) noexcept = nullptr;
+  bool with_heap = true;  // room for what containers will hold
+  bool huge_pages = false;
+};
+
+/// A region whose first pages hold a root and room for the object; its heap is empty.
+region make_root(const root_request& request);
+
+/// Whether the region of kind object, held by this process, holds a T of that number.
+bool holds_type(std::uint64_t region_id, std::uint64_t type) noexcept;
+
+/// Refuses what was encoded when it holds another type than `type`: throws bad_message.
+void check_type(std::uint64_t region_id, std::uint64_t type);
 
 /// The region of kind object that was encoded. Throws bad_message when it is gone or holds another type.
 region decode_root(decoder& in, std::uint64_t type);
@@ -79,18 +107,18 @@ class shared_ptr {
   template <class U>
     requires(std::is_same_v<const U, T> && !std::is_same_v<U, T>)
   shared_ptr(const shared_ptr<U>& other)  // NOLINT(google-explicit-constructor): as std
-      : region_(other.region_), object_(other.object_) {}
+      : region_(other.region_), object_(here()) {}
 
-  shared_ptr(const shared_ptr& other) = default;  ///< the same object
+  shared_ptr(const shared_ptr& other) : region_(other.region_), object_(here()) {}  ///< the same object
 
   /// Leaves nothing behind.
-  shared_ptr(shared_ptr&& other) : region_(std::move(other.region_)), object_(std::exchange(other.object_, nullptr)) {}
+  shared_ptr(shared_ptr&& other) : region_(std::move(other.region_)), object_(here()) { other.object_ = nullptr; }
 
   /// The same object; lets go of the one before.
   shared_ptr& operator=(shared_ptr other) noexcept {
     object_ = nullptr;
     region_ = std::move(other.region_);
-    object_ = std::exchange(other.object_, nullptr);
+    object_ = here();
     return *this;
   }
 
@@ -99,11 +127,8 @@ class shared_ptr {
   /// Lets go of the object.
   void reset() noexcept { *this = shared_ptr(); }
 
-  /// The object, or nullptr.
-  [[nodiscard]] T* get() const {
-    if (detail::in_arena(this)) (void)region_.data();
-    return object_;
-  }
+  /// The object, or nullptr. Throws memory_damaged when this lies in shared memory and was written over.
+  [[nodiscard]] T* get() const { return detail::in_arena(this) ? object_of(region_) : object_; }
 
   /// The object; there must be one.
   T& operator*() const { return *get(); }
@@ -111,15 +136,15 @@ class shared_ptr {
   T* operator->() const { return get(); }
 
   /// Whether it points at an object.
-  explicit operator bool() const noexcept { return object_ != nullptr; }
+  explicit operator bool() const noexcept { return static_cast<bool>(region_); }
 
   /// Whether both point at the same object.
   template <class U>
   bool operator==(const shared_ptr<U>& other) const noexcept {
-    return object_ == other.object_;
+    return region_ == other.region_;
   }
   /// Whether it points at nothing.
-  bool operator==(std::nullptr_t) const noexcept { return object_ == nullptr; }
+  bool operator==(std::nullptr_t) const noexcept { return !region_; }
 
   void encode_handle(detail::encoder& out) const { region_.encode(out); }  ///< for covey
   /// For covey.
@@ -130,12 +155,21 @@ class shared_ptr {
  private:
   template <class>
   friend class shared_ptr;
+  template <class>
+  friend class weak_ptr;
+  template <class>
+  friend class read_only;
   template <class U, class... Args>
   friend shared_ptr<U> make_shared(Args&&... args);
 
-  explicit shared_ptr(detail::region r) : region_(std::move(r)) {
-    if (region_) object_ = detail::object_in<T>(region_.data());
+  explicit shared_ptr(detail::region r) : region_(std::move(r)), object_(here()) {}
+
+  static T* object_of(const detail::region& r) {
+    std::byte* const base = r.data();
+    return base != nullptr ? detail::object_in<T>(base) : nullptr;
   }
+  // In shared memory there is no pointer to keep: others could write over it.
+  [[nodiscard]] T* here() const { return detail::in_arena(this) ? nullptr : object_of(region_); }
 
   detail::region region_;
   T* object_ = nullptr;
@@ -147,9 +181,12 @@ class shared_ptr {
 template <class T, class... Args>
 shared_ptr<T> make_shared(Args&&... args) {
   static_assert(std::is_object_v<T> && !std::is_array_v<T> && !std::is_const_v<T>,
-                "covey: make_shared makes one object, not const: use covey::vector, or convert to shared_ptr<const T>");
+                "covey: make_shared makes one object, not const: use make_shared_array or covey::vector, or convert to "
+                "shared_ptr<const T>");
   static_assert(alignof(T) <= detail::page_bytes, "covey: no alignment above a page");
-  detail::region memory = detail::make_root(detail::object_offset<T> + sizeof(T), detail::type_number<T>());
+  detail::region memory = detail::make_root({.object_bytes = detail::object_offset<T> + sizeof(T),
+                                             .type = detail::type_number<T>(),
+                                             .destroy = detail::destroyer<T>()});
   auto* const made = reinterpret_cast<detail::root*>(memory.data());
   {
     const detail::filling here(&made->memory);
@@ -161,9 +198,16 @@ shared_ptr<T> make_shared(Args&&... args) {
     else
       ::new (static_cast<void*>(place)) T{std::forward<Args>(args)...};
   }
-  if constexpr (!std::is_trivially_destructible_v<T>)
-    made->header.destroy.store(&detail::destroy_in<T>, std::memory_order_release);  // pairs with destructor_of()
+  made->header.whole.store(detail::object_is_whole, std::memory_order_release);  // pairs with can_be_destroyed()
   return shared_ptr<T>(std::move(memory));
+}
+
+/// Bytes of the object's memory that are neither used nor free, because processes were killed while they had them in
+/// hand inside an allocator. They come back when the object goes. Counts, with the object's allocator locked: for
+/// people and tests, not for each request. Throws memory_damaged.
+template <class T>
+[[nodiscard]] std::uint64_t stranded_bytes(const shared_ptr<T>& object) {
+  return object ? detail::heap_of(object.get()).usage().stranded : 0;
 }
 
 }  // namespace covey
