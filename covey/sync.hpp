@@ -1,6 +1,11 @@
 /// @file
-/// Workers agree, also when one dies: mutex, event.
+/// Workers agree, also when one dies: mutexes, semaphores, conditions, events, barriers, guarded values.
 #pragma once
 
+#include <covey/sync/condition_variable.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/sync/latch.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/sync/once.hpp>
+#include <covey/sync/recursive_mutex.hpp>
+#include <covey/sync/semaphore.hpp>

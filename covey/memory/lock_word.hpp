@@ -20,12 +20,16 @@ class lock_word {
   /// Blocks until locked, `until`, or `stop`. `not_now` is a timeout or a stop. Throws std::system_error
   /// (resource_deadlock_would_occur) when this thread owns it already.
   outcome lock(unrepaired_lock mode, const deadline& until = std::nullopt, const stop_word* stop = nullptr) {
+    return lock_if_free() ? outcome::locked : lock_slowly(mode, until, stop);
+  }
+
+  /// Locks if it is free and whole; never blocks, and does not look for more.
+  bool lock_if_free() {
     std::uint64_t expected = 0;
-    if (word_.compare_exchange_strong(expected, this_name(), std::memory_order_acquire, std::memory_order_relaxed)) {
-      ++locks_owned;
-      return outcome::locked;
-    }
-    return lock_slowly(mode, until, stop);
+    if (!word_.compare_exchange_strong(expected, this_name(), std::memory_order_acquire, std::memory_order_relaxed))
+      return false;
+    ++locks_owned;
+    return true;
   }
 
   /// Never blocks.

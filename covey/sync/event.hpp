@@ -3,7 +3,7 @@
 #pragma once
 
 #include <chrono>
-#include <covey/memory/region.hpp>
+#include <covey/sync/handle.hpp>
 #include <stop_token>
 
 namespace covey {
@@ -13,30 +13,30 @@ namespace covey {
 /// Handle:  a copy is the same event; give it to any task, process or message.
 /// Safety:  process-safe.
 /// Death:   a holder killed at any instruction leaves the flag set or clear, and wakes nobody falsely. An event does
-/// not know who
-///          will set it: whoever waits for a process that may die waits with a timeout, or for the process.
+///          not know who will set it: whoever waits for a process that may die waits with a timeout, or for the
+///          process.
 /// Order:   what happened before set() is visible after a wait that returned because of it.
 /// Fork:    a child forked past covey must not use it.
-/// Example: examples/traffic_light.cpp
+/// Design:  docs/design/sync.md. Example: examples/traffic_light.cpp
 class event {
  public:
   using covey_handle = void;  ///< may travel to other processes
 
   /// Makes a clear event. Throws std::system_error if no shared memory can be had.
-  event();
+  event() : state_(std::in_place) {}
 
   /// Sets the flag and wakes all who wait.
-  void set() noexcept;
+  void set() noexcept { state_->set(); }
 
   /// Clears the flag.
-  void clear() noexcept;
+  void clear() noexcept { state_->word.fetch_and(~flag, std::memory_order_relaxed); }
 
   /// Whether the flag is set at this moment.
-  [[nodiscard]] bool is_set() const noexcept;
+  [[nodiscard]] bool is_set() const noexcept { return (state_->word.load(std::memory_order_acquire) & flag) != 0; }
 
-  /// Blocks until set. Not fair: waiters wake in no particular order. A set() that a clear() follows at once may be
-  /// missed.
-  void wait() const;
+  /// Blocks until set. Not fair: waiters wake in no particular order. Who waits when set() is called returns, also when
+  /// clear() follows at once.
+  void wait() const { state_->wait(std::nullopt, nullptr); }
 
   /// Returns false if `timeout` passed, or `stop` was requested, first.
   [[nodiscard]] bool wait_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const;
@@ -45,17 +45,25 @@ class event {
   [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {}) const;
 
   /// Whether both name the same event.
-  bool operator==(const event& other) const noexcept { return region_ == other.region_; }
+  bool operator==(const event& other) const noexcept { return state_ == other.state_; }
 
-  void encode_handle(detail::encoder& out) const { region_.encode(out); }  ///< for covey
-  static event decode_handle(detail::decoder& in);                          ///< for covey
+  void encode_handle(detail::encoder& out) const { state_.encode(out); }  ///< for covey
+  /// For covey.
+  static event decode_handle(detail::decoder& in) { return event(handle::decode(in)); }
 
  private:
-  struct state;
-  explicit event(detail::region r) : region_(std::move(r)) {}
-  [[nodiscard]] state& shared() const;
+  static constexpr std::uint32_t flag = 1;
 
-  detail::region region_;
+  struct state {
+    void set() noexcept;
+    bool wait(const detail::deadline& until, const detail::stop_word* stop) noexcept;
+
+    std::atomic<std::uint32_t> word{0};  // generation << 2 | somebody sleeps << 1 | flag
+  };
+  using handle = detail::handle_on<state, detail::region_kind::event>;
+  explicit event(handle h) : state_(std::move(h)) {}
+
+  handle state_;
 };
 
 }  // namespace covey

@@ -1,0 +1,132 @@
+// Cycles are closed on purpose, between threads and between processes; and not closed, under load.
+#include <covey/sync/deadlock.hpp>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <covey/sync/latch.hpp>
+#include <covey/sync/mutex.hpp>
+#include <covey/sync/recursive_mutex.hpp>
+#include <covey/sync/sync_testing.hpp>
+
+#include <mutex>
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace covey::sync_testing;
+using testing::HasSubstr;
+
+constexpr covey::mutex_options watched{.detect_deadlock = true};
+constexpr int found = 42;
+
+// Takes `first`, waits until all have theirs, takes `second`; returns `found` if that was refused.
+template <class First, class Second>
+int take_both(First first, Second second, covey::latch all_have_one) {
+  const std::scoped_lock mine(first);
+  all_have_one.arrive_and_wait();
+  try {
+    const std::scoped_lock other(second);
+    return 0;
+  } catch (const covey::deadlock_detected& e) {
+    const std::string what = e.what();
+    const bool told = what.find("philosopher") != std::string::npos &&
+                      what.find("waits for lock " + std::to_string(second.number())) != std::string::npos &&
+                      what.find("waits for lock " + std::to_string(first.number())) != std::string::npos &&
+                      what.find("pid " + std::to_string(::getpid())) != std::string::npos;
+    return told ? found : 1;
+  }
+}
+
+TEST(Deadlock, IsFoundByOneOfThePhilosophers) {
+  constexpr int seats = 4;
+  for (int round = 0; round < 5; ++round) {
+    std::vector<covey::mutex> forks;
+    for (int i = 0; i < seats; ++i) forks.emplace_back(watched);
+    const covey::latch all_have_one{seats};
+    std::vector<covey::process> philosophers;
+    for (int i = 0; i < seats; ++i)
+      philosophers.emplace_back(covey::process_options{.name = "philosopher " + std::to_string(i)},
+                                take_both<covey::mutex, covey::mutex>, forks[i], forks[(i + 1) % seats], all_have_one);
+    int refused = 0;
+    for (auto& p : philosophers) {
+      const auto code = p.join().code();
+      EXPECT_TRUE(code == 0 || code == found) << code;
+      refused += code == found ? 1 : 0;
+    }
+    EXPECT_EQ(refused, 1);  // then the others could eat
+  }
+}
+
+TEST(Deadlock, IsFoundBetweenThreadsAndKinds) {
+  covey::mutex a{watched};
+  covey::recursive_mutex b{watched};
+  covey::latch both{2};
+  std::atomic<int> refused = 0;
+  const auto run = [&](auto first, auto second) {
+    const std::scoped_lock mine(first);
+    both.arrive_and_wait();
+    try {
+      const std::scoped_lock other(second);
+    } catch (const covey::deadlock_detected& e) {
+      ++refused;
+      EXPECT_THAT(e.what(), HasSubstr("which waits for lock"));
+    }
+  };
+  {
+    std::jthread one([&] { run(a, b); });
+    std::jthread two([&] { run(b, a); });
+  }
+  EXPECT_EQ(refused, 1);
+}
+
+TEST(Deadlock, IsNotSeenWhereTheOwnerDied) {
+  covey::mutex a{watched};
+  covey::mutex b{watched};
+  const std::scoped_lock held(b);
+  covey::process victim = started(
+      [](covey::mutex mine, covey::mutex other, covey::event there) {
+        mine.lock();
+        there.set();
+        other.lock();
+      },
+      a, b);
+  kill_and_join(victim);
+  EXPECT_THROW(a.lock(), covey::owner_died);
+}
+
+TEST(Deadlock, IsNeverSeenByThoseWhoTakeTurnsInOrder) {
+  std::vector<covey::mutex> locks;
+  for (int i = 0; i < 3; ++i) locks.emplace_back(watched);
+  std::vector<covey::process> users;
+  for (int p = 0; p < 3; ++p)
+    users.emplace_back(
+        [](std::vector<covey::mutex> all, int from) {
+          for (int i = 0; i < 3'000; ++i) {
+            auto& low = all[static_cast<std::size_t>(std::min((from + i) % 3, (from + i + 1) % 3))];
+            auto& high = all[static_cast<std::size_t>(std::max((from + i) % 3, (from + i + 1) % 3))];
+            const std::scoped_lock first(low);
+            if (i % 100 == 0) std::this_thread::sleep_for(2ms);  // long enough for the others to look
+            const std::scoped_lock second(high);
+          }
+        },
+        locks, p);
+  for (auto& u : users) {
+    const auto status = u.join();
+    EXPECT_EQ(status.code(), 0) << status.describe();
+  }
+}
+
+TEST(Deadlock, IsNotLookedForInWaitsThatEndByThemselves) {
+  covey::mutex a{watched};
+  covey::mutex b{watched};
+  covey::latch both{2};
+  std::jthread other([&] {
+    const std::scoped_lock mine(b);
+    both.arrive_and_wait();
+    EXPECT_NO_THROW((void)a.lock_for(150ms));
+  });
+  const std::scoped_lock mine(a);
+  both.arrive_and_wait();
+  EXPECT_FALSE(b.lock_for(30ms));
+}
+
+}  // namespace

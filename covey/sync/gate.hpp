@@ -1,0 +1,58 @@
+/// @file
+/// gate: where those sleep who wait for what others will make true.
+#pragma once
+
+#include <climits>
+#include <covey/memory/park.hpp>
+
+namespace covey::detail {
+
+/// Lives in shared memory beside the state that decides; all zero is nobody waiting. Whoever changes that state (by a
+/// sequentially consistent operation) calls wake(); who waits looks at the state after it has said that it will sleep.
+/// One of the two sees the other.
+///
+/// Safety: process-safe.
+/// Death:  a sleeper that dies is counted for ever, which costs system calls and nothing else. Who dies between the
+///         change and wake() leaves the wake to `deaths`.
+class gate {
+ public:
+  /// Blocks until `done()`; looks again after every wake and every death. When `until` or `stop` come first, the last
+  /// look decides.
+  template <class Done>
+  bool wait(const Done& done, const deadline& until, const stop_word* stop) {
+    if (spin_until(done)) return true;
+    const sleeper counted(sleepers_);
+    for (;;) {
+      const std::uint32_t deaths = deaths_seen();
+      const std::uint32_t seen = changes_.load(std::memory_order_seq_cst);
+      if (done()) return true;
+      if (park(changes_, seen, deaths, until, stop) != wake_reason::woken) return done();
+    }
+  }
+
+  /// Lets up to `count` sleepers look again.
+  void wake(int count = INT_MAX) noexcept {
+    if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+    changes_.fetch_add(1, std::memory_order_seq_cst);
+    unpark(changes_, count);
+  }
+
+ private:
+  class sleeper {
+   public:
+    explicit sleeper(std::atomic<std::uint32_t>& count) noexcept : count_(count) {
+      count_.fetch_add(1, std::memory_order_seq_cst);
+    }
+    sleeper(const sleeper&) = delete;
+    sleeper& operator=(const sleeper&) = delete;
+    ~sleeper() { count_.fetch_sub(1, std::memory_order_relaxed); }
+
+   private:
+    std::atomic<std::uint32_t>& count_;
+  };
+
+  std::atomic<std::uint32_t> changes_{0};
+  std::atomic<std::uint32_t> sleepers_{0};
+};
+
+}  // namespace covey::detail

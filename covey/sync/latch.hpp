@@ -1,0 +1,74 @@
+/// @file
+/// latch: a count that goes down once.
+#pragma once
+
+#include <chrono>
+#include <covey/sync/gate.hpp>
+#include <covey/sync/handle.hpp>
+#include <stop_token>
+
+namespace covey {
+
+/// A count that goes down to 0 once, and those who wait for that; std::latch's contract and names.
+///
+/// Handle:  a copy is the same latch; give it to any task, process or message.
+/// Safety:  process-safe.
+/// Death:   a count that the dead owed is not counted: a latch does not know whom it waits for. Wait with a timeout
+///          where they may die, or use a barrier, which knows its parties. A waiter killed anywhere harms nobody.
+/// Order:   what happened before count_down() is visible after a wait that returned because of it.
+/// Fork:    a child forked past covey must not use it.
+/// Design:  docs/design/sync.md. Example: covey/sync/latch_test.cpp
+class latch {
+ public:
+  using covey_handle = void;  ///< may travel to other processes
+
+  /// The highest count.
+  static constexpr std::ptrdiff_t max() noexcept { return 2'147'483'647; }
+
+  /// Makes one that counts down from `expected`. Throws std::system_error if it is beyond max(), or no shared memory
+  /// can be had.
+  explicit latch(std::ptrdiff_t expected);
+
+  /// Counts `update` down; at 0 all who wait go on. Throws std::system_error (invalid_argument), and counts nothing, if
+  /// fewer are left.
+  void count_down(std::ptrdiff_t update = 1);
+
+  /// Whether the count is 0; never blocks.
+  [[nodiscard]] bool try_wait() const noexcept { return state_->left.load(std::memory_order_acquire) == 0; }
+
+  /// Blocks until the count is 0.
+  void wait() const { (void)wait_for_state(std::nullopt, nullptr); }
+
+  /// Returns false when `timeout` passed, or `stop` was requested, first.
+  [[nodiscard]] bool wait_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const;
+
+  /// As wait_for, with a point in time.
+  [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {}) const;
+
+  /// Counts `update` down and waits.
+  void arrive_and_wait(std::ptrdiff_t update = 1) {
+    count_down(update);
+    wait();
+  }
+
+  /// Whether both name the same latch.
+  bool operator==(const latch& other) const noexcept { return state_ == other.state_; }
+
+  void encode_handle(detail::encoder& out) const { state_.encode(out); }  ///< for covey
+  /// For covey.
+  static latch decode_handle(detail::decoder& in) { return latch(handle::decode(in)); }
+
+ private:
+  struct state {
+    explicit state(std::uint32_t expected) noexcept : left(expected) {}
+    std::atomic<std::uint32_t> left;
+    detail::gate waiting;
+  };
+  using handle = detail::handle_on<state, detail::region_kind::latch>;
+  explicit latch(handle h) : state_(std::move(h)) {}
+  bool wait_for_state(const detail::deadline& until, const detail::stop_word* stop) const;
+
+  handle state_;
+};
+
+}  // namespace covey

@@ -1,0 +1,70 @@
+#include <covey/sync/owned_lock.hpp>
+
+#include <covey/sync/deadlock.hpp>
+
+namespace covey {
+
+owner_died::owner_died()
+    : std::runtime_error(
+          "covey: the owner of a mutex died inside its section; recover() it after repairing what it protects") {}
+
+namespace detail {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto short_wait = 1ms;  // most waits are over before anybody need look for a deadlock
+constexpr auto look_again_after = 100ms;  // who waited for whom may have changed while we slept
+
+bool own_or_throw(lock_word::outcome o) {
+  if (o == lock_word::outcome::unrepaired) throw owner_died();
+  return o == lock_word::outcome::locked;
+}
+
+}  // namespace
+
+void owned_lock::lock_slowly(std::uint32_t number) {
+  if (watched_ != 0) return lock_watched(number);
+  own_or_throw(word_.lock(lock_word::unrepaired_lock::refuse));
+}
+
+void owned_lock::lock_watched(std::uint32_t number) {
+  constexpr auto refuse = lock_word::unrepaired_lock::refuse;
+  if (own_or_throw(word_.lock(refuse, deadline_in(short_wait)))) return;
+  const told_wait told(number);
+  do {
+    if (const participant owner = word_.owner_approx(); owner != 0)
+      told.look(owner, [&] { return word_.owner_approx() == owner; });
+  } while (!own_or_throw(word_.lock(refuse, deadline_in(look_again_after))));
+}
+
+bool owned_lock::try_lock() { return own_or_throw(word_.try_lock(lock_word::unrepaired_lock::refuse)); }
+
+bool owned_lock::lock_until(const deadline& until, const stop_word* stop) {
+  return own_or_throw(word_.lock(lock_word::unrepaired_lock::refuse, until, stop));
+}
+
+void owned_lock::tell_release() noexcept { note_release(); }
+
+void owned_lock::unlock_unrepaired() noexcept {
+  if (watched_ != 0) tell_release();
+  word_.unlock_unrepaired();
+}
+
+bool owned_lock::recover(const std::function<void()>& repair) {
+  if (!lock_for_repair()) {
+    unlock();
+    return false;
+  }
+  try {
+    repair();
+  } catch (...) {
+    unlock_unrepaired();
+    throw;
+  }
+  unlock();
+  return true;
+}
+
+}  // namespace detail
+}  // namespace covey
