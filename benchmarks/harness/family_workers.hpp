@@ -1,0 +1,29 @@
+/// @file
+/// Workers of a covey family: forked by covey, so that they may use its queues and locks.
+#pragma once
+
+#include <benchmarks/harness/workers.hpp>
+#include <covey/process.hpp>
+
+namespace bench {
+
+class family_workers {
+ public:
+  pid_t start(const std::function<void()>& work) {
+    return processes_
+        .emplace_back(covey::process::forked(
+            [&work]() -> int {
+              work();
+              return 0;
+            },
+            {.name = "bench", .daemon = true}))
+        .pid();
+  }
+
+  [[nodiscard]] std::vector<covey::process>& processes() noexcept { return processes_; }
+
+ private:
+  std::vector<covey::process> processes_;
+};
+
+}  // namespace bench

@@ -1,0 +1,68 @@
+#include <benchmarks/harness/workers.hpp>
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <exception>
+#include <system_error>
+#include <thread>
+
+namespace bench {
+namespace {
+
+std::atomic<int> staying{0};
+std::atomic<bool> threads_end{false};
+
+}  // namespace
+
+void stay() noexcept {
+  ++staying;
+  for (;;) ::pause();
+}
+
+void work_and_exit(const std::function<void()>& work) noexcept {
+  try {
+    work();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "a worker: %s\n", e.what());
+    ::_exit(1);
+  }
+  ::_exit(0);
+}
+
+pid_t forked_workers::start(const std::function<void()>& work) {
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) throw std::system_error(errno, std::system_category(), "fork");
+  if (pid == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != parent) ::_exit(1);
+    work_and_exit(work);
+  }
+  pids_.push_back(pid);
+  return pid;
+}
+
+forked_workers::~forked_workers() {
+  for (const pid_t pid : pids_) ::kill(pid, SIGKILL);
+  for (const pid_t pid : pids_) ::waitpid(pid, nullptr, 0);
+}
+
+pid_t thread_workers::start(const std::function<void()>& work) {
+  std::thread([work] { work_and_exit(work); }).detach();
+  ++started_;
+  return ::getpid();
+}
+
+bool thread_workers::ending() noexcept { return threads_end.load(std::memory_order_relaxed); }
+
+thread_workers::~thread_workers() {
+  threads_end = true;
+  while (staying.load() < started_) ::usleep(100);
+}
+
+}  // namespace bench

@@ -1,0 +1,86 @@
+// covey::queue, by its public interface.
+#include <benchmarks/harness/family_workers.hpp>
+#include <benchmarks/queue/channel.hpp>
+#include <covey/ipc.hpp>
+
+namespace bench {
+namespace {
+
+// What one would send: small messages are values, large ones own their bytes.
+template <std::size_t Bytes>
+using value_of = std::conditional_t<(Bytes <= 1024), payload<Bytes>, std::vector<std::uint64_t>>;
+
+template <std::size_t Bytes>
+std::pair<std::uint64_t, std::uint64_t> ends(const payload<Bytes>& m) {
+  return {m.first, m.last};
+}
+std::pair<std::uint64_t, std::uint64_t> ends(const std::vector<std::uint64_t>& m) { return {m.front(), m.back()}; }
+
+template <class Queue>
+concept puts_many =
+    requires(const Queue& q, std::span<const typename Queue::value_type> values) { q.put_many(values); };
+template <class Queue>
+concept lends = requires(const Queue& q) {
+  q.publish(q.loan(std::size_t{64}));
+  q.get_view();
+};
+
+struct covey_queue : peer_defaults {
+  static constexpr const char* name = "covey";
+  using workers = family_workers;
+
+  template <std::size_t Bytes>
+  struct channel {
+    using queue = covey::queue<value_of<Bytes>>;
+    queue q;
+    channel(int, int) : q(room_for(Bytes)) {}
+
+    struct writer {
+      using message = value_of<Bytes>;
+      const queue& q;
+      writer(channel& c, int) : q(c.q) {}
+      void send(const message& m) { q.put(m); }
+      void send_many(std::span<const message> many) {
+        if constexpr (puts_many<queue>)
+          q.put_many(many);
+        else
+          for (const message& m : many) q.put(m);
+      }
+      void lend_untouched()
+        requires lends<queue>
+      {
+        q.publish(q.loan(Bytes));
+      }
+    };
+
+    struct reader {
+      const queue& q;
+      reader(channel& c, int) : q(c.q) {}
+      template <class F>
+      void receive(const F& f) {
+        hand_over(q.get(), f);
+      }
+      template <class F>
+      void receive_many(std::size_t max, const F& f) {
+        for (const auto& m : q.get_many(max)) f(ends(m).first, ends(m).second);
+      }
+      void drop_untouched()
+        requires lends<queue>
+      {
+        (void)q.get_view();
+      }
+
+     private:
+      template <class F>
+      static void hand_over(const std::optional<typename queue::value_type>& m, const F& f) {
+        const auto [first, last] = ends(m.value());
+        f(first, last);
+      }
+    };
+  };
+};
+
+const at_start here(enroll_queue<covey_queue>);
+
+}  // namespace
+}  // namespace bench
