@@ -1,0 +1,35 @@
+/// @file
+/// For tests: what named_test.cpp and the programs that it starts share by name.
+#pragma once
+
+#include <array>
+#include <covey/memory/named.hpp>
+#include <covey/sync/named_mutex.hpp>
+
+namespace covey::detail::named_board {
+
+struct node {
+  int value = 0;
+  covey::offset_ptr<node> next{};
+};
+
+struct board {
+  int maker = 0;  // process id
+  covey::named_mutex lock{};
+  int value = 0;
+  covey::named_event go{};
+  std::array<node, 4> nodes{};
+  covey::offset_ptr<node> head{};
+  covey::offset_span<int> numbers{};
+  int whole = 4711;  // made last
+};
+
+/// Another type of the same name, as an older version of a program would have it.
+namespace older {
+struct board {
+  int maker = 0;
+  int value = 0;
+};
+}  // namespace older
+
+}  // namespace covey::detail::named_board
