@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include <array>
+#include <cerrno>
 #include <covey/memory/errors.hpp>
 #include <map>
 #include <mutex>
@@ -231,7 +232,7 @@ bool take_if_held(std::uint64_t id) {
   if (take_another(id, access::write)) return true;
   const std::scoped_lock lock(mapped().mutex);
   const auto taken = take_first(id, access::write, true);
-  if (!taken && taken.error().code != std::errc(ESTALE)) taken.value();
+  if (!taken && taken.error().code.value() != ESTALE) taken.value();
   return taken.has_value();
 }
 
