@@ -1,0 +1,243 @@
+// The operations of covey/sync, killed at their instructions. What must hold after each is in `check`.
+#include <gtest/gtest.h>
+#include <covey/process/process.hpp>
+#include <covey/sync/event.hpp>
+#include <covey/sync/mutex.hpp>
+#include <covey/testing/settle.hpp>
+#include <covey/testing/stepper.hpp>
+
+namespace {
+
+using namespace std::chrono_literals;
+using covey::testing::in_one_that_dies;
+using covey::testing::last_process;
+using covey::testing::step;
+using covey::testing::stepped;
+
+// ---- mutex
+// -----------------------------------------------------------------------------------------------------------
+
+struct free_mutex {
+  covey::mutex m;
+};
+
+struct mutex_of_the_dead {
+  covey::mutex m;
+  mutex_of_the_dead() {
+    in_one_that_dies([this] { m.lock(); });
+  }
+};
+
+struct mutex_of_another {
+  covey::mutex m;
+  mutex_of_another() { m.lock(); }
+};
+
+bool says_owner_died(covey::mutex& m) {
+  try {
+    if (m.try_lock()) m.unlock();
+    return false;
+  } catch (const covey::owner_died&) {
+    return true;
+  }
+}
+
+// Whatever became of the owners: recover() makes it whole, and it stays so.
+void expect_usable(covey::mutex& m) {
+  EXPECT_EQ(says_owner_died(m), m.needs_recovery_approx());
+  EXPECT_EQ(m.recover([] {}), says_owner_died(m)) << "asked in this order: it is whole now";
+  EXPECT_FALSE(m.needs_recovery_approx());
+  EXPECT_TRUE(m.try_lock());
+  m.unlock();
+  EXPECT_TRUE(m.lock_for(1h));
+  m.unlock();
+}
+
+template <class World>
+void recover(World& w) {
+  w.m.recover([] {});
+}
+
+// It owns the mutex once it returned, and died with it.
+template <class World>
+void expect_died_as_owner(World& w, const last_process& last) {
+  if (last.finished) {
+    EXPECT_TRUE(says_owner_died(w.m));
+  }
+  w.m.recover([] {});
+  expect_usable(w.m);
+}
+
+TEST(StepperMutex, Lock) {
+  step("mutex.lock",
+       stepped<free_mutex>{.run = [](free_mutex& w) { w.m.lock(); }, .check = expect_died_as_owner<free_mutex>});
+  // What the first owner's death left is repaired, or not, by those who die after it.
+  step("mutex.lock, repaired", stepped<free_mutex>{.run = [](free_mutex& w) { w.m.lock(); },
+                                                   .check =
+                                                       [](free_mutex& w, const last_process&) {
+                                                         w.m.recover([] {});
+                                                         expect_usable(w.m);
+                                                       },
+                                                   .recover = recover<free_mutex>});
+}
+
+TEST(StepperMutex, TryLock) {
+  step("mutex.try_lock", stepped<free_mutex>{.run = [](free_mutex& w) { (void)w.m.try_lock(); },
+                                             .check = expect_died_as_owner<free_mutex>});
+}
+
+TEST(StepperMutex, LockFor) {
+  step("mutex.lock_for", stepped<free_mutex>{.run = [](free_mutex& w) { (void)w.m.lock_for(1h); },
+                                             .check = expect_died_as_owner<free_mutex>});
+}
+
+TEST(StepperMutex, Unlock) {
+  struct world {
+    covey::mutex m;
+  };
+  step("mutex.lock+unlock", stepped<world>{.run =
+                                               [](world& w) {
+                                                 w.m.lock();
+                                                 w.m.unlock();
+                                               },
+                                           .check =
+                                               [](world& w, const last_process& last) {
+                                                 if (last.finished) {
+                                                   EXPECT_FALSE(says_owner_died(w.m));
+                                                 }
+                                                 w.m.recover([] {});
+                                                 expect_usable(w.m);
+                                               },
+                                           .recover = recover<world>});
+}
+
+// Killed on its way to sleep and in its sleep: the owner goes on, and so does who comes after it.
+TEST(StepperMutex, LockThatSleeps) {
+  step("mutex.lock of another's",
+       stepped<mutex_of_another>{.run = [](mutex_of_another& w) { w.m.lock(); },
+                                 .check =
+                                     [](mutex_of_another& w, const last_process& last) {
+                                       EXPECT_FALSE(last.finished);
+                                       w.m.unlock();
+                                       expect_usable(w.m);
+                                     },
+                                 .warm = [](mutex_of_another& w) { (void)w.m.lock_for(1us); },
+                                 .while_stopped =
+                                     [](mutex_of_another& w) {
+                                       w.m.unlock();
+                                       w.m.lock();
+                                     }});
+}
+
+TEST(StepperMutex, LockThatTimesOut) {
+  step("mutex.lock_for 1us of another's",
+       stepped<mutex_of_another>{.run = [](mutex_of_another& w) { (void)w.m.lock_for(1us); },
+                                 .check =
+                                     [](mutex_of_another& w, const last_process&) {
+                                       w.m.unlock();
+                                       expect_usable(w.m);
+                                     }});
+}
+
+TEST(StepperMutex, Recover) {
+  step("mutex.recover", stepped<mutex_of_the_dead>{.run = recover<mutex_of_the_dead>,
+                                                   .check =
+                                                       [](mutex_of_the_dead& w, const last_process& last) {
+                                                         EXPECT_TRUE(!last.finished || !says_owner_died(w.m));
+                                                         w.m.recover([] {});
+                                                         expect_usable(w.m);
+                                                       },
+                                                   .recover = recover<mutex_of_the_dead>});
+}
+
+// A throw has tens of thousands of instructions; what comes before it matters.
+TEST(StepperMutex, LockThatThrowsOwnerDied) {
+  step("mutex.lock that throws owner_died",
+       stepped<mutex_of_the_dead>{.run = [](mutex_of_the_dead& w) { EXPECT_THROW(w.m.lock(), covey::owner_died); },
+                                  .check =
+                                      [](mutex_of_the_dead& w, const last_process&) {
+                                        EXPECT_TRUE(says_owner_died(w.m));
+                                        w.m.recover([] {});
+                                        expect_usable(w.m);
+                                      }});
+}
+
+// ---- event
+// -----------------------------------------------------------------------------------------------------------
+
+struct one_event {
+  covey::event e;
+};
+
+struct set_event {
+  covey::event e;
+  set_event() { e.set(); }
+};
+
+void expect_usable(covey::event& e) {
+  e.clear();
+  EXPECT_FALSE(e.is_set());
+  EXPECT_FALSE(e.wait_for(1us));
+  e.set();
+  EXPECT_TRUE(e.is_set());
+  e.wait();
+}
+
+TEST(StepperEvent, Set) {
+  step("event.set", stepped<one_event>{.run = [](one_event& w) { w.e.set(); },
+                                       .check =
+                                           [](one_event& w, const last_process& last) {
+                                             EXPECT_TRUE(!last.finished || w.e.is_set());
+                                             expect_usable(w.e);
+                                           }});
+}
+
+// The setter dies between its store and its wake: the sleeper is woken by the death.
+TEST(StepperEvent, SetForOneWhoSleeps) {
+  struct world {
+    covey::event e;
+    covey::event woken;
+    covey::process sleeper{covey::process_options{.daemon = true},
+                           [](covey::event in, covey::event out) {
+                             in.wait();
+                             out.set();
+                           },
+                           e, woken};
+  };
+  step("event.set for one who sleeps", stepped<world>{.run = [](world& w) { w.e.set(); },
+                                                      .check =
+                                                          [](world& w, const last_process& last) {
+                                                            EXPECT_TRUE(!last.finished || w.e.is_set());
+                                                            if (w.e.is_set()) {
+                                                              w.woken.wait();
+                                                            }
+                                                          }});
+}
+
+TEST(StepperEvent, Clear) {
+  step("event.clear", stepped<set_event>{.run = [](set_event& w) { w.e.clear(); },
+                                         .check =
+                                             [](set_event& w, const last_process& last) {
+                                               EXPECT_TRUE(!last.finished || !w.e.is_set());
+                                               expect_usable(w.e);
+                                             }});
+}
+
+TEST(StepperEvent, Wait) {
+  step("event.wait of a set one", stepped<set_event>{.run = [](set_event& w) { w.e.wait(); },
+                                                     .check =
+                                                         [](set_event& w, const last_process&) {
+                                                           EXPECT_TRUE(w.e.is_set());
+                                                           expect_usable(w.e);
+                                                         }});
+  step("event.wait that sleeps", stepped<one_event>{.run = [](one_event& w) { w.e.wait(); },
+                                                    .check =
+                                                        [](one_event& w, const last_process& last) {
+                                                          EXPECT_FALSE(last.finished);
+                                                          EXPECT_FALSE(w.e.is_set());
+                                                          expect_usable(w.e);
+                                                        },
+                                                    .warm = [](one_event& w) { (void)w.e.wait_for(1us); }});
+}
+
+}  // namespace
