@@ -1,10 +1,9 @@
 // The physical floor: a ring between one producer and one consumer in shared memory, 5 µs of spinning, then a futex. It
 // survives nothing: whoever dies leaves the other asleep for ever. With several producers and consumers there is one
 // ring for each pair, which is not a work queue: a pair's messages wait for its consumer, even when another is free.
+#include <benchmarks/harness/bytes.hpp>
 #include <benchmarks/harness/futex.hpp>
 #include <benchmarks/queue/channel.hpp>
-
-#include <cstring>
 
 namespace bench {
 namespace {
@@ -58,11 +57,6 @@ struct ring {
   }
 
  private:
-  static std::uint64_t word_at(const std::byte* p) noexcept {
-    std::uint64_t word = 0;
-    std::memcpy(&word, p, sizeof word);
-    return word;
-  }
   template <class Done>
   static void sleep_until(const Done& done, std::atomic<std::uint32_t>& sleeps) noexcept {
     while (!done() && !spin_5us(done)) {

@@ -249,17 +249,18 @@ results measure_ping_pong(const settings& how, std::int64_t rest_ns) {
     const auto m = new_message<typename channel::writer::message, 64>();
     ++b->ready;
     while (b->ready.load() < 2) sleep_ns(100'000);
-    const std::int64_t begin = now_ns();
-    for (std::int64_t sent = begin; sent < begin + window + window / 4;) {
+    const auto there_and_back = [&] {
       if (rest_ns != 0) sleep_ns(rest_ns);
-      sent = now_ns();
-      set_ends(*m, static_cast<std::uint64_t>(sent));
+      set_ends(*m, static_cast<std::uint64_t>(now_ns()));
       out.send(*m);
       std::uint64_t stamp = 0;
       in.receive([&](std::uint64_t first, std::uint64_t) { stamp = first; });
-      const std::int64_t took = now_ns() - static_cast<std::int64_t>(stamp);
-      if (sent > begin + window / 4) b->sample(took);
-    }
+      return now_ns() - static_cast<std::int64_t>(stamp);
+    };
+    there_and_back();  // whatever has to connect does so now
+    const std::int64_t begin = now_ns();
+    while (now_ns() < begin + window / 4) there_and_back();
+    while (now_ns() < begin + window + window / 4) b->sample(there_and_back());
     b->consumers[0].done.store(true, std::memory_order_release);
     stay();
   });
