@@ -6,6 +6,7 @@
 #include <covey/sync/event.hpp>
 #include <covey/sync/latch.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/sync/named_mutex.hpp>
 #include <covey/sync/once.hpp>
 #include <covey/sync/recursive_mutex.hpp>
 #include <covey/sync/semaphore.hpp>

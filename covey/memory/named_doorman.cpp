@@ -21,7 +21,7 @@ namespace {
 using std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-constexpr std::size_t guests_max = 16;  // who have connected and said nothing yet; the oldest gives way
+constexpr std::size_t guests_max = 16;  // who have connected and said nothing yet; one gives way to the next
 constexpr auto patience = 1s;           // with a guest who says nothing
 constexpr auto rest = 50ms;             // when there is no descriptor to accept with
 
@@ -35,6 +35,7 @@ int milliseconds_until(steady_clock::time_point t) {
 struct named_doorman::guest {
   unique_fd socket;
   steady_clock::time_point until;
+  bool admitted = false;
 };
 
 named_doorman::named_doorman(int listener, int memory, named_answer welcome)
@@ -109,8 +110,13 @@ void named_doorman::run() noexcept {
       if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) deaf_until = steady_clock::now() + rest;
       continue;
     }
-    if (count == guests_max) leave(0);
-    guests[count++] = {std::move(socket), steady_clock::now() + patience};
+    if (count == guests_max) {
+      // Strangers cannot push out those who may come in.
+      const auto* const stranger = std::ranges::find(guests, false, &guest::admitted);
+      leave(stranger == guests.end() ? 0 : static_cast<std::size_t>(stranger - guests.begin()));
+    }
+    const bool admitted = admits(socket.get());
+    guests[count++] = {std::move(socket), steady_clock::now() + patience, admitted};
   }
 }
 

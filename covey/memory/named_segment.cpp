@@ -27,8 +27,6 @@
 
 namespace covey::detail {
 
-constinit std::atomic<std::uint32_t> named_locks_in_use{0};
-
 namespace {
 
 using std::chrono::steady_clock;
@@ -46,26 +44,32 @@ constexpr int backlog = 1024;
 // -----------------------------------------------------------------------------------
 
 constexpr std::size_t ranges_max = 256;
+constexpr std::size_t no_range = ranges_max;
 // First page in the upper 36 bits, number of pages below: changed by one store. Written under the registry's mutex.
 constinit std::array<std::atomic<std::uint64_t>, ranges_max> ranges{};
-constinit std::atomic<std::size_t> ranges_used{0};  // none at or beyond
+constinit std::atomic<std::size_t> ranges_used{0};                          // none at or beyond
+constinit std::array<std::atomic<std::uint32_t>, ranges_max + 1> locks{};  // in use, a range; the last: in no range
 static_assert(named_bytes_max / page <= (1ULL << 28));
 
-std::uint64_t range_of(const std::byte* base, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(base) / page << 28 | bytes / page;
-}
-
-void add_range(const std::byte* base, std::size_t bytes) {
+/// Its place in the table.
+std::size_t add_range(const std::byte* base, std::size_t bytes) {
   const auto free = std::ranges::find_if(ranges, [](const auto& r) { return r.load(std::memory_order_relaxed) == 0; });
   if (free == ranges.end()) throw std::bad_alloc();
-  free->store(range_of(base, bytes), std::memory_order_release);
-  const auto used = static_cast<std::size_t>(free - ranges.begin()) + 1;
-  if (ranges_used.load(std::memory_order_relaxed) < used) ranges_used.store(used, std::memory_order_release);
+  const auto i = static_cast<std::size_t>(free - ranges.begin());
+  free->store(reinterpret_cast<std::uintptr_t>(base) / page << 28 | bytes / page, std::memory_order_release);
+  if (ranges_used.load(std::memory_order_relaxed) <= i) ranges_used.store(i + 1, std::memory_order_release);
+  return i;
 }
 
-void remove_range(const std::byte* base, std::size_t bytes) noexcept {
-  for (auto& r : ranges)
-    if (r.load(std::memory_order_relaxed) == range_of(base, bytes)) r.store(0, std::memory_order_release);
+std::size_t find_range(const void* p, std::size_t bytes) noexcept {
+  const auto at = reinterpret_cast<std::uintptr_t>(p);
+  const std::size_t used = ranges_used.load(std::memory_order_acquire);  // pairs with add_range
+  for (std::size_t i = 0; i < used; ++i) {
+    const std::uint64_t range = ranges[i].load(std::memory_order_acquire);
+    const std::uintptr_t begin = (range >> 28) * page, size = (range & 0xfff'ffff) * page;
+    if (at - begin < size && bytes <= size - (at - begin)) return i;
+  }
+  return no_range;
 }
 
 // ---- names
@@ -132,16 +136,9 @@ void check_memory(const std::string& quoted, int memory, std::uint64_t bytes) {
 
 }  // namespace
 
-bool inside_named(const void* p, std::size_t bytes) noexcept {
-  const auto at = reinterpret_cast<std::uintptr_t>(p);
-  const std::size_t used = ranges_used.load(std::memory_order_acquire);  // pairs with add_range
-  for (std::size_t i = 0; i < used; ++i) {
-    const std::uint64_t range = ranges[i].load(std::memory_order_acquire);
-    const std::uintptr_t begin = (range >> 28) * page, size = (range & 0xfff'ffff) * page;
-    if (at - begin < size && bytes <= size - (at - begin)) return true;
-  }
-  return false;
-}
+bool inside_named(const void* p, std::size_t bytes) noexcept { return find_range(p, bytes) != no_range; }
+
+std::atomic<std::uint32_t>& named_locks_around(const void* p) noexcept { return locks[find_range(p, 1)]; }
 
 void throw_outside_named() {
   throw std::out_of_range("covey: an offset pointer points out of its named segment, or to nothing");
@@ -165,10 +162,16 @@ struct named_registry {
     return *r;
   }
 
+  /// Ends what stayed because of a lock that is free by now.
+  void sweep() noexcept {
+    for (std::size_t i = all.size(); i-- > 0;)
+      if (all[i]->lingers_ && locks[all[i]->range_].load(std::memory_order_acquire) == 0) all[i]->end();
+  }
+
   /// In a forked child, which has no doormen: it must not keep a name that it does not answer for.
   void forget() noexcept {
     for (named_segment* s : all) {
-      if (s->base_ != nullptr) s->hide();
+      if (s->base_ != nullptr) ranges[s->range_].store(0, std::memory_order_relaxed);
       s->base_ = nullptr;  // map() kept it from being inherited
       s->listener_.reset();
       s->memory_.reset();
@@ -185,25 +188,32 @@ void named_segment::map(const std::string& quoted) {
   ::madvise(p, bytes_, MADV_DONTFORK);
   base_ = static_cast<std::byte*>(p);
   // Without the first page, where no pointer of the program's leads.
-  add_range(base_ + object_offset, bytes_ - object_offset);
+  range_ = add_range(base_ + object_offset, bytes_ - object_offset);
 }
 
-void named_segment::hide() const noexcept { remove_range(base_ + object_offset, bytes_ - object_offset); }
-
+/// The last handle has gone.
 void named_segment::drop(named_segment* segment) noexcept {
-  const bool lock_in_use = named_locks_in_use.load(std::memory_order_seq_cst) != 0;
-  // Perhaps it is one of ours: then the segment stays, and is answered for, until the process ends.
-  if (lock_in_use && segment->doorman_ != nullptr) return;
-  {
-    auto& registry = named_registry::get();
-    const std::scoped_lock held(registry.mutex);
-    std::erase(registry.all, segment);
-    if (segment->base_ != nullptr) segment->hide();
+  auto& registry = named_registry::get();
+  const std::scoped_lock held(registry.mutex);
+  registry.sweep();
+  const bool lock_in_use = segment->base_ != nullptr && locks[segment->range_].load(std::memory_order_acquire) != 0;
+  // The segment stays, and is answered for, until the lock is free and a handle of any segment comes or goes.
+  if (lock_in_use && segment->doorman_ != nullptr)
+    segment->lingers_ = true;
+  else
+    segment->end();
+}
+
+void named_segment::end() noexcept {
+  std::erase(named_registry::get().all, this);
+  doorman_.reset();
+  // A maker that failed with a lock held leaves its pages; nobody else has seen them.
+  if (base_ != nullptr && locks[range_].load(std::memory_order_acquire) == 0) {
+    ranges[range_].store(0, std::memory_order_release);
+    ::munmap(base_, bytes_);
   }
-  segment->doorman_.reset();
-  if (segment->base_ != nullptr && !lock_in_use) ::munmap(segment->base_, segment->bytes_);
-  segment->memory_.reset();
-  delete segment;
+  memory_.reset();
+  delete this;  // and with it the listener, last
 }
 
 void* named_segment::allocate(std::size_t bytes, std::size_t align) const {
@@ -328,9 +338,13 @@ named_opening::segment named_opening::enter(const named_answer& answer, std::vec
   if (fds.size() != 2 || !fds[0] || !fds[1] || answer.bytes % page != 0 || answer.bytes < least)
     fail(EPROTO, quoted + ": its holder's answer makes no sense");
   auto& all = named_registry::get().all;
+  const auto resumed = [](named_segment* s) {
+    s->lingers_ = false;
+    return segment(s, named_segment::drop);
+  };
   for (named_segment* s : all)
     if (s->id_ == answer.id)
-      if (auto known = s->weak_from_this().lock()) return known;
+      if (auto known = s->lingers_ ? resumed(s) : s->weak_from_this().lock()) return known;
 
   check_memory(quoted, fds[0].get(), answer.bytes);
   check_listener(fds[1].get());
@@ -380,6 +394,11 @@ named_opening::segment named_opening::make(const std::function<void(void*)>& bui
 
 std::shared_ptr<named_segment> named_segment::open(const named_options& options, intent what, const named_shape& shape,
                                                    const std::function<void(void*)>& build) {
+  {
+    auto& registry = named_registry::get();
+    const std::scoped_lock held(registry.mutex);
+    registry.sweep();
+  }
   named_opening opening{.options = options, .shape = shape};
   for (std::chrono::milliseconds pause = 1ms;; pause = std::min<std::chrono::milliseconds>(pause * 2, 20ms)) {
     auto missing = named_opening::absence::nobody;

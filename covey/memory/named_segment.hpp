@@ -73,19 +73,23 @@ class named_segment : public std::enable_shared_from_this<named_segment> {
   ~named_segment() = default;
   static void drop(named_segment* segment) noexcept;
   void map(const std::string& quoted);
-  void hide() const noexcept;
+  void end() noexcept;
 
   unique_fd listener_;  // closed last: when the name is free, this process holds the memory no more
   unique_fd memory_;
   std::byte* base_ = nullptr;  // null in a forked child
   std::size_t bytes_ = 0;
+  std::size_t range_ = 0;  // its place in the table of ranges
+  bool lingers_ = false;  // without handles, because of a lock that was held
   named_id id_{};
   std::unique_ptr<named_doorman> doorman_;  // null while the object is being made
 };
 
-/// How many locks in named segments this process holds, is taking or is giving up. While there are any, no segment is
-/// unmapped: the kernel's and the C library's lists of held locks lead through that memory.
-extern constinit std::atomic<std::uint32_t> named_locks_in_use;
+/// How many locks in the named segment around `p` this process holds, is taking or is giving up. While there are any,
+/// the segment stays mapped: the kernel's and the C library's lists of held locks lead through that memory. For what
+/// lies in no segment there is one count too. A segment's last handle must not go while a thread is about to take its
+/// first lock.
+std::atomic<std::uint32_t>& named_locks_around(const void* p) noexcept;
 
 }  // namespace detail
 }  // namespace covey

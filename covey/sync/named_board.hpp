@@ -21,6 +21,7 @@ struct board {
   std::array<node, 4> nodes{};
   covey::offset_ptr<node> head{};
   covey::offset_span<int> numbers{};
+  std::atomic<int> steps_done{0};
   int whole = 4711;  // made last
 };
 

@@ -54,7 +54,8 @@ named_mutex::named_mutex() {
 
 template <class Lock>
 named_mutex::outcome named_mutex::take(const Lock& lock) {
-  detail::named_locks_in_use.fetch_add(1, std::memory_order_seq_cst);
+  auto& in_use = detail::named_locks_around(this);
+  in_use.fetch_add(1, std::memory_order_relaxed);
   const int code = lock();
   if (code == EOWNERDEAD) {
     // The flag first: dead between these two, the next one learns of a death again.
@@ -63,14 +64,15 @@ named_mutex::outcome named_mutex::take(const Lock& lock) {
   }
   if (code == 0 || code == EOWNERDEAD)
     return unrepaired_.load(std::memory_order_relaxed) != 0 ? outcome::unrepaired : outcome::locked;
-  detail::named_locks_in_use.fetch_sub(1, std::memory_order_seq_cst);
+  in_use.fetch_sub(1, std::memory_order_release);  // pairs with whoever unmaps the segment
   if (code == EBUSY || code == ETIMEDOUT) return outcome::busy;
   throw std::system_error(code, std::generic_category(), "covey: named_mutex");
 }
 
 void named_mutex::give() noexcept {
   COVEY_CHECK(::pthread_mutex_unlock(&mutex_) == 0, "only its owner unlocks a named_mutex");
-  detail::named_locks_in_use.fetch_sub(1, std::memory_order_seq_cst);
+  // Still mapped: the handle by which the caller reached this is not gone yet.
+  detail::named_locks_around(this).fetch_sub(1, std::memory_order_release);
 }
 
 bool named_mutex::own_or_throw(outcome o) {

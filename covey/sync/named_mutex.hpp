@@ -21,8 +21,9 @@ namespace covey {
 ///          every lock(), try_lock() and lock_for() throws owner_died until somebody recovers it.
 /// Order:   what happened before unlock() is visible after the lock() that follows.
 /// Fork:    a child forked past covey must not use it.
-/// Limits:  a thread that owns more than 2,048 at a time is not known to own the rest. While a process owns one, none
-///          of its named segments is given up: whose last handle goes stays until the process ends.
+/// Limits:  a thread that owns more than 2,048 at a time is not known to own the rest. While a process owns one, it
+/// goes
+///          on holding the segment, even without a handle.
 /// Design:  docs/design/named.md. Example: examples/named_board.cpp
 class named_mutex {
  public:

@@ -9,6 +9,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +18,8 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <random>
+#include <set>
 #include <system_error>
 #include <thread>
 
@@ -308,15 +311,32 @@ TEST(NamedMutex, AThreadThatEndsAsOwnerCountsAsDead) {
 }
 
 TEST(NamedMutex, HeldWhenTheHandleGoesKeepsTheSegment) {
-  visitor v;
+  const board* where = nullptr;
   {
     auto b = covey::create<board>(own_name());
     b->lock.lock();
+    where = b.get();
   }
-  EXPECT_EQ(v.ask("attach " + own_name()), "found");
-  v.tell("lock");
-  covey::attach<board>(own_name())->lock.unlock();
-  EXPECT_EQ(v.hear(), "ok");
+  {
+    // Locks of other segments keep none but their own.
+    auto other = covey::create<board>(own_name() + ".other");
+    other->lock.lock();
+    (void)covey::create<board>(own_name() + ".third");
+    EXPECT_FALSE(is_bound(own_name() + ".third"));
+    other->lock.unlock();
+  }
+  EXPECT_FALSE(is_bound(own_name() + ".other"));
+  {
+    visitor v;
+    EXPECT_EQ(v.ask("attach " + own_name()), "found");
+    v.tell("lock");
+    auto b = covey::attach<board>(own_name());
+    EXPECT_EQ(b.get(), where);
+    b->lock.unlock();
+    EXPECT_EQ(v.hear(), "ok");
+  }
+  EXPECT_FALSE(is_bound(own_name()));
+  EXPECT_FALSE(is_held(own_name()));
 }
 
 TEST(NamedEvent, WakesAnotherProgram) {
@@ -433,6 +453,42 @@ TEST(Named, AStoppedHolderIsPassedOver) {
   (void)covey::attach<board>(own_name());
 }
 
+TEST(Named, ComingGoingAndDyingNeverSplitTheName) {
+  constexpr int programs = 6, rounds = 60;
+  std::mt19937 random(4711);  // the order of what is asked; who is first is up to the kernel
+  std::array<std::unique_ptr<visitor>, programs> all;
+  std::array<bool, programs> holds{};
+  int made = 0;
+  for (int round = 0; round < rounds; ++round) {
+    SCOPED_TRACE(round);
+    std::array<char, programs> asked{};
+    for (int i = 0; i < programs; ++i) {
+      if (all[i] == nullptr) all[i] = std::make_unique<visitor>();
+      asked[i] = !holds[i] ? 'o' : "kd-"[random() % 3];
+      if (asked[i] == 'o') all[i]->tell("open " + own_name());
+      if (asked[i] == 'd') all[i]->tell("drop");
+      if (asked[i] == 'k') all[i]->signal(SIGKILL);
+    }
+    std::set<std::string> makers;
+    for (int i = 0; i < programs; ++i) {
+      if (asked[i] == 'k') all[i].reset();
+      if (asked[i] == 'd') {
+        EXPECT_EQ(all[i]->hear(), "ok");
+      }
+      if (asked[i] == 'o') {
+        const std::string how = all[i]->hear();
+        EXPECT_THAT(how, testing::AnyOf("made", "found"));
+        made += how == "made";
+      }
+      holds[i] = asked[i] == 'o' || asked[i] == '-';
+      if (holds[i]) makers.insert(all[i]->ask("maker"));
+    }
+    EXPECT_LE(makers.size(), 1U) << "all who hold the name hold the same memory";
+    if (HasFailure()) break;
+  }
+  EXPECT_GE(made, 1);
+}
+
 // ---- killed at every system call: in between, nobody else can see a difference before the first descriptor is given
 // out
 // --------------------------------------------------------------------------------------------
@@ -495,6 +551,76 @@ TEST(NamedKill, OneWhoAttachesKilledAtAnySystemCallHarmsNobody) {
   EXPECT_EQ(holder.ask("value"), std::to_string(n));
   holder.kill();
   await([] { return !is_bound(own_name()) && !is_held(own_name()); });
+}
+
+TEST(NamedKill, OneWhoLeavesKilledAtAnySystemCallHarmsNobody) {
+  visitor holder;
+  EXPECT_EQ(holder.ask("create " + own_name()), "made");
+  int n = 1;
+  for (;; ++n) {
+    SCOPED_TRACE(n);
+    visitor victim, bystander;
+    EXPECT_EQ(victim.ask("attach " + own_name()), "found");
+    const bool killed = killed_at(victim, "drop", n);
+    EXPECT_EQ(bystander.ask("attach " + own_name()), "found");
+    if (!killed || HasFailure()) break;
+  }
+  std::printf("killed at %d stops\n", n - 1);
+  EXPECT_GT(n, 10);
+  holder.kill();
+  await([] { return !is_bound(own_name()) && !is_held(own_name()); });
+}
+
+/// Lets `v` obey "step_add" and kills it after instruction `n` past its mark. Returns whether it was killed; false: it
+/// was done before, as it says in `b`.
+bool killed_after_instruction(visitor& v, const board& b, int n) {
+  EXPECT_EQ(::ptrace(PTRACE_SEIZE, v.pid(), nullptr, PTRACE_O_TRACESYSGOOD), 0);
+  ::ptrace(PTRACE_INTERRUPT, v.pid(), nullptr, nullptr);
+  int status = 0;
+  ::waitpid(v.pid(), &status, __WALL);
+  v.tell("step_add");
+  const auto at_mark = [&] {
+    __ptrace_syscall_info info{};
+    return WSTOPSIG(status) == (SIGTRAP | 0x80) && ::ptrace(PTRACE_GET_SYSCALL_INFO, v.pid(), sizeof info, &info) > 0 &&
+           info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_getppid;
+  };
+  do {
+    ::ptrace(PTRACE_SYSCALL, v.pid(), nullptr, nullptr);
+    ::waitpid(v.pid(), &status, __WALL);
+  } while (WIFSTOPPED(status) && !at_mark());
+  for (int i = 0; i < n; ++i) {
+    ::ptrace(PTRACE_SINGLESTEP, v.pid(), nullptr, nullptr);
+    ::waitpid(v.pid(), &status, __WALL);
+    if (b.steps_done.load() != 0) return false;
+  }
+  return true;
+}
+
+TEST(NamedKill, AnOwnerKilledAfterAnyInstructionIsToldOf) {
+  auto b = covey::create<board>(own_name());
+  int n = 1, told = 0, value = 0;
+  for (;; ++n) {
+    SCOPED_TRACE(n);
+    visitor victim;
+    EXPECT_EQ(victim.ask("attach " + own_name()), "found");
+    b->steps_done = 0;
+    const bool killed = killed_after_instruction(victim, *b, n);
+    victim.kill();
+    try {
+      EXPECT_TRUE(b->lock.lock_for(10s));
+    } catch (const covey::owner_died&) {
+      ++told;
+      EXPECT_TRUE(b->lock.recover([] {}));
+      EXPECT_TRUE(b->lock.lock_for(10s));
+    }
+    EXPECT_THAT(b->value - value, testing::AnyOf(0, 1));
+    value = b->value;
+    b->lock.unlock();
+    if (!killed || HasFailure()) break;
+  }
+  std::printf("killed after each of %d instructions, %d times as the owner\n", n - 1, told);
+  EXPECT_GT(told, 10);
+  EXPECT_GT(n, told + 10);
 }
 
 // ---- strangers
