@@ -19,6 +19,7 @@
 #include <bitset>
 #include <cerrno>
 #include <covey/base/check.hpp>
+#include <covey/memory/file_limit.hpp>
 #include <covey/memory/fork.hpp>
 #include <covey/memory/messages.hpp>
 #include <mutex>
@@ -52,7 +53,8 @@ bool fork_is_ours = false;
 result<int> make_memfd(const char* name, std::uint64_t bytes) {
   const int fd = ::memfd_create(name, MFD_CLOEXEC);
   if (fd < 0) return from_errno(std::string("memfd_create ") + name);
-  if (::ftruncate(fd, static_cast<off_t>(bytes)) < 0) return from_errno(std::string("ftruncate ") + name);
+  if (::ftruncate(fd, static_cast<off_t>(bytes)) < 0)
+    return from_errno(std::string("ftruncate ") + name + (errno == EFBIG ? " (RLIMIT_FSIZE is too low)" : ""));
   return fd;
 }
 
@@ -69,9 +71,11 @@ result<void> reserve_arena() {
   if (::getrlimit(RLIMIT_FSIZE, &file_limit) == 0 && file_limit.rlim_cur != RLIM_INFINITY)
     while (bytes > file_limit.rlim_cur && bytes > arena_least) bytes /= 2;
   for (;; bytes /= 2) {
-    void* const p = ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const p =
+        ::mmap(nullptr, bytes + huge_page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p != MAP_FAILED) {
-      family.arena = static_cast<std::byte*>(p);
+      const auto begin = (reinterpret_cast<std::uintptr_t>(p) + huge_page_bytes - 1) & ~(huge_page_bytes - 1);
+      family.arena = reinterpret_cast<std::byte*>(begin);
       break;
     }
     if (bytes <= arena_least) return from_errno("reserve address space");
@@ -148,13 +152,20 @@ class stdio_filled {
   bool filled_[STDERR_FILENO + 1] = {};
 };
 
+// They never grow: afterwards the limit is of no matter to them.
+result<void> make_files(keeper_descriptors& keys) {
+  const without_sigxfsz no_signal;
+  const file_limit_raised raised;
+  COVEY_TRY(keys.ledger_fd, make_memfd("covey:ledger", sizeof(ledger)));
+  COVEY_TRY(keys.cells_fd, make_memfd("covey:cells", processes_max * cells_bytes));
+  return reserve_arena();
+}
+
 result<void> found_family() {
   if (::access("/proc/self/fd", X_OK) < 0) return from_errno("covey needs /proc: open /proc/self/fd");
   const stdio_filled stdio;
   keeper_descriptors keys;
-  COVEY_TRY(keys.ledger_fd, make_memfd("covey:ledger", sizeof(ledger)));
-  COVEY_TRY(keys.cells_fd, make_memfd("covey:cells", processes_max * cells_bytes));
-  COVEY_TRY_VOID(reserve_arena());
+  COVEY_TRY_VOID(make_files(keys));
   COVEY_TRY(void* const book, map_shared(keys.ledger_fd, sizeof(ledger), PROT_READ | PROT_WRITE));
   COVEY_TRY(void* const cells, map_shared(keys.cells_fd, processes_max * cells_bytes, PROT_READ | PROT_WRITE));
   int lobby[2];

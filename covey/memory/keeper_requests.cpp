@@ -99,7 +99,6 @@ keeper::answer_now keeper::do_request(connection& c, const keeper_request& r, bo
 
 // values: bytes, kind, type, destructor, whether in huge pages.
 keeper::answer_now keeper::make_region(connection& c, const keeper_request& r, bool again) {
-  constexpr std::uint64_t huge_page_bytes = 2 << 20;
   answer_now a;
   const auto made = references_.make_region({.made_for = c.who,
                                              .made_by = r.sequence,

@@ -16,6 +16,7 @@ inline constexpr std::uint32_t threads_max = 1000;        // of one process; bit
 inline constexpr std::uint32_t regions_max = 1U << 20;
 inline constexpr std::uint32_t edges_max = 1U << 21;
 inline constexpr std::size_t page_bytes = 4096;
+inline constexpr std::size_t huge_page_bytes = 2 << 20;
 
 // ---- processes -----------------------------------------------------------------------------------------------------
 

@@ -46,7 +46,10 @@ void end_of_message(decoder& in, std::uint64_t id) {
 region::region(const region_request& request) {
   const std::array values{request.bytes, static_cast<std::uint64_t>(request.kind), request.type,
                           reinterpret_cast<std::uint64_t>(request.destroy), std::uint64_t{request.huge_pages}};
-  const std::uint64_t id = ask_keeper(keeper_op::make_region, values).value().values[0];
+  auto answer = ask_keeper(keeper_op::make_region, values);
+  if (!answer && answer.error().code == std::errc::not_enough_memory)
+    answer = from_errno(ENOMEM, "reserve " + std::to_string(request.bytes) + " bytes of covey's address space");
+  const std::uint64_t id = answer.value().values[0];
   hold_made(id).value();
   region held(adopt_tag{}, id);  // in private memory: releases if committing throws
   const std::uint64_t committed = std::min(request.committed, entry_of(id).bytes);

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <covey/base/exceptions.hpp>
 #include <covey/ipc/queue_core.hpp>
+#include <covey/memory/file_limit.hpp>
 #include <covey/memory/messages.hpp>
 #include <covey/memory/region.hpp>
 #include <covey/process/last_words.hpp>
@@ -122,6 +123,7 @@ result<unique_fd> make_payload(const worker_brief& brief) {
   encode(out, brief);
   unique_fd payload = above_stdio(::memfd_create("covey:start", MFD_CLOEXEC));
   if (!payload) return from_errno("memfd_create");
+  const without_sigxfsz no_signal;
   std::size_t done = 0;
   while (done < out.bytes.size()) {
     const ssize_t n = ::write(payload.get(), out.bytes.data() + done, out.bytes.size() - done);

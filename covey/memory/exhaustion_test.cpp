@@ -1,0 +1,272 @@
+// What covey does when the system has no more: each case is this program started anew under limits that it cannot lift.
+// It must get an exception that says what is missing, lose nothing that it has, and go on when there is room again.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <covey/ipc/queue.hpp>
+#include <covey/memory.hpp>
+#include <covey/process/process.hpp>
+#include <covey/sync/event.hpp>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <system_error>
+
+namespace {
+
+using covey::detail::arena_in_use;
+using covey::detail::arena_usage;
+
+template <class Condition>
+bool eventually(const Condition& holds) {
+  for (int i = 0; i < 5000; ++i) {
+    if (holds()) return true;
+    ::usleep(1000);
+  }
+  return false;
+}
+
+arena_usage settled() {
+  covey::detail::ask_keeper(covey::detail::keeper_op::sync, {}).value();
+  return arena_in_use();
+}
+
+// Runs test Limited.DISABLED_`name` in a fresh program, after `limit` ran in its process; its wait status.
+int run_limited(const std::string& name, const std::function<void()>& limit) {
+  const std::string filter = "--gtest_filter=Limited.DISABLED_" + name;
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    limit();
+    ::execl("/proc/self/exe", "limited", filter.c_str(), "--gtest_also_run_disabled_tests", nullptr);
+    ::_exit(127);
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  return status;
+}
+
+void set_limit(int what, rlim_t soft, rlim_t hard) {
+  const rlimit both{soft, hard};
+  ASSERT_EQ(::setrlimit(static_cast<__rlimit_resource>(what), &both), 0);
+}
+
+// The error of `what`, or no_error.
+template <class What>
+std::error_code error_of(const What& what) {
+  try {
+    what();
+  } catch (const std::system_error& e) {
+    std::printf("  says: %s\n", e.what());
+    return e.code();
+  }
+  return {};
+}
+
+// ---- RLIMIT_FSIZE --------------------------------------------------------------------------------------------------
+
+TEST(FileSizeLimit, ThatTheProgramMayRaiseIsOfNoMatter) {
+  EXPECT_EQ(run_limited("SharesMemory", [] { set_limit(RLIMIT_FSIZE, 4096, RLIM_INFINITY); }), 0);
+}
+
+TEST(FileSizeLimit, ThatIsTooLowForTheFamilyIsOneClearError) {
+  EXPECT_EQ(run_limited("HasNoFamily", [] { set_limit(RLIMIT_FSIZE, 4096, 4096); }), 0);
+}
+
+TEST(FileSizeLimit, MakesTheArenaSmaller) {
+  EXPECT_EQ(run_limited("HasASmallArena", [] { set_limit(RLIMIT_FSIZE, 2ULL << 30, 2ULL << 30); }), 0);
+}
+
+TEST(Limited, DISABLED_SharesMemory) {
+  const arena_usage before = settled();
+  {
+    const auto numbers = covey::make_shared<covey::vector<int>>(1'000'000, 1);
+    covey::process p{[](covey::shared_ptr<covey::vector<int>> v) {
+                       v->resize(3'000'000, 2);
+                       return v->back();
+                     },
+                     numbers};
+    EXPECT_EQ(p.join().code(), 2);
+    // What goes through a file of its own does not, and says so instead of ending the program.
+    const std::string long_argument(1 << 20, 'x');
+    EXPECT_EQ(error_of([&] { covey::process([](const std::string&) {}, long_argument); }), std::errc::file_too_large);
+    EXPECT_EQ(covey::process([] { return 3; }).join().code(), 3);
+  }
+  EXPECT_TRUE(eventually([&] { return arena_in_use() == before; }));
+}
+
+TEST(Limited, DISABLED_HasNoFamily) {
+  EXPECT_EQ(error_of([] { (void)covey::make_shared<int>(1); }), std::errc::file_too_large);
+  EXPECT_EQ(error_of([] { covey::process([] {}); }), std::errc::file_too_large);
+}
+
+TEST(Limited, DISABLED_HasASmallArena) {
+  EXPECT_LE(covey::detail::family.arena_bytes, 2ULL << 30);
+  const auto s = covey::make_shared<covey::string>("small is enough");
+  covey::process p{[](covey::shared_ptr<covey::string> t) { return static_cast<int>(t->size()); }, s};
+  EXPECT_EQ(p.join().code(), 15);
+  EXPECT_EQ(error_of([] { (void)covey::make_shared_array<char>(3ULL << 30); }), std::errc::not_enough_memory);
+}
+
+// ---- descriptors ---------------------------------------------------------------------------------------------------
+
+TEST(DescriptorLimit, OfTheProgramIsAnErrorAndLosesNothing) {
+  EXPECT_EQ(run_limited("RunsOutOfDescriptors", [] {}), 0);
+}
+
+TEST(DescriptorLimit, OfTheKeeperIsAnErrorAndLosesNothing) {
+  EXPECT_EQ(run_limited("OverloadsTheKeeper", [] { set_limit(RLIMIT_NOFILE, 24, 24); }), 0);
+}
+
+TEST(DescriptorLimit, TooLowForTheFamilyIsOneClearError) {
+  EXPECT_EQ(run_limited("HasNoDescriptors", [] { set_limit(RLIMIT_NOFILE, 7, 7); }), 0);
+}
+
+TEST(Limited, DISABLED_RunsOutOfDescriptors) {
+  const arena_usage before = settled();
+  {
+    covey::queue<covey::shared_ptr<int>> q{100};
+    const auto kept = covey::make_shared<int>(5);
+    rlimit old{};
+    ::getrlimit(RLIMIT_NOFILE, &old);
+    // Highest in use: from here on, nothing can be opened.
+    const int highest = ::dup(0);
+    ::close(highest);
+    set_limit(RLIMIT_NOFILE, static_cast<rlim_t>(highest), old.rlim_max);
+    for (int i = 0; i < 20; ++i) {
+      EXPECT_EQ(error_of([&] { covey::process([](covey::shared_ptr<int>) {}, kept); }), std::errc::too_many_files_open);
+    }
+    // What needs no descriptor goes on: memory, messages, references.
+    for (int i = 0; i < 50; ++i) q.put(covey::make_shared<int>(i));
+    auto in = q.reader();
+    for (int i = 0; i < 50; ++i) {
+      EXPECT_EQ(**in.get(), i);
+      in.task_done();
+    }
+    set_limit(RLIMIT_NOFILE, old.rlim_cur, old.rlim_max);
+    EXPECT_EQ(covey::process([](covey::shared_ptr<int> n) { return *n; }, kept).join().code(), 5);
+    // In a worker: its line to the keeper is not made yet, so even memory is refused; afterwards all is well.
+    covey::process worker{[](covey::event go) {
+                            rlimit mine{};
+                            ::getrlimit(RLIMIT_NOFILE, &mine);
+                            const rlimit none{0, mine.rlim_max};
+                            ::setrlimit(RLIMIT_NOFILE, &none);
+                            const auto refused = error_of([] { covey::process([] {}); });
+                            ::setrlimit(RLIMIT_NOFILE, &mine);
+                            go.set();
+                            return refused == std::errc::too_many_files_open ? *covey::make_shared<int>(7) : 1;
+                          },
+                          covey::event()};
+    EXPECT_EQ(worker.join().code(), 7);
+  }
+  EXPECT_TRUE(eventually([&] { return arena_in_use() == before; }));
+}
+
+TEST(Limited, DISABLED_OverloadsTheKeeper) {
+  const arena_usage before = settled();
+  {
+    covey::event go;
+    const auto shared = covey::make_shared<std::atomic<int>>(0);
+    std::vector<covey::process> workers;
+    std::error_code refused;
+    for (int i = 0; i < 40 && !refused; ++i)
+      refused = error_of([&] {
+        workers.emplace_back(
+            [](covey::event e, covey::shared_ptr<std::atomic<int>> n) {
+              e.wait();
+              ++*n;
+            },
+            go, shared);
+      });
+    EXPECT_EQ(refused, std::errc::too_many_files_open);
+    EXPECT_GT(workers.size(), 1U);
+    go.set();
+    const auto started = static_cast<int>(workers.size());
+    int succeeded = 0;
+    for (auto& w : workers) succeeded += w.join().success();
+    EXPECT_EQ(succeeded, started);
+    EXPECT_EQ(*shared, started);
+    workers.clear();
+    EXPECT_EQ(covey::process([] { return 4; }).join().code(), 4);
+  }
+  EXPECT_TRUE(eventually([&] { return arena_in_use() == before; }));
+}
+
+TEST(Limited, DISABLED_HasNoDescriptors) {
+  EXPECT_EQ(error_of([] { (void)covey::make_shared<int>(1); }), std::errc::too_many_files_open);
+}
+
+// ---- memory --------------------------------------------------------------------------------------------------------
+
+// A control group of its own below this process's, v1 or v2; gone with it.
+class small_group {
+ public:
+  explicit small_group(std::uint64_t bytes) {
+    std::ifstream file("/proc/self/cgroup");
+    for (std::string line; std::getline(file, line);) {
+      const auto second = line.find(':', line.find(':') + 1);
+      const std::string path = line.substr(second + 1);
+      if (line.find(":memory:") != std::string::npos)
+        try_at("/sys/fs/cgroup/memory" + path, "memory.limit_in_bytes", bytes);
+      if (line.starts_with("0::")) try_at("/sys/fs/cgroup" + path, "memory.max", bytes);
+    }
+  }
+  small_group(const small_group&) = delete;
+  small_group& operator=(const small_group&) = delete;
+  ~small_group() {
+    if (!folder_.empty()) (void)eventually([&] { return ::rmdir(folder_.c_str()) == 0; });
+  }
+
+  explicit operator bool() const { return !folder_.empty(); }
+  void enter() const { std::ofstream(folder_ + "/cgroup.procs") << ::getpid(); }
+
+ private:
+  void try_at(const std::string& parent, const char* limit, std::uint64_t bytes) {
+    const std::string folder = parent + "/covey_test." + std::to_string(::getpid());
+    if (!folder_.empty() || ::mkdir(folder.c_str(), 0755) < 0) return;
+    folder_ = folder;
+    if (!(std::ofstream(folder + "/" + limit) << bytes << std::flush)) {
+      ::rmdir(folder.c_str());
+      folder_.clear();
+    }
+  }
+  std::string folder_;
+};
+
+TEST(MemoryLimit, OfAContainerIsAnExceptionAndNotAKill) {
+  const small_group group(128 << 20);
+  if (!group) GTEST_SKIP() << "this process may not make a control group with a memory limit";
+  EXPECT_EQ(run_limited("FillsItsContainer", [&] { group.enter(); }), 0);
+}
+
+TEST(Limited, DISABLED_FillsItsContainer) {
+  const arena_usage before = settled();
+  {
+    EXPECT_EQ(error_of([] { (void)covey::make_shared_array<char>(256 << 20); }), std::errc::not_enough_memory);
+    const auto numbers = covey::make_shared<covey::vector<covey::vector<char>>>();
+    EXPECT_THROW(
+        {
+          for (;;) numbers->emplace_back(12 << 20, 'x');
+        },
+        std::bad_alloc);
+    EXPECT_GE(numbers->size(), 3U);
+    for (const auto& part : *numbers) EXPECT_EQ(part.back(), 'x');
+    numbers->clear();
+    EXPECT_EQ(covey::process(
+                  [](covey::shared_ptr<covey::vector<covey::vector<char>>> v) {
+                    v->emplace_back(8 << 20, 'y');
+                    return static_cast<int>(v->size());
+                  },
+                  numbers)
+                  .join()
+                  .code(),
+              1);
+  }
+  EXPECT_TRUE(eventually([&] { return arena_in_use() == before; }));
+}
+
+}  // namespace
