@@ -76,4 +76,38 @@ QUEUE = Suite(
     frozenset({"boost_ipc_mq", "posix_mq", "pipe", "seqpacket", "zmq_ipc", "iceoryx_waitset"}),
 )
 
-SUITES = {suite.name: suite for suite in (QUEUE,)}
+
+
+def contended(n):
+    run = f"mutex-{n}"
+    return (Case(f"{run}-rate", f"lock and unlock by {n} processes, together", "locks/s", (Goal("pthread_robust", 1.0),), run=run),
+            Case(f"{run}-share", f"of its fair share, what the slowest of {n} got", "1", (Goal(0.3),), run=run, metric="share"))
+
+
+def round_trip(what, title):
+    return tuple(times(f"{what}-{how}", f"{title} there and back, {title_of_how}", f"{what}-{how}", "p50",
+                       Goal("bare_futex", 1.2))
+                 for how, title_of_how in (("awake", "at once, p50"), ("asleep", "both asleep, p50")))
+
+
+SYNC = Suite(
+    "sync",
+    "covey's locks, signals, memory and recovery, against glibc's and the kernel's own",
+    ("bench_sync",),
+    (
+        times("mutex-free", "lock and unlock, nobody else there", "mutex-free", "ns", Goal("pthread_robust", 1.0),
+              Goal("pthread_robust", 0.8, aim=True)),
+        *contended(2),
+        *contended(4),
+        *round_trip("event", "event"),
+        *round_trip("semaphore", "counting_semaphore"),
+        *round_trip("condition", "condition_variable"),
+        times("memory-new", "32 MiB had, each page written, given back", "memory-new", "ms", Goal(0.1), unit="ms/MiB"),
+        times("memory-reused", "a block of 1 MiB had again, each page written", "memory-reused", "ms", Goal(0.01),
+              unit="ms/MiB"),
+        times("recovery-p50", "from SIGKILL of a lock's owner to the next owner, p50", "recovery", "p50"),
+        times("recovery-p99", "from SIGKILL of a lock's owner to the next owner, p99", "recovery", "p99", Goal(1e6)),
+    ),
+)
+
+SUITES = {suite.name: suite for suite in (QUEUE, SYNC)}

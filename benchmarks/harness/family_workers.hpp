@@ -20,7 +20,11 @@ class family_workers {
         .pid();
   }
 
-  [[nodiscard]] std::vector<covey::process>& processes() noexcept { return processes_; }
+  void kill_last() {
+    processes_.back().kill();
+    processes_.back().join();
+    processes_.pop_back();
+  }
 
  private:
   std::vector<covey::process> processes_;

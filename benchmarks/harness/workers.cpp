@@ -47,6 +47,12 @@ pid_t forked_workers::start(const std::function<void()>& work) {
   return pid;
 }
 
+void forked_workers::kill_last() {
+  ::kill(pids_.back(), SIGKILL);
+  ::waitpid(pids_.back(), nullptr, 0);
+  pids_.pop_back();
+}
+
 forked_workers::~forked_workers() {
   for (const pid_t pid : pids_) ::kill(pid, SIGKILL);
   for (const pid_t pid : pids_) ::waitpid(pid, nullptr, 0);

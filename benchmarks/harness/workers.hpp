@@ -18,6 +18,7 @@ class forked_workers {
   ~forked_workers();
 
   pid_t start(const std::function<void()>& work);
+  void kill_last();  // returns when it is gone
 
  private:
   std::vector<pid_t> pids_;
