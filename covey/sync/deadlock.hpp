@@ -2,7 +2,8 @@
 /// deadlock_detected, and how it is found.
 #pragma once
 
-#include <covey/memory/family.hpp>
+#include <chrono>
+#include <covey/memory/park.hpp>
 #include <functional>
 #include <string>
 #include <system_error>
@@ -45,6 +46,23 @@ class told_wait {
   std::uint32_t lock_;
   std::uint64_t since_ns_;
 };
+
+/// Waits by `attempt(deadline)`, which returns whether that is over. When `watched`, it is given short deadlines, and
+/// in between `each_blocker(ask)` calls `ask(owner, owns)` for those who are waited for, until that returns true.
+/// Throws deadlock_detected, and what `attempt` throws.
+template <class Attempt, class EachBlocker>
+void wait_watched(bool watched, std::uint32_t lock, const Attempt& attempt, const EachBlocker& each_blocker) {
+  using namespace std::chrono_literals;
+  if (!watched) {
+    attempt(deadline());
+    return;
+  }
+  if (attempt(deadline_in(1ms))) return;  // most waits are over before anybody need look
+  const told_wait told(lock);
+  do {
+    each_blocker([&](participant owner, const std::function<bool()>& owns) { return told.look(owner, owns); });
+  } while (!attempt(deadline_in(100ms)));  // who waited for whom may have changed while we slept
+}
 
 }  // namespace detail
 }  // namespace covey

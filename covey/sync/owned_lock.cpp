@@ -11,11 +11,6 @@ owner_died::owner_died()
 namespace detail {
 namespace {
 
-using namespace std::chrono_literals;
-
-constexpr auto short_wait = 1ms;  // most waits are over before anybody need look for a deadlock
-constexpr auto look_again_after = 100ms;  // who waited for whom may have changed while we slept
-
 bool own_or_throw(lock_word::outcome o) {
   if (o == lock_word::outcome::unrepaired) throw owner_died();
   return o == lock_word::outcome::locked;
@@ -24,18 +19,13 @@ bool own_or_throw(lock_word::outcome o) {
 }  // namespace
 
 void owned_lock::lock_slowly(std::uint32_t number) {
-  if (watched_ != 0) return lock_watched(number);
-  own_or_throw(word_.lock(lock_word::unrepaired_lock::refuse));
-}
-
-void owned_lock::lock_watched(std::uint32_t number) {
-  constexpr auto refuse = lock_word::unrepaired_lock::refuse;
-  if (own_or_throw(word_.lock(refuse, deadline_in(short_wait)))) return;
-  const told_wait told(number);
-  do {
-    if (const participant owner = word_.owner_approx(); owner != 0)
-      told.look(owner, [&] { return word_.owner_approx() == owner; });
-  } while (!own_or_throw(word_.lock(refuse, deadline_in(look_again_after))));
+  wait_watched(
+      watched_ != 0, number,
+      [&](const deadline& until) { return own_or_throw(word_.lock(lock_word::unrepaired_lock::refuse, until)); },
+      [&](const auto& ask) {
+        if (const participant owner = word_.owner_approx(); owner != 0)
+          ask(owner, [&] { return word_.owner_approx() == owner; });
+      });
 }
 
 bool owned_lock::try_lock() { return own_or_throw(word_.try_lock(lock_word::unrepaired_lock::refuse)); }

@@ -58,7 +58,6 @@ class owned_lock {
 
  private:
   void lock_slowly(std::uint32_t number);
-  void lock_watched(std::uint32_t number);
   static void tell_release() noexcept;
 
   lock_word word_;

@@ -1,0 +1,251 @@
+// A reader enters by one store of its name into the table, and then looks for a writer; a writer says that it is there,
+// and then looks at the table. All of that is sequentially consistent, so at least one of the two sees the other; a
+// reader that sees a writer takes its name back and waits.
+#include <covey/sync/shared_mutex.hpp>
+
+#include <system_error>
+
+namespace covey {
+namespace detail {
+namespace {
+
+// Where a thread looks first for its place: spread, so that neighbours do not share cache lines.
+std::uint32_t first_place(participant name) noexcept {
+  return static_cast<std::uint32_t>((name & 0xffff'ffff) * 0x9e37'79b9'7f4a'7c15 >> 40) %
+         shared_lock_state::readers_max;
+}
+
+[[noreturn]] void refuse_own() {
+  throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
+                          "covey: lock a shared_mutex that this thread owns");
+}
+
+}  // namespace
+
+// ---- readers -------------------------------------------------------------------------------------------------------
+
+bool shared_lock_state::writer_there() const noexcept {
+  const participant w = writer_.load(std::memory_order_seq_cst);
+  return w != 0 && alive(w);
+}
+
+bool shared_lock_state::take_slot() noexcept {
+  const participant me = this_name();
+  const std::uint32_t first = first_place(me);
+  for (std::uint32_t i = 0; i < readers_max; ++i) {
+    auto& place = readers_[(first + i) % readers_max];
+    participant nobody = 0;
+    if (place.load(std::memory_order_relaxed) == 0 &&
+        place.compare_exchange_strong(nobody, me, std::memory_order_seq_cst))
+      return true;
+  }
+  return false;
+}
+
+void shared_lock_state::clear_slot() noexcept {
+  const participant me = this_name();
+  const std::uint32_t first = first_place(me);
+  for (std::uint32_t i = 0; i < readers_max; ++i) {
+    auto& place = readers_[(first + i) % readers_max];
+    if (place.load(std::memory_order_relaxed) != me) continue;
+    place.store(0, std::memory_order_seq_cst);
+    break;
+  }
+  writer_waits_.wake();
+  room_wait_.wake(1);
+}
+
+// Whether a place is free, after the dead have lost theirs.
+bool shared_lock_state::has_room() noexcept {
+  bool free = false;
+  for (auto& place : readers_) {
+    participant reader = place.load(std::memory_order_seq_cst);
+    if (reader != 0 && !alive(reader)) place.compare_exchange_strong(reader, 0, std::memory_order_seq_cst);
+    free = free || place.load(std::memory_order_relaxed) == 0;
+  }
+  return free;
+}
+
+shared_lock_state::entry shared_lock_state::try_enter() {
+  if (writer_.load(std::memory_order_relaxed) == this_name()) refuse_own();
+  if (writer_there()) return entry::writer_there;
+  if (!take_slot()) return entry::no_room;
+  if (writer_there()) {
+    clear_slot();
+    return entry::writer_there;
+  }
+  // No writer can begin now, so this is what a dead one left.
+  if (dirty_.load(std::memory_order_seq_cst) != 0) {
+    clear_slot();
+    throw owner_died();
+  }
+  ++locks_owned;
+  return entry::entered;
+}
+
+bool shared_lock_state::try_lock_shared() {
+  const entry e = try_enter();
+  return e == entry::entered || (e == entry::no_room && has_room() && try_enter() == entry::entered);
+}
+
+bool shared_lock_state::lock_shared_until(const deadline& until, const stop_word* stop) {
+  for (;;) {
+    switch (try_enter()) {
+      case entry::entered: return true;
+      case entry::writer_there:
+        if (!readers_wait_.wait([&] { return !writer_there(); }, until, stop)) return false;
+        break;
+      case entry::no_room:
+        if (!room_wait_.wait([&] { return has_room(); }, until, stop)) return false;
+        break;
+    }
+  }
+}
+
+void shared_lock_state::lock_shared(std::uint32_t number) {
+  if (try_enter() == entry::entered) return;
+  wait_watched(
+      watched_ != 0, number, [&](const deadline& until) { return lock_shared_until(until, nullptr); },
+      [&](const auto& ask) {
+        if (const participant w = writer_.load(std::memory_order_seq_cst); w != 0)
+          ask(w, [&] { return writer_.load(std::memory_order_seq_cst) == w; });
+      });
+}
+
+void shared_lock_state::unlock_shared() noexcept {
+  if (watched_ != 0) note_release();
+  if (locks_owned != 0) --locks_owned;
+  clear_slot();
+}
+
+// ---- writers -------------------------------------------------------------------------------------------------------
+
+// Keeps other writers and new readers out.
+bool shared_lock_state::take_writing(const deadline& until, const stop_word* stop) {
+  if (writing_.lock(lock_word::unrepaired_lock::take, until, stop) == lock_word::outcome::not_now) return false;
+  writer_.store(this_name(), std::memory_order_seq_cst);
+  return true;
+}
+
+void shared_lock_state::leave_writing() noexcept {
+  writer_.store(0, std::memory_order_seq_cst);
+  writing_.unlock();
+  readers_wait_.wake();
+}
+
+bool shared_lock_state::drained() {
+  for (auto& place : readers_) {
+    participant reader = place.load(std::memory_order_seq_cst);
+    if (reader == 0) continue;
+    if (reader == this_name()) refuse_own();
+    if (alive(reader)) return false;
+    place.compare_exchange_strong(reader, 0, std::memory_order_seq_cst);
+  }
+  return true;
+}
+
+bool shared_lock_state::drain(const deadline& until, const stop_word* stop) {
+  return writer_waits_.wait([&] { return drained(); }, until, stop);
+}
+
+// The caller has `writing_`: what it does then goes on in the section, or leaves.
+template <class Drain>
+bool shared_lock_state::enter_section(const Drain& drained_in_time) {
+  try {
+    if (dirty_.load(std::memory_order_seq_cst) != 0) throw owner_died();
+    if (drained_in_time()) {
+      dirty_.store(1, std::memory_order_seq_cst);
+      return true;
+    }
+  } catch (...) {
+    leave_writing();
+    throw;
+  }
+  leave_writing();
+  return false;
+}
+
+bool shared_lock_state::try_lock() {
+  if (writing_.try_lock(lock_word::unrepaired_lock::take) == lock_word::outcome::not_now) return false;
+  writer_.store(this_name(), std::memory_order_seq_cst);
+  return enter_section([&] { return drained(); });
+}
+
+bool shared_lock_state::lock_until(const deadline& until, const stop_word* stop) {
+  return take_writing(until, stop) && enter_section([&] { return drain(until, stop); });
+}
+
+void shared_lock_state::lock(std::uint32_t number) {
+  if (watched_ == 0) {
+    (void)lock_until(std::nullopt, nullptr);
+    return;
+  }
+  wait_watched(
+      true, number, [&](const deadline& until) { return take_writing(until, nullptr); },
+      [&](const auto& ask) {
+        if (const participant w = writing_.owner_approx(); w != 0) ask(w, [&] { return writing_.owner_approx() == w; });
+      });
+  (void)enter_section([&] {
+    wait_watched(
+        true, number, [&](const deadline& until) { return drain(until, nullptr); },
+        [&](const auto& ask) {
+          for (auto& place : readers_)
+            if (const participant r = place.load(std::memory_order_seq_cst); r != 0)
+              if (ask(r, [&] { return place.load(std::memory_order_seq_cst) == r; })) return;
+        });
+    return true;
+  });
+}
+
+void shared_lock_state::unlock() noexcept {
+  if (watched_ != 0) note_release();
+  dirty_.store(0, std::memory_order_seq_cst);
+  leave_writing();
+}
+
+bool shared_lock_state::recover(const std::function<void()>& repair) {
+  (void)take_writing(std::nullopt, nullptr);
+  try {
+    (void)drain(std::nullopt, nullptr);
+    const bool unrepaired = dirty_.load(std::memory_order_seq_cst) != 0;
+    if (unrepaired) repair();
+    dirty_.store(0, std::memory_order_seq_cst);
+    leave_writing();
+    return unrepaired;
+  } catch (...) {
+    leave_writing();
+    throw;
+  }
+}
+
+bool shared_lock_state::unrepaired_approx() const noexcept {
+  return dirty_.load(std::memory_order_seq_cst) != 0 && !writer_there();
+}
+
+}  // namespace detail
+
+bool shared_mutex::try_lock() { return state_->try_lock(); }
+
+bool shared_mutex::lock_for(std::chrono::nanoseconds timeout, std::stop_token stop) {
+  const detail::stop_word stopped(std::move(stop));
+  return state_->lock_until(detail::deadline_in(timeout), &stopped);
+}
+
+bool shared_mutex::lock_until(std::chrono::steady_clock::time_point until, std::stop_token stop) {
+  const detail::stop_word stopped(std::move(stop));
+  return state_->lock_until(until, &stopped);
+}
+
+bool shared_mutex::try_lock_shared() { return state_->try_lock_shared(); }
+
+bool shared_mutex::lock_shared_for(std::chrono::nanoseconds timeout, std::stop_token stop) {
+  const detail::stop_word stopped(std::move(stop));
+  return state_->lock_shared_until(detail::deadline_in(timeout), &stopped);
+}
+
+bool shared_mutex::lock_shared_until(std::chrono::steady_clock::time_point until, std::stop_token stop) {
+  const detail::stop_word stopped(std::move(stop));
+  return state_->lock_shared_until(until, &stopped);
+}
+
+}  // namespace covey
