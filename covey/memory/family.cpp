@@ -22,6 +22,7 @@
 #include <covey/memory/file_limit.hpp>
 #include <covey/memory/fork.hpp>
 #include <covey/memory/messages.hpp>
+#include <covey/memory/older_kernel.hpp>
 #include <mutex>
 #include <optional>
 
@@ -215,6 +216,7 @@ pthread_key_t thread_end_key() {
 }  // namespace
 
 void found_before_main() noexcept {
+  make_the_kernel_older();
   try {
     ::pthread_atfork(nullptr, nullptr, after_foreign_fork);
     if (auto founded = found_family(); !founded) why_not = founded.error();
