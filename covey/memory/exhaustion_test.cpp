@@ -11,6 +11,7 @@
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -256,6 +257,19 @@ TEST(Limited, DISABLED_FillsItsContainer) {
     EXPECT_GE(numbers->size(), 3U);
     for (const auto& part : *numbers) EXPECT_EQ(part.back(), 'x');
     numbers->clear();
+    EXPECT_THROW(
+        {
+          for (;;) numbers->emplace_back(50 << 10, 'z');  // many small ones fill it as well
+        },
+        std::bad_alloc);
+    EXPECT_GE(numbers->size(), 500U);
+    numbers->clear();
+    using small = std::array<char, 30'000>;
+    const auto fill_with_objects = [] {
+      std::vector<covey::shared_ptr<small>> objects;
+      for (;;) objects.push_back(covey::make_shared<small>());
+    };
+    EXPECT_EQ(error_of(fill_with_objects), std::errc::not_enough_memory);
     EXPECT_EQ(covey::process(
                   [](covey::shared_ptr<covey::vector<covey::vector<char>>> v) {
                     v->emplace_back(8 << 20, 'y');

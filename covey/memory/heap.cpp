@@ -371,7 +371,7 @@ void heap::opened::commit(std::uint64_t bytes) {
   const std::uint64_t step = round_up(std::clamp(committed_ / 4, commit_min, commit_max), page_bytes);
   const std::uint64_t wanted = std::min(std::max(needed, committed_ + step), end_);
   for (const std::uint64_t to : {wanted, needed}) {
-    if (!commit_pages(h_.base() + committed_, to - committed_)) continue;
+    if (!commit_touched_pages(h_.base() + committed_, to - committed_)) continue;
     committed_ = to;
     publish(h_.committed_, to);
     return;

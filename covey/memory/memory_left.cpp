@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <fstream>
 #include <limits>
@@ -13,7 +14,7 @@ namespace covey::detail {
 namespace {
 
 constexpr std::uint64_t unlimited = std::numeric_limits<std::uint64_t>::max();
-constexpr std::uint64_t looked_up_from = 8 << 20;   // below, the look would cost more than the pages
+constexpr std::uint64_t allowance_max = 64 << 20;
 constexpr std::uint64_t left_for_others = 16 << 20;  // what a program needs besides, to say that there is no memory
 
 // The number after `key` in a file of "key number" lines; `otherwise` when there is none.
@@ -86,11 +87,17 @@ std::uint64_t memory_left_approx() {
 }
 
 result<void> expect_memory(std::uint64_t bytes) {
-  if (bytes < looked_up_from) return {};
+  // Looking costs as much as half a MiB: what may be taken before the next look is remembered.
+  static std::atomic<std::uint64_t> allowance{0};
+  for (std::uint64_t allowed = allowance.load(std::memory_order_relaxed); bytes <= allowed;)
+    if (allowance.compare_exchange_weak(allowed, allowed - bytes, std::memory_order_relaxed)) return {};
   const std::uint64_t left = memory_left_approx();
-  if (left > left_for_others && bytes <= left - left_for_others) return {};
-  return from_errno(ENOMEM, "reserve " + std::to_string(bytes) + " bytes of shared memory, of " + std::to_string(left) +
-                                " that the system has left");
+  const std::uint64_t usable = left > left_for_others ? left - left_for_others : 0;
+  if (bytes > usable)
+    return from_errno(ENOMEM, "reserve " + std::to_string(bytes) + " bytes of shared memory, of " +
+                                  std::to_string(left) + " that the system has left");
+  allowance.store(std::min((usable - bytes) / 8, allowance_max), std::memory_order_relaxed);
+  return {};
 }
 
 bool commit_huge_pages(std::byte* begin, std::uint64_t bytes) noexcept {

@@ -53,7 +53,13 @@ region::region(const region_request& request) {
   hold_made(id).value();
   region held(adopt_tag{}, id);  // in private memory: releases if committing throws
   const std::uint64_t committed = std::min(request.committed, entry_of(id).bytes);
-  if (!request.huge_pages || !commit_huge_pages(held.data(), committed)) commit_region(held, committed);
+  if (request.huge_pages && commit_huge_pages(held.data(), committed)) {
+    // Done.
+  } else if (request.kind == region_kind::object) {
+    commit_touched_pages(held.data(), committed).value();
+  } else {
+    commit_region(held, committed);
+  }
   *this = std::move(held);
 }
 
@@ -184,12 +190,27 @@ object_header* object_around(const void* p) noexcept {
   return reinterpret_cast<object_header*>(family.arena + entry_of(id).offset);
 }
 
-result<void> commit_pages(const std::byte* begin, std::uint64_t bytes) {
-  COVEY_TRY_VOID(expect_memory(bytes));
+namespace {
+
+result<void> reserve_pages(const std::byte* begin, std::uint64_t bytes) {
   while (::fallocate(family.arena_fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin - family.arena),
                      static_cast<off_t>(bytes)) < 0)
     if (errno != EINTR) return from_errno("reserve " + std::to_string(bytes) + " bytes of shared memory");
   return {};
+}
+
+}  // namespace
+
+result<void> commit_pages(const std::byte* begin, std::uint64_t bytes) {
+  COVEY_TRY_VOID(expect_memory(bytes));
+  return reserve_pages(begin, bytes);
+}
+
+result<void> commit_touched_pages(std::byte* begin, std::uint64_t bytes) {
+  COVEY_TRY_VOID(expect_memory(bytes));
+  // All pages at once instead of a fault for each: a third less in sum. For a few it is not worth a call more.
+  if (bytes >= 16 * page_bytes && ::madvise(begin, bytes, MADV_POPULATE_WRITE) == 0) return {};
+  return reserve_pages(begin, bytes);
 }
 
 void commit_region(const region& r, std::uint64_t bytes) {

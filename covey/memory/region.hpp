@@ -153,6 +153,9 @@ std::uint64_t bytes_mapped_at(const void* begin) noexcept;
 /// Reserves the pages of [begin, begin + bytes) of the arena.
 result<void> commit_pages(const std::byte* begin, std::uint64_t bytes);
 
+/// As commit_pages, for pages that this process has mapped writable and is going to write at once.
+result<void> commit_touched_pages(std::byte* begin, std::uint64_t bytes);
+
 /// Reserves pages [0, bytes) of a region, so that touching them cannot fail. Throws std::system_error.
 void commit_region(const region& r, std::uint64_t bytes);
 
