@@ -145,6 +145,11 @@ template <class C, class R, class A>
 inline constexpr bool is_bulk<std::basic_string<C, R, A>> = true;
 
 template <class T>
+inline constexpr bool is_bulk_array = false;
+template <class T, std::size_t N>
+inline constexpr bool is_bulk_array<std::array<T, N>> = number<T> && !std::same_as<T, bool>;
+
+template <class T>
 T decode_container(decoder& in) {
   T result;
   if constexpr (is_bulk<T>) {
@@ -220,6 +225,8 @@ void encode(encoder& out, const T& value) {
     encode(out, value.imag());
   } else if constexpr (tuple_type<T>) {
     std::apply([&](const auto&... element) { (encode(out, element), ...); }, value);
+  } else if constexpr (is_bulk_array<T>) {
+    out.raw(value.data(), sizeof value);
   } else if constexpr (is_std_array<T>) {
     for (const auto& element : value) encode(out, element);
   } else if constexpr (is_bulk<T>) {
@@ -270,6 +277,10 @@ T decode(decoder& in) {
     return T(real, decode<typename T::value_type>(in));
   } else if constexpr (tuple_type<T>) {
     return decode_elements<T>(in, std::make_index_sequence<std::tuple_size_v<T>>{});
+  } else if constexpr (is_bulk_array<T>) {
+    T value;
+    in.raw(value.data(), sizeof value);
+    return value;
   } else if constexpr (is_std_array<T>) {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       return T{((void)I, decode<typename T::value_type>(in))...};

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <covey/ipc/queue_core.hpp>
+#include <memory>
 #include <optional>
 #include <stop_token>
 
@@ -14,6 +15,34 @@ template <class T>
 class queue_reader;
 template <class T>
 class queue_writer;
+
+namespace detail {
+
+/// A buffer of this thread that keeps its memory from one message to the next, unless the message was large. While it is
+/// lent, others get one of their own: encoding may put to another queue.
+template <class T>
+class borrowed {
+ public:
+  borrowed() : from_spare_(!std::exchange(lent, true)), own_(from_spare_ ? nullptr : std::make_unique<T>()) {}
+  borrowed(const borrowed&) = delete;
+  borrowed& operator=(const borrowed&) = delete;
+  ~borrowed() {
+    if (!from_spare_) return;
+    if (spare.bytes.capacity() > kept_bytes_max) spare = T{};
+    lent = false;
+  }
+  T& operator*() const noexcept { return from_spare_ ? spare : *own_; }
+  T* operator->() const noexcept { return &**this; }
+
+ private:
+  static constexpr std::size_t kept_bytes_max = 64 * 1024;
+  static inline thread_local T spare{};
+  static inline thread_local bool lent = false;
+  bool from_spare_;
+  std::unique_ptr<T> own_;
+};
+
+}  // namespace detail
 
 /// A bounded first-in first-out queue of T between any number of producers and consumers, in threads and processes.
 ///
@@ -156,15 +185,17 @@ class queue {
   explicit queue(detail::queue_core core) : core_(std::move(core)) {}
 
   bool put_until_deadline(const T& value, const detail::deadline& until, const detail::stop_word* stop) const {
-    detail::encoder message;
-    detail::encode(message, value);
-    return core_.put(message, until, stop);
+    const detail::borrowed<detail::encoder> message;
+    message->bytes.clear();
+    message->attachments.clear();
+    detail::encode(*message, value);
+    return core_.put(*message, until, stop);
   }
 
   std::optional<T> get_until_deadline(const detail::deadline& until, const detail::stop_word* stop) const {
-    detail::queue_core::taken message;
-    if (core_.get(message, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
-    detail::decoder in{message.bytes};
+    const detail::borrowed<detail::queue_core::taken> message;
+    if (core_.get(*message, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
+    detail::decoder in{message->bytes};
     try {
       T value = detail::decode<T>(in);
       detail::expect_end(in);

@@ -1,525 +1,262 @@
-// Every change of a descriptor's state is one store; all else can be rebuilt. Read docs/design/queue.md first.
+// Putting, getting and waiting. What happens to slots is in queue_lanes.cpp and lane_writer.cpp. Read
+// docs/design/queue.md first.
 #include <covey/ipc/queue_core.hpp>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <climits>
-#include <covey/ipc/queue_layout.hpp>
+#include <covey/ipc/queue_roles.hpp>
+#include <covey/ipc/queue_side.hpp>
 #include <cstring>
-#include <map>
-#include <mutex>
 #include <new>
-#include <tuple>
 
 namespace covey::detail {
 namespace {
 
-constexpr std::size_t copied_under_lock = 4096;
-constexpr std::size_t commit_step_blocks = (256U << 10) / block_bytes;
-
 constexpr std::uint64_t bytes_max = 990ULL << 30;
-static_assert(bytes_max / block_payload < nothing);
+constexpr std::uint64_t slots_bytes_wanted = 256ULL << 20;  // address space; a lane's slots take memory as it is used
+constexpr std::uint64_t lanes_max = 256;
+constexpr unsigned same_lane_max = 64;  // messages from one lane while another may wait
 
-constexpr std::uint32_t blocks_for(std::size_t bytes) {
-  return static_cast<std::uint32_t>((bytes + block_payload - 1) / block_payload);
+// ---- waking --------------------------------------------------------------------------------------------------------
+
+// Whoever slept is woken first and counted off then: who is stopped in between leaves the rest to the next.
+void wake(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers, std::size_t how_many) {
+  std::uint32_t n = sleepers.load(std::memory_order_seq_cst);
+  if (n == 0) return;
+  const std::uint32_t woken = static_cast<std::uint32_t>(std::min<std::size_t>(n, how_many));
+  word.fetch_add(1, std::memory_order_seq_cst);
+  unpark(word, static_cast<int>(woken));
+  while (n >= woken && !sleepers.compare_exchange_weak(n, n - woken, std::memory_order_seq_cst)) {
+  }
 }
 
-constexpr std::uint64_t whole(std::uint64_t n, std::uint64_t unit) { return (n + unit - 1) / unit * unit; }
-
-// ---- lists under the lock ------------------------------------------------------------------------------------------
-
-class locked_queue {
- public:
-  locked_queue(const region& r, queue_memory& m) : region_(r), m_(m), h_(m.header) {
-    if (h_.lock.lock(lock_word::unrepaired_lock::take) == lock_word::outcome::unrepaired) {
-      try {
-        rebuild();
-      } catch (...) {
-        h_.lock.unlock_unrepaired();
-        throw;
-      }
-    }
-    locked_ = true;
-    if (h_.swept_deaths != deaths_seen()) sweep_or_unlock();
-  }
-  locked_queue(const locked_queue&) = delete;
-  locked_queue& operator=(const locked_queue&) = delete;
-  ~locked_queue() {
-    if (locked_) unlock();
-  }
-
-  void unlock() {
-    locked_ = false;
-    h_.lock.unlock();
-    // After the lock: the woken would only wait for it. A wake that is owed when we die here comes from `deaths`.
-    if (wake_reader_) unpark(h_.readable, wake_reader_);
-    if (wake_writer_) unpark(h_.writable, wake_writer_);
-    if (wake_joiner_) unpark(h_.idle, INT_MAX);
-  }
-
-  void readers_may_look(int how_many) {
-    if (h_.sleeping_readers == 0) return;
-    h_.sleeping_readers = how_many == 1 ? h_.sleeping_readers - 1 : 0;
-    h_.readable.fetch_add(1, std::memory_order_relaxed);
-    wake_reader_ = one_more_or_all(wake_reader_, how_many);
-  }
-  void writers_may_look(int how_many) {
-    if (h_.sleeping_writers == 0) return;
-    h_.sleeping_writers = how_many == 1 ? h_.sleeping_writers - 1 : 0;
-    h_.writable.fetch_add(1, std::memory_order_relaxed);
-    wake_writer_ = one_more_or_all(wake_writer_, how_many);
-  }
-  void joiners_may_look() {
-    if (h_.sleeping_joiners == 0 || h_.queued.load(std::memory_order_relaxed) + h_.reserved + h_.in_flight != 0) return;
-    h_.sleeping_joiners = 0;
-    h_.idle.fetch_add(1, std::memory_order_relaxed);
-    wake_joiner_ = true;
-  }
-
-  /// A descriptor and blocks for `size` bytes, reserved to this thread; `nothing` when there is no room now.
-  std::uint32_t reserve(std::size_t size) {
-    if (h_.queued.load(std::memory_order_relaxed) + h_.reserved >= h_.items_max || h_.free_descriptors == nothing)
-      return nothing;
-    const std::uint32_t wanted = blocks_for(size);
-    if (wanted > h_.free_block_count + (h_.block_count - h_.blocks_used)) return nothing;
-    commit_for(wanted);
-    const std::uint32_t i = h_.free_descriptors;
-    message_descriptor& d = m_.descriptor(i);
-    h_.free_descriptors = d.next;
-    d.size = size;
-    d.attachments = 0;
-    d.deliveries = 0;
-    d.first_block = nothing;
-    d.state.store(message_state(message_kind::reserved, this_name()), std::memory_order_release);
-    ++h_.reserved;
-    for (std::uint32_t b = 0; b < wanted; ++b) {
-      const std::uint32_t taken = take_block();
-      m_.next_block(taken) = d.first_block;
-      d.first_block = taken;
-    }
-    return i;
-  }
-
-  /// reserved → queued.
-  void commit(std::uint32_t i) {
-    message_descriptor& d = m_.descriptor(i);
-    d.sequence = ++h_.next_sequence;
-    d.state.store(message_state(message_kind::queued, 0), std::memory_order_release);
-    --h_.reserved;
-    append(i);
-    readers_may_look(1);
-  }
-
-  /// queued → in flight, the oldest. The queue is not empty.
-  std::uint32_t take() {
-    const std::uint32_t i = h_.oldest;
-    message_descriptor& d = m_.descriptor(i);
-    h_.oldest = d.next;
-    if (h_.oldest == nothing) h_.newest = nothing;
-    h_.queued.fetch_sub(1, std::memory_order_relaxed);
-    ++h_.in_flight;
-    ++d.deliveries;
-    d.state.store(message_state(message_kind::in_flight, this_name()), std::memory_order_release);
-    writers_may_look(1);
-    return i;
-  }
-
-  /// any → free, and gives back the references that it holds.
-  void release(std::uint32_t i) {
-    message_descriptor& d = m_.descriptor(i);
-    const std::vector<std::uint64_t> references = references_of(i);
-    const message_kind was = kind_of(d.state.load(std::memory_order_relaxed));
-    if (was == message_kind::reserved) --h_.reserved;
-    if (was == message_kind::in_flight) --h_.in_flight;
-    std::uint32_t b = d.first_block;
-    d.state.store(message_state(message_kind::free, 0), std::memory_order_release);
-    // After the store: who dies between the two leaves references until the queue's end. The other way round the next
-    // one would give them back again, and take them from another message.
-    carry(region_.id(), references, -1);
-    d.first_block = nothing;
-    for (std::uint32_t n = 0; b != nothing && n < h_.block_count; ++n) {
-      const std::uint32_t next = m_.next_block(b);
-      give_block(b);
-      b = next;
-    }
-    d.next = h_.free_descriptors;
-    h_.free_descriptors = i;
-    writers_may_look(INT_MAX);  // one may wait for an item, another for bytes
-    joiners_may_look();
-    if (drained_of_lost_writers()) readers_may_look(INT_MAX);  // they waited for what this message might become
-  }
-
-  /// Nothing waits, and nothing will come: the writers are gone, and what was in hand is done.
-  bool drained_of_lost_writers() const {
-    return h_.writers_lost != 0 && h_.queued.load(std::memory_order_relaxed) + h_.in_flight + h_.reserved == 0;
-  }
-
-  /// Whether `i` is in the hand of this thread: nobody has swept it away.
-  bool in_my_hand(std::uint32_t i) const {
-    return m_.descriptor(i).state.load(std::memory_order_relaxed) ==
-           message_state(message_kind::in_flight, this_name());
-  }
-
-  /// in flight → queued, at its old place: nobody saw it.
-  void put_back(std::uint32_t i) {
-    m_.descriptor(i).state.store(message_state(message_kind::queued, 0), std::memory_order_release);
-    --h_.in_flight;
-    insert_by_sequence(i);
-    readers_may_look(1);
-  }
-
-  void discard_queued() {
-    while (h_.oldest != nothing) {
-      const std::uint32_t i = h_.oldest;
-      message_descriptor& d = m_.descriptor(i);
-      h_.oldest = d.next;
-      h_.queued.fetch_sub(1, std::memory_order_relaxed);
-      d.state.store(message_state(message_kind::reserved, this_name()), std::memory_order_release);
-      ++h_.reserved;
-      release(i);
-    }
-    h_.newest = nothing;
-  }
-
-  void copy_in(std::uint32_t i, const std::byte* data, std::size_t size) const {
-    std::uint32_t b = m_.descriptor(i).first_block;
-    while (size > 0) {
-      const std::size_t n = std::min(size, block_payload);
-      std::memcpy(m_.block(b), data, n);
-      data += n;
-      size -= n;
-      b = m_.next_block(b);
-    }
-  }
-
-  void copy_out(std::uint32_t i, std::vector<std::byte>& out) const {
-    const std::uint64_t size = m_.descriptor(i).size;
-    if (size > std::uint64_t{h_.block_count} * block_payload) throw queue_damaged();
-    out.resize(size);
-    copy_beginning(i, out);
-  }
-
- private:
-  void copy_beginning(std::uint32_t i, std::span<std::byte> out) const {
-    std::uint32_t b = m_.descriptor(i).first_block;
-    for (std::size_t done = 0; done < out.size(); done += block_payload) {
-      std::memcpy(out.data() + done, m_.block(b), std::min(out.size() - done, block_payload));
-      b = m_.next_block(b);
-    }
-  }
-
-  // The regions that message `i` names: its payload begins with their ids.
-  std::vector<std::uint64_t> references_of(std::uint32_t i) const {
-    const message_descriptor& d = m_.descriptor(i);
-    const std::uint64_t count = d.attachments;
-    if (count * sizeof(std::uint64_t) > std::min(d.size, std::uint64_t{h_.block_count} * block_payload)) return {};
-    std::vector<std::uint64_t> ids(count);
-    copy_beginning(i, std::as_writable_bytes(std::span(ids)));
-    return ids;
-  }
-
-  static int one_more_or_all(int so_far, int how_many) {
-    return how_many == INT_MAX || so_far == INT_MAX ? INT_MAX : so_far + 1;
-  }
-
-  void append(std::uint32_t i) {
-    m_.descriptor(i).next = nothing;
-    if (h_.newest == nothing)
-      h_.oldest = i;
-    else
-      m_.descriptor(h_.newest).next = i;
-    h_.newest = i;
-    h_.queued.fetch_add(1, std::memory_order_relaxed);
-  }
-
-  // In order of sequence: for messages that come back.
-  void insert_by_sequence(std::uint32_t i) {
-    message_descriptor& d = m_.descriptor(i);
-    if (h_.newest == nothing || m_.descriptor(h_.newest).sequence < d.sequence) return append(i);
-    std::uint32_t* link = &h_.oldest;
-    for (std::uint32_t n = 0; *link != nothing && m_.descriptor(*link).sequence < d.sequence; ++n) {
-      if (n > h_.descriptor_count) throw queue_damaged();
-      link = &m_.descriptor(*link).next;
-    }
-    d.next = *link;
-    *link = i;
-    h_.queued.fetch_add(1, std::memory_order_relaxed);
-  }
-
-  void commit_for(std::uint32_t wanted) {
-    if (wanted <= h_.free_block_count) return;
-    const std::uint64_t needed = std::uint64_t{h_.blocks_used} + (wanted - h_.free_block_count);
-    if (needed <= h_.blocks_committed) return;
-    const std::uint64_t blocks = std::min<std::uint64_t>(whole(needed, commit_step_blocks), h_.block_count);
-    const std::uint64_t committed = h_.blocks_at + std::uint64_t{h_.blocks_committed} * block_bytes;
-    commit_pages(m_.base + committed, h_.blocks_at + blocks * block_bytes - committed).value();
-    h_.blocks_committed = static_cast<std::uint32_t>(blocks);
-  }
-
-  std::uint32_t take_block() {
-    if (h_.free_blocks == nothing) return h_.blocks_used++;
-    const std::uint32_t b = h_.free_blocks;
-    h_.free_blocks = m_.next_block(b);
-    --h_.free_block_count;
-    return b;
-  }
-
-  void give_block(std::uint32_t b) {
-    m_.next_block(b) = h_.free_blocks;
-    h_.free_blocks = b;
-    ++h_.free_block_count;
-  }
-
-  // An owner of the lock died inside: all lists and counts anew, from the states.
-  void rebuild() {
-    std::vector<bool> used(h_.block_count);
-    std::vector<std::uint32_t> queued;
-    h_.queued.store(0, std::memory_order_relaxed);
-    h_.reserved = h_.in_flight = 0;
-    h_.oldest = h_.newest = h_.free_descriptors = h_.free_blocks = nothing;
-    h_.free_block_count = 0;
-    for (std::uint32_t i = h_.descriptor_count; i-- > 0;) {
-      message_descriptor& d = m_.descriptor(i);
-      const message_kind kind = kind_of(d.state.load(std::memory_order_acquire));
-      if (kind == message_kind::free) {
-        d.first_block = nothing;
-        d.next = h_.free_descriptors;
-        h_.free_descriptors = i;
-        continue;
-      }
-      // A chain that was cut while it was built or given back is short; what it does not reach is free.
-      for (std::uint32_t b = d.first_block; b != nothing; b = m_.next_block(b)) {
-        if (b >= used.size() || used[b]) throw queue_damaged();
-        used[b] = true;
-      }
-      if (kind == message_kind::queued) queued.push_back(i);
-      if (kind == message_kind::reserved) ++h_.reserved;
-      if (kind == message_kind::in_flight) ++h_.in_flight;
-    }
-    std::sort(queued.begin(), queued.end(),
-              [&](std::uint32_t a, std::uint32_t b) { return m_.descriptor(a).sequence < m_.descriptor(b).sequence; });
-    for (const std::uint32_t i : queued) append(i);
-    h_.blocks_used = std::min(h_.blocks_used, h_.block_count);
-    for (std::uint32_t b = 0; b < h_.blocks_used; ++b)
-      if (!used[b]) give_block(b);
-    h_.swept_deaths = deaths_seen() - 1;  // and sweep
-  }
-
-  void sweep_or_unlock() {
-    try {
-      sweep();
-    } catch (...) {
-      locked_ = false;
-      h_.lock.unlock_unrepaired();
-      throw;
-    }
-  }
-
-  // What is in dead hands goes where docs/design/queue.md draws it.
-  void sweep() {
-    const std::uint32_t deaths = deaths_seen();
-    for (std::uint32_t i = 0; i < h_.descriptor_count; ++i) {
-      message_descriptor& d = m_.descriptor(i);
-      const std::uint64_t state = d.state.load(std::memory_order_relaxed);
-      const message_kind kind = kind_of(state);
-      if ((kind != message_kind::reserved && kind != message_kind::in_flight) || alive(hand_of(state))) continue;
-      if (kind == message_kind::in_flight && h_.on_death == in_flight_policy::redeliver && h_.closed < 2) {
-        d.state.store(message_state(message_kind::queued, 0), std::memory_order_release);
-        --h_.in_flight;
-        insert_by_sequence(i);
-      } else {
-        release(i);
-      }
-    }
-    strike_dead_roles();
-    h_.swept_deaths = deaths;
-    wake_all();
-  }
-
-  void strike_dead_roles() {
-    for (role_holder& r : h_.roles) {
-      if (r.count == 0 || process_alive(r.who)) continue;
-      const queue_role role = r.role;
-      r.count = 0;
-      if (role == queue_role::writer) h_.writer_died = 1;
-      note_lost(role);
-    }
-  }
-
- public:
-  void note_lost(queue_role role) {
-    for (const role_holder& r : h_.roles)
-      if (r.count != 0 && r.role == role) return;
-    (role == queue_role::reader ? h_.readers_lost : h_.writers_lost) = 1;
-    wake_all();
-  }
-
-  /// Everybody who sleeps shall look, and count itself again.
-  void wake_all() {
-    h_.sleeping_readers = h_.sleeping_writers = h_.sleeping_joiners = 0;
-    for (auto* word : {&h_.readable, &h_.writable, &h_.idle}) word->fetch_add(1, std::memory_order_relaxed);
-    wake_reader_ = wake_writer_ = INT_MAX;
-    wake_joiner_ = true;
-  }
-
- private:
-  const region& region_;
-  queue_memory& m_;
-  queue_header& h_;
-  bool locked_ = false;
-  int wake_reader_ = 0, wake_writer_ = 0;
-  bool wake_joiner_ = false;
-};
-
-// Sleeps on `word` without the lock, counted in `sleepers`; true when the caller shall look again.
-bool sleep_unlocked(std::optional<locked_queue>& locked, const region& r, queue_memory& m,
-                    std::atomic<std::uint32_t>& word, std::uint32_t& sleepers, const deadline& until,
-                    const stop_word* stop) {
-  const std::uint32_t deaths = m.header.swept_deaths;
-  const std::uint32_t seen = word.load(std::memory_order_relaxed);
-  ++sleepers;
-  locked.reset();
-  const wake_reason why = park(word, seen, deaths, until, stop);
-  locked.emplace(r, m);
-  if (word.load(std::memory_order_relaxed) == seen && sleepers > 0) --sleepers;  // nobody has counted us off
-  return why == wake_reason::woken;
+void wake_all(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers) {
+  sleepers.store(0, std::memory_order_seq_cst);
+  word.fetch_add(1, std::memory_order_seq_cst);
+  unpark(word, INT_MAX);
 }
 
-// ---- what this thread has in hand ----------------------------------------------------------------------------------
-
-struct in_hand {
-  region queue;
-  std::uint32_t descriptor;
-};
-
-struct hand {
-  std::vector<in_hand> messages;  // oldest first
-  ~hand() { acknowledge_all(); }
-};
-
-thread_local hand my_hand;
-
-void acknowledge_locked(locked_queue& locked, std::uint32_t i) {
-  if (locked.in_my_hand(i)) locked.release(i);  // else swept: we were taken for dead, or the queue was discarded
+void wake_everybody(queue_header& h) {
+  wake_all(h.readable, h.sleeping_readers);
+  wake_all(h.writable, h.sleeping_writers);
+  wake_all(h.idle, h.sleeping_joiners);
 }
 
-// Acknowledges the oldest in hand from `queue`, or all of them.
-bool acknowledge_some(locked_queue& locked, const region& queue, bool all) {
-  bool any = false;
-  std::erase_if(my_hand.messages, [&](const in_hand& h) {
-    if (h.queue != queue || (any && !all)) return false;
-    acknowledge_locked(locked, h.descriptor);
-    return any = true;
-  });
-  return any;
+// Sleeps on `word` unless `look` finds, after others can see that we sleep, that there is no need.
+template <class Look>
+void sleep_unless(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers, const deadline& until,
+                  const stop_word* stop, const Look& look) {
+  const std::uint32_t deaths = deaths_seen();
+  const std::uint32_t seen = word.load(std::memory_order_seq_cst);
+  sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with wake()
+  if (!look()) park(word, seen, deaths, until, stop);
+  // Not counted off again: one sleeper too many costs a needless wake, one too few its sleep for ever.
 }
 
-// A message that is in this thread's hand, without the regions' ids before it.
-void copy_message(const locked_queue& unlocked, const queue_memory& m, std::uint32_t i, queue_core::taken& out) {
-  out.deliveries = m.descriptor(i).deliveries;
-  const std::size_t prefix = std::size_t{m.descriptor(i).attachments} * sizeof(std::uint64_t);
-  unlocked.copy_out(i, out.bytes);
-  if (prefix > out.bytes.size()) throw queue_damaged();
-  out.bytes.erase(out.bytes.begin(), out.bytes.begin() + static_cast<std::ptrdiff_t>(prefix));
+bool out_of_time(const deadline& until, const stop_word* stop) {
+  return (until && *until <= std::chrono::steady_clock::now()) || (stop != nullptr && stop->stopped());
 }
+
+// ---- the dead ------------------------------------------------------------------------------------------------------
+
+void sweep(const queue_view& q, std::uint32_t deaths) {
+  if (is_damaged(q.id)) throw queue_damaged();
+  queue_header& h = q.header();
+  strike_dead_roles(q);
+  sweep_lanes(q);
+  h.swept_deaths.store(deaths, std::memory_order_release);
+  wake_everybody(h);
+}
+
+void sweep_if_needed(const queue_view& q) {
+  queue_header& h = q.header();
+  const std::uint32_t deaths = deaths_seen();
+  if (h.swept_deaths.load(std::memory_order_acquire) != deaths) sweep(q, deaths);
+  if (h.counting.load(std::memory_order_relaxed) != 0) pause_for_counting(q);
+}
+
+// ---- what is in hand -----------------------------------------------------------------------------------------------
+
+// After a release: somebody may wait for just that.
+void after_release(const queue_view& q, std::size_t how_many) {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  queue_header& h = q.header();
+  wake(h.writable, h.sleeping_writers, how_many);  // for memory
+  if (h.sleeping_joiners.load(std::memory_order_seq_cst) != 0 && idle(q)) wake_all(h.idle, h.sleeping_joiners);
+  if ((h.flags.load(std::memory_order_acquire) & flag_writers_lost) != 0)
+    wake_all(h.readable, h.sleeping_readers);  // they wait for what this message might become
+}
+
+std::size_t release_all(queue_side& side) {
+  const std::size_t n = side.hand.size();
+  for (const held_message& m : side.hand) release(side.q, m);
+  side.hand.clear();
+  return n;
+}
+
+// Into the hand: at most `n`.
+std::size_t take_some(queue_side& side, std::size_t n) {
+  const queue_view& q = side.q;
+  const std::size_t before = side.hand.size();
+  const std::size_t lanes = q.lanes_used();
+  const auto taken = [&] { return side.hand.size() - before; };
+  while (taken() < n) {
+    const auto late = take_late(q);
+    if (!late) break;
+    side.hand.push_back(*late);
+  }
+  for (std::size_t tried = 0; tried < lanes && taken() < n; ++tried) {
+    if (side.next_lane >= lanes) side.next_lane = 0;
+    while (taken() < n && side.from_same_lane < same_lane_max) {
+      const auto m = take_oldest(q, side.next_lane);
+      if (!m) break;
+      side.hand.push_back(*m);
+      ++side.from_same_lane;
+    }
+    if (taken() == n && side.from_same_lane < same_lane_max) break;
+    side.from_same_lane = 0;
+    ++side.next_lane;
+  }
+  return taken();
+}
+
+bool something_waits(const queue_view& q) {
+  const std::size_t lanes = q.lanes_used();
+  for (std::size_t l = 0; l < lanes; ++l) {
+    const std::uint64_t head = q.lane(l).head.load(std::memory_order_relaxed);
+    const slot_state s = q.state_of(q.slot(l, head).state.load(std::memory_order_relaxed));
+    if (s.kind() == slot_kind::queued && s.position() == head) return true;
+  }
+  return false;
+}
+
+// A message in this thread's hand, without the regions' ids before it.
+void copy_message(queue_side& side, const held_message& m, queue_core::taken& out) {
+  std::array<std::byte, inline_bytes_max> copy;
+  const payload_view p = payload_of(side.q, m, copy, [&](std::size_t l) { return side.data_of(l); });
+  out.deliveries = static_cast<std::uint32_t>(m.deliveries);
+  const auto bytes = p.bytes.subspan(p.attachments * sizeof(std::uint64_t));
+  out.bytes.assign(bytes.begin(), bytes.end());
+}
+
+// Those from `first` on in the hand, into `out`. When there is no memory they wait again: somebody else may have it.
+void copy_taken(queue_side& side, std::size_t first, std::span<queue_core::taken> out) {
+  try {
+    for (std::size_t n = 0; n < out.size(); ++n) copy_message(side, side.hand[first + n], out[n]);
+  } catch (const std::bad_alloc&) {
+    for (std::size_t n = side.hand.size(); n-- > first;) put_back(side.q, side.hand[n]);
+    side.hand.resize(first);
+    wake_all(side.q.header().readable, side.q.header().sleeping_readers);
+    throw;
+  }
+}
+
+// ---- putting -------------------------------------------------------------------------------------------------------
 
 // The payload as it is stored: the ids of the regions that it names, then its bytes.
-std::vector<std::byte> with_attachments(const encoder& message) {
+void store_payload(const encoder& message, std::byte* to) {
   const auto ids = std::as_bytes(std::span(message.attachments));
-  std::vector<std::byte> all(ids.begin(), ids.end());
-  all.insert(all.end(), message.bytes.begin(), message.bytes.end());
-  return all;
+  if (!ids.empty()) std::memcpy(to, ids.data(), ids.size());
+  if (!message.bytes.empty()) std::memcpy(to + ids.size(), message.bytes.data(), message.bytes.size());
 }
 
-// ---- roles of this process -----------------------------------------------------------------------------------------
-
-std::mutex roles_mutex;
-
-// The process is part of the key: a forked child finds its parent's here.
-using role_key = std::tuple<process_id, std::uint64_t, queue_role>;
-
-std::map<role_key, std::uint32_t>& own_roles() {
-  static auto* const roles = new std::map<role_key, std::uint32_t>;
-  return *roles;
+lane_writer& writer_of(queue_side& side) {
+  if (!side.writer) side.writer = std::make_unique<lane_writer>(side.q);
+  return *side.writer;
 }
 
-void enter_role(queue_header& h, queue_role role) {
-  for (role_holder& r : h.roles) {
-    if (r.count != 0) continue;
-    r.who = this_process_id();
-    r.role = role;
-    r.count = 1;
-    (role == queue_role::reader ? h.readers_lost : h.writers_lost) = 0;
-    return;
+void throw_if_refused(const queue_view& q) {
+  const std::uint32_t flags = q.header().flags.load(std::memory_order_seq_cst);
+  if ((flags & flag_closed) != 0) throw queue_closed();
+  if ((flags & flag_readers_lost) != 0) throw no_consumers();
+}
+
+// What a put has got hold of until its message is committed.
+class unpublished {
+ public:
+  unpublished(queue_side& side, const encoder& message) : side_(side), message_(message) {
+    parcel_.size = message.attachments.size() * sizeof(std::uint64_t) + message.bytes.size();
+    parcel_.attachments = message.attachments.size();
   }
-  throw std::length_error("covey: more than 512 processes hold a role of one queue");
+  unpublished(const unpublished&) = delete;
+  unpublished& operator=(const unpublished&) = delete;
+  ~unpublished() {
+    if (published_) return;
+    if (parcel_.extent != 0) writer_of(side_).give_back(parcel_.extent);
+    if (carried_) carry(side_.q.id, message_.attachments, -1);
+  }
+
+  /// False: there is no memory for it now.
+  bool prepare() {
+    if (prepared_) return true;
+    if (parcel_.size <= inline_bytes_max) {
+      if (parcel_.attachments == 0) {
+        parcel_.here = message_.bytes.data();
+      } else {
+        store_payload(message_, here_);
+        parcel_.here = here_;
+      }
+    } else {
+      const auto extent = writer_of(side_).reserve(parcel_.size);
+      if (!extent) return false;
+      parcel_.extent = *extent;
+      store_payload(message_, writer_of(side_).payload(*extent));
+    }
+    if (parcel_.attachments != 0) carry(side_.q.id, message_.attachments, +1);
+    carried_ = parcel_.attachments != 0;
+    return prepared_ = true;
+  }
+
+  [[nodiscard]] const lane_writer::parcel& parcel() const { return parcel_; }
+  void is_published() { published_ = true; }
+
+ private:
+  queue_side& side_;
+  const encoder& message_;
+  lane_writer::parcel parcel_;
+  std::byte here_[inline_bytes_max];
+  bool prepared_ = false, carried_ = false, published_ = false;
+};
+
+// Tries once, then with quota from other lanes.
+std::optional<std::uint64_t> try_put_once(lane_writer& w, unpublished& u, bool wait) {
+  if (!u.prepare()) return std::nullopt;
+  if (const auto position = w.publish(u.parcel())) return position;
+  return w.publish_with_more(u.parcel(), wait);
 }
 
 }  // namespace
 
-queue_core::queue_core(const queue_options& options) {
-  if (options.items == 0 || options.items > (1U << 24))
-    throw std::invalid_argument("covey: a queue holds 1 to 16 million items");
-  const std::uint32_t descriptors =
-      static_cast<std::uint32_t>(options.items + std::max<std::size_t>(64, options.items / 4));
-  if (options.bytes > bytes_max) throw std::invalid_argument("covey: a queue holds at most 990 GiB");
-  const std::uint64_t blocks = std::max<std::uint64_t>(blocks_for(options.bytes), 16);
-  const std::uint64_t descriptors_at = whole(sizeof(queue_header), 64);
-  const std::uint64_t blocks_at = whole(descriptors_at + descriptors * sizeof(message_descriptor), page_bytes);
-  region_ = region({.bytes = blocks_at + blocks * block_bytes, .committed = blocks_at, .kind = region_kind::queue});
-  auto& h = *new (region_.data()) queue_header{};
-  h.items_max = static_cast<std::uint32_t>(options.items);
-  h.descriptor_count = descriptors;
-  h.block_count = static_cast<std::uint32_t>(blocks);
-  h.on_death = options.on_death;
-  h.descriptors_at = descriptors_at;
-  h.blocks_at = blocks_at;
-  h.oldest = h.newest = h.free_blocks = nothing;
-  h.swept_deaths = deaths_seen();
-  const queue_memory m(region_);
-  h.free_descriptors = nothing;
-  for (std::uint32_t i = descriptors; i-- > 0;) {
-    m.descriptor(i).next = h.free_descriptors;
-    m.descriptor(i).first_block = nothing;
-    h.free_descriptors = i;
-  }
-}
-
 bool queue_core::put(const encoder& message, const deadline& until, const stop_word* stop) const {
-  queue_memory m(region_);
-  queue_header& h = m.header;
-  const std::size_t prefix = message.attachments.size() * sizeof(std::uint64_t);
-  const std::size_t size = prefix + message.bytes.size();
-  if (blocks_for(size) > h.block_count)
-    throw std::length_error("covey: a message of " + std::to_string(size) + " bytes is larger than its queue");
-  const bool small = size <= copied_under_lock && prefix == 0;
-  const std::vector<std::byte> joined = prefix != 0 ? with_attachments(message) : std::vector<std::byte>();
-  const std::byte* const payload = prefix != 0 ? joined.data() : message.bytes.data();
-  std::optional<locked_queue> locked(std::in_place, region_, m);
-  std::uint32_t i = nothing;
-  for (;;) {
-    if (h.closed != 0) throw queue_closed();
-    if (h.readers_lost != 0) throw no_consumers();
-    if ((i = locked->reserve(size)) != nothing) break;
-    if (until && *until <= std::chrono::steady_clock::now()) return false;
-    if (stop != nullptr && stop->stopped()) return false;
-    sleep_unlocked(locked, region_, m, h.writable, h.sleeping_writers, until, stop);
+  queue_side& side = side_of(region_);
+  const queue_view& q = side.q;
+  queue_header& h = q.header();
+  unpublished u(side, message);
+  if (u.parcel().size > q.shape.bytes)
+    throw std::length_error("covey: a message of " + std::to_string(u.parcel().size) +
+                            " bytes is larger than its queue");
+  lane_writer& w = writer_of(side);
+  std::optional<std::uint64_t> position;
+  for (bool spun = false;;) {
+    sweep_if_needed(q);
+    throw_if_refused(q);
+    if (u.prepare() && (position = w.publish(u.parcel()))) break;
+    if (!std::exchange(spun, true) && spin_and_yield_until([&] { return w.might_have_room(); })) continue;
+    if ((position = try_put_once(w, u, !until.has_value()))) break;
+    if (out_of_time(until, stop)) return false;
+    sleep_unless(h.writable, h.sleeping_writers, until, stop, [&] {
+      position = try_put_once(w, u, true);
+      return position.has_value() || (h.flags.load(std::memory_order_seq_cst) & (flag_closed | flag_readers_lost)) != 0;
+    });
+    if (position) break;
+    spun = false;
   }
-  if (small) {
-    locked->copy_in(i, payload, size);
-  } else {
-    locked->unlock();
-    locked->copy_in(i, payload, size);
-    carry(region_.id(), message.attachments, +1);
-    locked.emplace(region_, m);
-    m.descriptor(i).attachments =
-        static_cast<std::uint32_t>(message.attachments.size());  // from here it has references
-    if (h.closed != 0) {  // meanwhile: readers may have been told of the end already
-      locked->release(i);
-      throw queue_closed();
-    }
-  }
-  locked->commit(i);
+  u.is_published();
+  // Closed meanwhile: readers may have been told of the end already.
+  if ((h.flags.load(std::memory_order_seq_cst) & flag_closed) != 0 && w.retract(*position)) throw queue_closed();
+  wake(h.readable, h.sleeping_readers, 1);
   return true;
 }
 
@@ -534,128 +271,141 @@ queue_core::several queue_core::get_many(std::span<taken> out, const deadline& u
 
 queue_core::several queue_core::get_some(std::span<taken> out, const deadline& until, const stop_word* stop,
                                          const std::uint32_t* deaths) const {
-  queue_memory m(region_);
-  queue_header& h = m.header;
-  my_hand.messages.reserve(my_hand.messages.size() + out.size());
-  std::optional<locked_queue> locked(std::in_place, region_, m);
-  acknowledge_some(*locked, region_, true);
-  bool spun = false;
-  while (h.queued.load(std::memory_order_relaxed) == 0) {
-    if (h.closed != 0) return {get_result::ended};
-    if (locked->drained_of_lost_writers()) {
-      if (h.writer_died != 0) throw no_producers();
+  queue_side& side = side_of(region_);
+  const queue_view& q = side.q;
+  queue_header& h = q.header();
+  const std::size_t released = release_all(side);
+  side.hand.reserve(out.size());
+  if (!side.kept) side.kept = region_;
+  std::size_t count = 0;
+  bool told = false;
+  for (bool spun = false;;) {
+    sweep_if_needed(q);
+    const std::uint32_t flags = h.flags.load(std::memory_order_seq_cst);  // before the look for messages
+    if ((flags & flag_discarded) == 0) count = take_some(side, out.size());
+    if (count != 0) break;
+    if (released != 0 && !std::exchange(told, true)) after_release(q, released);
+    const auto nothing_more = [&] {
+      if ((flags & flag_closed) != 0) return true;
+      return (flags & flag_writers_lost) != 0 && idle(q);
+    };
+    if (nothing_more()) {
+      side.kept = {};
+      if ((flags & (flag_closed | flag_writer_died)) == flag_writer_died) throw no_producers();
       return {get_result::ended};
     }
-    if (until && *until <= std::chrono::steady_clock::now()) return {get_result::not_now};
-    if (stop != nullptr && stop->stopped()) return {get_result::not_now};
-    if (deaths != nullptr && h.swept_deaths != *deaths) return {get_result::not_now};
-    if (!std::exchange(spun, true)) {
-      locked->unlock();
-      spin_until([&] { return h.queued.load(std::memory_order_relaxed) != 0; });
-      locked.emplace(region_, m);  // and look at everything again: it may have been closed meanwhile
-      continue;
+    if (out_of_time(until, stop) || (deaths != nullptr && deaths_seen() != *deaths)) {
+      side.kept = {};
+      return {get_result::not_now};
     }
-    sleep_unlocked(locked, region_, m, h.readable, h.sleeping_readers, until, stop);
+    if (!std::exchange(spun, true) && spin_and_yield_until([&] { return something_waits(q); })) continue;
+    sleep_unless(h.readable, h.sleeping_readers, until, stop, [&] {
+      count = take_some(side, out.size());
+      return count != 0 || h.flags.load(std::memory_order_seq_cst) != flags;
+    });
+    if (count != 0) break;
     spun = false;
   }
-  const std::size_t first = my_hand.messages.size();
-  std::size_t count = 0;
-  for (; count < out.size() && h.queued.load(std::memory_order_relaxed) != 0; ++count)
-    my_hand.messages.push_back({region_, locked->take()});
-  locked->unlock();
-  try {
-    for (std::size_t n = 0; n < count; ++n) copy_message(*locked, m, my_hand.messages[first + n].descriptor, out[n]);
-  } catch (const std::bad_alloc&) {
-    locked.emplace(region_, m);  // no memory here: somebody else may have it
-    for (std::size_t n = count; n-- > 0;) locked->put_back(my_hand.messages[first + n].descriptor);
-    my_hand.messages.resize(first);
-    throw;
-  }
+  if (released != 0 && !told)
+    after_release(q, released + count);
+  else
+    wake(h.writable, h.sleeping_writers, count);
+  copy_taken(side, side.hand.size() - count, out.first(count));
   return {get_result::got, count};
 }
 
-bool queue_core::acknowledge() const {
-  queue_memory m(region_);
-  locked_queue locked(region_, m);
-  return acknowledge_some(locked, region_, false);
-}
-
-void queue_core::drop_one_put_back_others(std::size_t n) const {
-  queue_memory m(region_);
-  locked_queue locked(region_, m);
-  std::erase_if(my_hand.messages, [&](const in_hand& h) {
-    if (h.queue != region_) return false;
-    const bool dropped = n-- == 0;
-    if (dropped) acknowledge_locked(locked, h.descriptor);
-    if (!dropped && locked.in_my_hand(h.descriptor)) locked.put_back(h.descriptor);
-    return true;
-  });
-}
-
-bool queue_core::join(const deadline& until, const stop_word* stop) const {
-  queue_memory m(region_);
-  queue_header& h = m.header;
-  std::optional<locked_queue> locked(std::in_place, region_, m);
-  while (h.queued.load(std::memory_order_relaxed) + h.reserved + h.in_flight != 0) {
-    if (h.readers_lost != 0) throw no_consumers();
-    if (until && *until <= std::chrono::steady_clock::now()) return false;
-    if (stop != nullptr && stop->stopped()) return false;
-    sleep_unlocked(locked, region_, m, h.idle, h.sleeping_joiners, until, stop);
-  }
+bool queue_core::get_failed(taken& out) const {
+  queue_side& side = side_of(region_);
+  sweep_if_needed(side.q);
+  const std::size_t released = release_all(side);
+  const auto m = take_failed(side.q);
+  if (released != 0) after_release(side.q, released);
+  if (!m) return false;
+  side.hand.push_back(*m);
+  side.kept = region_;
+  copy_taken(side, 0, {&out, 1});
   return true;
 }
 
+std::size_t queue_core::failed() const {
+  const queue_side& side = side_of(region_);
+  sweep_if_needed(side.q);
+  return count_failed(side.q);
+}
+
+bool queue_core::acknowledge() const {
+  queue_side& side = side_of(region_);
+  if (side.hand.empty()) return false;
+  release(side.q, side.hand.front());
+  side.hand.erase(side.hand.begin());
+  after_release(side.q, 1);
+  if (side.hand.empty()) side.kept = {};
+  return true;
+}
+
+void queue_core::drop_one_put_back_others(std::size_t n) const {
+  queue_side& side = side_of(region_);
+  for (std::size_t i = 0; i < side.hand.size(); ++i)
+    i == n ? release(side.q, side.hand[i]) : put_back(side.q, side.hand[i]);
+  side.hand.clear();
+  after_release(side.q, 1);
+  wake_all(side.q.header().readable, side.q.header().sleeping_readers);
+}
+
+bool queue_core::join(const deadline& until, const stop_word* stop) const {
+  const queue_side& side = side_of(region_);
+  queue_header& h = side.q.header();
+  for (;;) {
+    sweep_if_needed(side.q);
+    if (idle(side.q)) return true;
+    if ((h.flags.load(std::memory_order_seq_cst) & flag_readers_lost) != 0) throw no_consumers();
+    if (out_of_time(until, stop)) return false;
+    sleep_unless(h.idle, h.sleeping_joiners, until, stop, [&] { return idle(side.q); });
+  }
+}
+
 void queue_core::close(close_mode mode) const {
-  queue_memory m(region_);
-  locked_queue locked(region_, m);
-  m.header.closed = mode == close_mode::discard ? 2 : std::max(m.header.closed, 1U);
-  if (mode == close_mode::discard) locked.discard_queued();
-  locked.wake_all();
+  const queue_side& side = side_of(region_);
+  queue_header& h = side.q.header();
+  const bool discard = mode == close_mode::discard;
+  h.flags.fetch_or(discard ? flag_closed | flag_discarded : flag_closed, std::memory_order_seq_cst);
+  if (discard) discard_all(side.q);
+  wake_everybody(h);
 }
 
 bool queue_core::closed() const {
-  queue_memory m(region_);
-  locked_queue locked(region_, m);
-  return m.header.closed != 0;
+  return (side_of(region_).q.header().flags.load(std::memory_order_acquire) & flag_closed) != 0;
 }
 
 std::size_t queue_core::size() const {
-  queue_memory m(region_);
-  locked_queue locked(region_, m);
-  return m.header.queued.load(std::memory_order_relaxed);
+  const queue_side& side = side_of(region_);
+  sweep_if_needed(side.q);
+  return count_waiting(side.q);
 }
 
 std::size_t queue_core::size_approx() const noexcept {
-  return reinterpret_cast<const queue_header*>(region_.data())->queued.load(std::memory_order_relaxed);
+  try {
+    return count_waiting_approx(side_of(region_).q);
+  } catch (...) {
+    return 0;  // damaged: nothing can be got
+  }
 }
 
 std::size_t queue_core::capacity() const noexcept {
-  return reinterpret_cast<const queue_header*>(region_.data())->items_max;
+  try {
+    return side_of(region_).q.shape.items;
+  } catch (...) {
+    return 0;
+  }
 }
 
-void queue_core::take_role(queue_role role) const {
-  const std::scoped_lock roles_lock(roles_mutex);
-  std::uint32_t& own = own_roles()[{this_process_id(), region_.id(), role}];
-  if (own == 0) {
-    queue_memory m(region_);
-    const locked_queue locked(region_, m);
-    enter_role(m.header, role);
-  }
-  ++own;
-}
+void queue_core::take_role(queue_role role) const { enter_role(side_of(region_).q, role); }
 
 void queue_core::leave_role(queue_role role) const noexcept {
   if (family.book == nullptr) return;  // forked past covey: it is the parent's
-  const std::scoped_lock roles_lock(roles_mutex);
-  const auto own = own_roles().find({this_process_id(), region_.id(), role});
-  if (own == own_roles().end() || --own->second > 0) return;
-  own_roles().erase(own);
   try {
-    queue_memory m(region_);
-    locked_queue locked(region_, m);
-    for (role_holder& r : m.header.roles)
-      if (r.count != 0 && r.role == role && r.who == this_process_id()) r.count = 0;
-    locked.note_lost(role);
+    const queue_side& side = side_of(region_);
+    if (leave_role_of(side.q, role)) wake_everybody(side.q.header());
   } catch (...) {
     // The queue is damaged: there is nobody left to tell.
   }
@@ -663,16 +413,48 @@ void queue_core::leave_role(queue_role role) const noexcept {
 
 void acknowledge_all() noexcept {
   if (family.book == nullptr) return;  // forked past covey: it is in the parent's hand
-  for (const in_hand& h : my_hand.messages) {
-    try {
-      queue_memory m(h.queue);
-      locked_queue locked(h.queue, m);
-      acknowledge_locked(locked, h.descriptor);
-    } catch (...) {
-      // Not acknowledged: it is delivered again, which is what its policy promises anyway.
+  try {
+    for (queue_side* side : sides_with_messages()) {
+      after_release(side->q, release_all(*side));
+      side->kept = {};
     }
+  } catch (...) {
+    // Not acknowledged: it is delivered again, which is what its policy promises anyway.
   }
-  my_hand.messages.clear();
+}
+
+// ---- making --------------------------------------------------------------------------------------------------------
+
+namespace {
+
+queue_shape shape_for(const queue_options& options) {
+  if (options.items == 0 || options.items > (1U << 24))
+    throw std::invalid_argument("covey: a queue holds 1 to 16 million items");
+  if (options.bytes == 0 || options.bytes > bytes_max)
+    throw std::invalid_argument("covey: a queue holds 1 byte to 990 GiB");
+  if (options.deliveries_max > 126) throw std::invalid_argument("covey: a queue counts at most 126 deliveries");
+  queue_shape s;
+  s.items = options.items;
+  s.bytes = options.bytes;
+  s.slots = std::bit_ceil(options.items + std::max<std::size_t>(64, options.items / 4));
+  s.lanes = std::clamp<std::uint64_t>(slots_bytes_wanted / (s.slots * sizeof(message_slot)), 8, lanes_max);
+  s.slots_at = slots_offset(s.lanes);
+  s.deliveries_max = options.deliveries_max;
+  s.on_death = options.on_death;
+  return s;
+}
+
+}  // namespace
+
+queue_core::queue_core(const queue_options& options) {
+  const queue_shape shape = shape_for(options);
+  region_ = region({.bytes = shape.slots_at + shape.lanes * shape.slots * sizeof(message_slot),
+                    .committed = shape.slots_at,
+                    .kind = region_kind::queue});
+  auto& h = *new (region_.data()) queue_header{};
+  h.shape = shape;
+  h.shape_check = shape_check_of(queue_key(region_.id()), shape);
+  h.swept_deaths.store(deaths_seen(), std::memory_order_relaxed);
 }
 
 }  // namespace covey::detail

@@ -41,6 +41,7 @@ class queue_damaged : public std::runtime_error {
 /// What becomes of a message that was in the hand of a consumer that died.
 enum class in_flight_policy : std::uint8_t {
   redeliver,  ///< the next consumer gets it, before newer ones
+  fail,       ///< it is set aside, for get_failed()
   drop,       ///< nobody gets it
 };
 
@@ -53,9 +54,9 @@ enum class close_mode : std::uint8_t {
 /// How to make a queue.
 struct queue_options {
   std::size_t items = 1024;             ///< messages that may wait
-  std::size_t bytes =
-      64U << 20;        ///< bytes that all of them may take; also the largest message. Memory is taken as needed.
+  std::size_t bytes = 64U << 20;  ///< of all that wait; also the largest message. Memory is taken as needed.
   in_flight_policy on_death = in_flight_policy::redeliver;  ///< for messages in the hand of a consumer that died
+  std::size_t deliveries_max = 0;  ///< a message that so many consumers died with fails, by any policy; 0: no end
 };
 
 namespace detail {
@@ -73,7 +74,7 @@ class queue_core {
 
   struct taken {
     std::vector<std::byte> bytes;
-    std::uint32_t deliveries = 0;
+    std::uint32_t deliveries = 0;  // with this one
   };
   enum class get_result { got, ended, not_now };
 
@@ -86,8 +87,12 @@ class queue_core {
     std::size_t count = 0;  // got
   };
 
-  /// As get, but takes as many as wait and `out` has room for, all under one lock; all of them stay in flight.
+  /// As get, but takes as many as wait and `out` has room for; all of them stay in flight.
   several get_many(std::span<taken> out, const deadline& until, const stop_word* stop) const;
+
+  /// Takes one that failed; it is in flight in the hand of this thread. False when there is none.
+  bool get_failed(taken& out) const;
+  [[nodiscard]] std::size_t failed() const;
 
   /// Of what this thread has in hand, the `n`th is acknowledged; the others wait again at their old places.
   void drop_one_put_back_others(std::size_t n) const;
@@ -112,7 +117,6 @@ class queue_core {
   static queue_core decode(decoder& in) { return queue_core(region::decode(in, region_kind::queue)); }
 
  private:
-  friend struct queue_access;
   explicit queue_core(region r) : region_(std::move(r)) {}
   several get_some(std::span<taken> out, const deadline& until, const stop_word* stop,
                    const std::uint32_t* deaths) const;

@@ -1,5 +1,6 @@
 /// @file
-/// The shared memory of a queue: header, descriptors, blocks. Used by queue_core.cpp alone.
+/// The shared memory of a queue: header, lanes, slots. Used by the queue's own files alone; docs/design/queue.md draws
+/// it.
 #pragma once
 
 #include <covey/ipc/queue_core.hpp>
@@ -7,97 +8,165 @@
 
 namespace covey::detail {
 
-inline constexpr std::uint32_t nothing = ~0U;  // no descriptor, no block
-inline constexpr std::size_t block_bytes = 256;
-inline constexpr std::size_t block_payload = block_bytes - 8;  // after the index of the next block
+// ---- the state of a slot -------------------------------------------------------------------------------------------
+
+/// In bits 22..24 of a state; a name and a position both leave them free. `fresh` is a slot that was never used.
+enum class slot_kind : std::uint64_t { fresh, free, queued, in_flight, failed };
+
+/// What one 64-bit word says of a slot: its kind, how often its message was delivered before, and, in flight, who has
+/// it, else which position it has or last had.
+struct slot_state {
+  std::uint64_t word = 0;
+
+  static constexpr std::uint64_t kind_mask = 7ULL << 22;
+  static constexpr std::uint64_t deliveries_mask = 127ULL << 25;
+
+  static constexpr slot_state at(slot_kind kind, std::uint64_t position, std::uint64_t deliveries = 0) {
+    return {static_cast<std::uint64_t>(kind) << 22 | deliveries << 25 | (position & 0x3fffff) |
+            (position >> 22) << 32};
+  }
+  static constexpr slot_state in_hand_of(participant name, std::uint64_t deliveries) {
+    return {name | static_cast<std::uint64_t>(slot_kind::in_flight) << 22 | deliveries << 25};
+  }
+  [[nodiscard]] constexpr slot_kind kind() const { return static_cast<slot_kind>((word & kind_mask) >> 22); }
+  [[nodiscard]] constexpr std::uint64_t deliveries() const { return (word & deliveries_mask) >> 25; }
+  [[nodiscard]] constexpr std::uint64_t position() const { return (word & 0x3fffff) | (word >> 32) << 22; }
+  [[nodiscard]] constexpr participant hand() const { return word & ~(kind_mask | deliveries_mask); }
+  /// One more delivery than before; the count saturates.
+  [[nodiscard]] constexpr std::uint64_t delivered_again() const { return deliveries() < 127 ? deliveries() + 1 : 127; }
+  constexpr bool operator==(const slot_state&) const = default;
+};
+
+inline constexpr std::size_t inline_bytes_max = 72;
+
+/// One message. All but the states is written by the lane's owner before it commits, and stays until the slot is free.
+struct alignas(128) message_slot {
+  std::atomic<std::uint64_t> state;      // slot_state ^ key; 0 is fresh. Release: pairs with the acquire of takers
+  std::atomic<std::uint64_t> skipped;    // the owner passed over position `skipped - 1`: the slot was taken then
+  std::atomic<std::uint64_t> position;
+  std::atomic<std::uint64_t> bytes_end;  // of all messages of the lane up to this one
+  std::uint64_t size_and_attachments;    // bytes of payload; in the upper 24 bits: it begins with so many region ids
+  std::uint64_t extent;                  // where the payload lies in the lane's own region, when it is not here
+  std::uint64_t checksum;                // of all above but the states, and of what is inline
+  std::byte inlined[inline_bytes_max];
+};
+static_assert(sizeof(message_slot) == 128);
+
+inline constexpr std::uint64_t size_mask = (1ULL << 40) - 1;
+
+// ---- lanes ---------------------------------------------------------------------------------------------------------
+
+/// A ring of slots with one owner, who puts. Who gets takes slots by compare-and-swap.
+struct lane_control {
+  // Written by the owner; lowered by others under `quotas`.
+  alignas(128) std::atomic<std::uint64_t> gate;  // next position (low half) | how many may wait (high half)
+  std::atomic<std::uint64_t> bytes_tail;         // of all messages ever put here
+  std::atomic<std::uint64_t> last_skipped;       // 1 + the last position that was passed over
+
+  // Written by takers.
+  alignas(128) std::atomic<std::uint64_t> head;  // all positions before it have been taken or passed over
+
+  // Seldom written.
+  alignas(128) std::atomic<participant> owner;
+  std::atomic<std::uint64_t> bytes_quota;
+  std::atomic<std::uint64_t> data;               // id of the region with the larger payloads, or 0
+};
+
+inline constexpr std::uint64_t one_more_waits = 1ULL << 32;  // in a gate
+inline constexpr std::uint32_t gate_tail(std::uint64_t gate) { return static_cast<std::uint32_t>(gate); }
+inline constexpr std::uint32_t gate_quota(std::uint64_t gate) { return static_cast<std::uint32_t>(gate >> 32); }
+
+// ---- the header ----------------------------------------------------------------------------------------------------
+
+/// Constant after construction; every process has a private copy, made when it got its first handle.
+struct queue_shape {
+  std::uint64_t items = 0, bytes = 0;  // that may wait
+  std::uint64_t slots = 0;             // of a lane; a power of two
+  std::uint64_t lanes = 0;
+  std::uint64_t slots_at = 0;          // offset in the region
+  std::uint64_t deliveries_max = 0;    // 0: no end
+  in_flight_policy on_death = in_flight_policy::redeliver;
+};
+
+enum queue_flag : std::uint32_t {
+  flag_closed = 1,
+  flag_discarded = 2,
+  flag_readers_lost = 4,  // a role was taken and its last holder is gone
+  flag_writers_lost = 8,
+  flag_writer_died = 16,
+};
+
 inline constexpr std::size_t role_holders_max = 512;
 
-/// In bits 22..29 of a participant's name, which alive() ignores.
-enum class message_kind : std::uint64_t { free, reserved, queued, in_flight };
-inline constexpr std::uint64_t kind_shift = 22;
-inline constexpr std::uint64_t kind_mask = 0xffULL << kind_shift;
-inline constexpr message_kind kind_of(std::uint64_t state) {
-  return static_cast<message_kind>((state & kind_mask) >> kind_shift);
-}
-inline constexpr participant hand_of(std::uint64_t state) { return state & ~kind_mask; }
-inline constexpr std::uint64_t message_state(message_kind kind, participant hand) {
-  return hand | static_cast<std::uint64_t>(kind) << kind_shift;
-}
-
-struct alignas(64) message_descriptor {
-  std::atomic<std::uint64_t> state;  // the truth; release, pairs with acquire where the lock does not order it
-  std::uint64_t sequence;
-  std::uint64_t size;         // bytes of payload, attachments included
-  std::uint32_t first_block;  // of a chain
-  std::uint32_t attachments;  // the payload begins with so many region ids
-  std::uint32_t deliveries;
-  std::uint32_t next;         // index: FIFO or free list
-};
-
-struct role_holder {
-  process_id who;
-  queue_role role;
-  std::uint32_t count;
-};
-
 struct queue_header {
-  lock_word lock;
+  queue_shape shape;
+  std::uint64_t shape_check;
 
-  // Futex words, raised under the lock when somebody counted below sleeps.
-  std::atomic<std::uint32_t> readable, writable, idle;
-  std::uint32_t sleeping_readers, sleeping_writers, sleeping_joiners;
+  // Read by everybody at each step, seldom written.
+  alignas(128) std::atomic<std::uint32_t> flags;
+  std::atomic<std::uint32_t> lanes_used;         // a bound for scans
+  std::atomic<std::uint32_t> late, late_done;    // different: a message may wait behind its lane's head
+  std::atomic<std::uint32_t> swept_deaths;
+  std::atomic<participant> counting;             // who wants others to pause
+  std::atomic<std::uint32_t> sleeping_readers, sleeping_writers, sleeping_joiners;  // at least so many; hints
 
-  // Constant after construction.
-  std::uint32_t items_max, descriptor_count, block_count;
-  in_flight_policy on_death;
-  std::uint64_t descriptors_at, blocks_at;  // offsets in the region
+  // Futex words.
+  alignas(128) std::atomic<std::uint32_t> readable;
+  std::atomic<std::uint32_t> writable, idle;
 
-  // Under the lock; true by themselves.
-  std::uint32_t closed;
-  std::uint32_t readers_lost, writers_lost;  // a role was taken and its last holder is gone
-  std::uint32_t writer_died;
-  std::uint64_t next_sequence;
-  std::uint32_t blocks_used;       // ever handed out: beyond it nothing is in a chain or on the free list
-  std::uint32_t blocks_committed;  // have memory
-
-  // Under the lock; indexes, rebuilt from the descriptors.
-  std::atomic<std::uint32_t> queued;  // relaxed outside the lock: an approximation
-  std::uint32_t reserved, in_flight;
-  std::uint32_t oldest, newest;  // FIFO of queued descriptors
-  std::uint32_t free_descriptors, free_blocks, free_block_count;
-  std::uint32_t swept_deaths;
-
-  role_holder roles[role_holders_max];
+  alignas(128) lock_word quotas;  // who holds it may move quota from lane to lane
+  alignas(128) std::atomic<std::uint64_t> roles[role_holders_max];  // process | role bits; 0 is nobody
+  alignas(128) lane_control lanes[1];  // shape.lanes of them
 };
 
-/// The queue's memory with every index checked: what a participant may have scribbled is refused, not followed.
-struct queue_memory {
-  explicit queue_memory(const region& r)
-      : header(*reinterpret_cast<queue_header*>(r.data())), base(r.data()), bytes(r.size()) {}
+/// The queue's memory, by the private copy of its shape: no index or length that lies in shared memory is followed.
+struct queue_view {
+  std::byte* base = nullptr;
+  queue_shape shape;
+  std::uint64_t key = 0;  // states are stored xored with it, so that memory overwritten with anything has none
+  std::uint64_t id = 0;
 
-  message_descriptor& descriptor(std::uint32_t i) const {
-    if (i >= header.descriptor_count) throw queue_damaged();
-    return *at<message_descriptor>(header.descriptors_at, i);
+  [[nodiscard]] queue_header& header() const { return *reinterpret_cast<queue_header*>(base); }
+  [[nodiscard]] lane_control& lane(std::size_t l) const { return header().lanes[l]; }
+  [[nodiscard]] message_slot& slot(std::size_t l, std::uint64_t position) const {
+    return reinterpret_cast<message_slot*>(base + shape.slots_at)[l * shape.slots + (position & (shape.slots - 1))];
   }
-  std::uint32_t& next_block(std::uint32_t i) const {
-    if (i >= header.block_count) throw queue_damaged();
-    return *reinterpret_cast<std::uint32_t*>(at<std::byte[block_bytes]>(header.blocks_at, i));
+  [[nodiscard]] std::uint64_t raw(slot_state s) const { return s.word ^ key; }
+  [[nodiscard]] slot_state state_of(std::uint64_t raw_word) const {
+    return raw_word == 0 ? slot_state{} : slot_state{raw_word ^ key};
   }
-  std::byte* block(std::uint32_t i) const {
-    if (i >= header.block_count) throw queue_damaged();
-    return reinterpret_cast<std::byte*>(at<std::byte[block_bytes]>(header.blocks_at, i)) + 8;
+  /// Lanes that were ever used.
+  [[nodiscard]] std::size_t lanes_used() const {
+    const std::size_t n = header().lanes_used.load(std::memory_order_acquire);
+    if (n > shape.lanes) damaged();
+    return n;
   }
 
-  queue_header& header;
-  std::byte* base;
-  std::uint64_t bytes;
-
- private:
-  template <class T>
-  T* at(std::uint64_t offset, std::uint64_t index) const {
-    if (offset > bytes || index >= (bytes - offset) / sizeof(T)) throw queue_damaged();
-    return reinterpret_cast<T*>(base + offset) + index;
-  }
+  /// Tells the family that this queue was overwritten, and throws queue_damaged.
+  [[noreturn]] void damaged() const;
 };
+
+/// Whether a queue of this shape lies within `bytes`.
+inline bool fits(const queue_shape& s, std::uint64_t bytes) {
+  return s.lanes != 0 && s.slots != 0 && (s.slots & (s.slots - 1)) == 0 && s.slots_at <= bytes &&
+         s.lanes <= (bytes - s.slots_at) / sizeof(message_slot) / s.slots;
+}
+
+/// queue_view::key of a queue. Of no kind of state: no state is 0 when it is stored.
+inline constexpr std::uint64_t queue_key(std::uint64_t region_id) {
+  const std::uint64_t mixed = (region_id + 0x9e3779b97f4a7c15ULL) * 0xbf58476d1ce4e5b9ULL;
+  return (mixed ^ (mixed >> 31)) | slot_state::kind_mask;
+}
+
+/// Offset of the slots.
+inline constexpr std::uint64_t slots_offset(std::uint64_t lanes) {
+  return (offsetof(queue_header, lanes) + lanes * sizeof(lane_control) + page_bytes - 1) / page_bytes * page_bytes;
+}
+
+/// A number that says whether `words` (and the bytes after them) are what was written. Detects overwriting, not malice.
+std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> words,
+                          std::span<const std::byte> bytes) noexcept;
+
+std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& shape) noexcept;
 
 }  // namespace covey::detail

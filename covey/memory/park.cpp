@@ -55,6 +55,8 @@ void unpark(const std::atomic<std::uint32_t>& word, int count) noexcept {
   ::syscall(SYS_futex, &word, FUTEX_WAKE, count, nullptr, nullptr, 0);
 }
 
+void yield_cpu() noexcept { ::sched_yield(); }
+
 bool can_spin() noexcept {
   static const bool several = ::sysconf(_SC_NPROCESSORS_ONLN) > 1;
   return several;

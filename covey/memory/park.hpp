@@ -56,6 +56,9 @@ void unpark(const std::atomic<std::uint32_t>& word, int count) noexcept;
 /// Whether another processor could change what this one waits for.
 bool can_spin() noexcept;
 
+/// Lets another thread run on this processor, if one wants to.
+void yield_cpu() noexcept;
+
 inline void pause_cpu() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -71,6 +74,18 @@ bool spin_until(const Done& done, int rounds = 100) {
   for (int i = 0; i < rounds; ++i) {
     if (done()) return true;
     pause_cpu();
+  }
+  return false;
+}
+
+/// As spin_until, and then lets others run some times: where there are more threads than processors, what is waited for
+/// needs the one that the spinner has. About 10 µs when nobody else wants it.
+template <class Done>
+bool spin_and_yield_until(const Done& done) {
+  if (spin_until(done)) return true;
+  for (int i = 0; i < 20; ++i) {
+    yield_cpu();
+    if (done()) return true;
   }
   return false;
 }

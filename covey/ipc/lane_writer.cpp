@@ -1,0 +1,366 @@
+// The owner's thread alone runs what is here; others see what it stores. Read docs/design/queue.md first.
+#include <covey/ipc/lane_writer.hpp>
+
+#include <algorithm>
+#include <array>
+#include <covey/ipc/queue_lanes.hpp>
+#include <cstring>
+#include <stdexcept>
+
+namespace covey::detail {
+namespace {
+
+constexpr std::uint64_t commit_step = 256 * 1024;
+
+std::uint64_t data_bytes(const queue_shape& shape) { return shape.bytes + shape.bytes / 4 + (1U << 20); }
+
+void fetch_for_writing(const message_slot& s) {
+  __builtin_prefetch(&s, 1);
+  __builtin_prefetch(reinterpret_cast<const std::byte*>(&s) + 64, 1);
+}
+
+}  // namespace
+
+// ---- extents -------------------------------------------------------------------------------------------------------
+
+void extent_ring::adopt(std::vector<extent> live) {
+  std::sort(live.begin(), live.end(), [](const extent& a, const extent& b) { return a.offset < b.offset; });
+  live_.assign(live.begin(), live.end());
+  if (!live_.empty()) window_ = std::min(end_, std::max(window_, live_.back().offset + live_.back().bytes));
+}
+
+void extent_ring::publish(std::uint64_t offset, std::uint64_t position) {
+  const auto it = std::find_if(live_.rbegin(), live_.rend(), [&](const extent& e) { return e.offset == offset; });
+  it->position = position;
+}
+
+void extent_ring::give_back(std::uint64_t offset) {
+  std::erase_if(live_, [&](const extent& e) { return e.offset == offset; });
+}
+
+// ---- owning a lane -------------------------------------------------------------------------------------------------
+
+lane_writer::lane_writer(const queue_view& q) : q_(q) {
+  claim();
+  adopt();
+}
+
+void lane_writer::claim() {
+  const participant me = this_name();
+  queue_header& h = q_.header();
+  for (lane_ = 0; lane_ < q_.shape.lanes; ++lane_) {
+    participant owner = q_.lane(lane_).owner.load(std::memory_order_acquire);
+    if (owner != 0 && alive(owner)) continue;
+    // Counted first: a lane that is in use must be seen.
+    std::uint32_t used = h.lanes_used.load(std::memory_order_relaxed);
+    while (used <= lane_ && !h.lanes_used.compare_exchange_weak(used, lane_ + 1, std::memory_order_seq_cst)) {
+    }
+    if (q_.lane(lane_).owner.compare_exchange_strong(owner, me, std::memory_order_seq_cst)) return;
+  }
+  throw std::length_error("covey: more than " + std::to_string(q_.shape.lanes) + " threads put into one queue");
+}
+
+void lane_writer::adopt() {
+  lane_control& lane = q_.lane(lane_);
+  recover_lane(q_, lane_);
+  head_ = adopted_at_ = settle_head(q_, lane_);
+  tail_ = tail_of(q_, lane_, head_);
+  bytes_ = bytes_at_head_ = lane.bytes_tail.load(std::memory_order_relaxed);
+  bytes_end_ = std::unique_ptr<std::uint64_t[]>(new std::uint64_t[q_.shape.slots]);
+  bool first = true;
+  std::uint64_t so_far = bytes_;
+  for (std::uint64_t p = head_; p < tail_; ++p) {
+    const message_slot& s = q_.slot(lane_, p);
+    const bool passed_over = s.skipped.load(std::memory_order_acquire) == p + 1;
+    if (passed_over) skipped_.push_back(p);
+    const std::uint64_t end = s.bytes_end.load(std::memory_order_relaxed);
+    if (!passed_over && s.position.load(std::memory_order_relaxed) == p && end <= bytes_) {
+      if (std::exchange(first, false)) bytes_at_head_ = end - std::min(end, s.size_and_attachments & size_mask);
+      so_far = end;
+    }
+    bytes_end_[p & (q_.shape.slots - 1)] = first ? bytes_at_head_ : so_far;
+  }
+  if (first) bytes_at_head_ = bytes_;
+}
+
+void lane_writer::leave() noexcept { q_.lane(lane_).owner.store(0, std::memory_order_release); }
+
+// ---- room ----------------------------------------------------------------------------------------------------------
+
+std::uint64_t lane_writer::bytes_before(std::uint64_t position) const noexcept {
+  if (position >= tail_) return bytes_;
+  return position <= adopted_at_ ? bytes_at_head_ : bytes_end_[(position - 1) & (q_.shape.slots - 1)];
+}
+
+bool lane_writer::room_for_one(std::uint64_t gate) noexcept {
+  const std::uint64_t ahead = tail_ - head_;
+  return ahead + 2 < q_.shape.slots && ahead - skipped_.size() < gate_quota(gate);
+}
+
+bool lane_writer::room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const noexcept {
+  return bytes_ + bytes - bytes_before(head_) <= quota;
+}
+
+bool lane_writer::has_room(const parcel& p, std::uint64_t gate) {
+  const std::uint64_t quota = q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed);
+  if (room_for_one(gate) && room_for_bytes(p.size, quota)) return true;
+  head_ = settle_head(q_, lane_);
+  if (head_ > tail_) q_.damaged();
+  while (!skipped_.empty() && skipped_.front() < head_) skipped_.pop_front();
+  return room_for_one(gate) && room_for_bytes(p.size, quota);
+}
+
+// The slot of the next position still has an older message: that one keeps it, and this position is not used.
+bool lane_writer::pass_over_if_taken() {
+  message_slot& s = q_.slot(lane_, tail_);
+  const std::uint64_t raw = s.state.load(std::memory_order_acquire);  // pairs with release()
+  const slot_state state = q_.state_of(raw);
+  const auto older = [&](std::uint64_t p) { return p < tail_ && ((p ^ tail_) & (q_.shape.slots - 1)) == 0; };
+  switch (state.kind()) {
+    case slot_kind::fresh:
+      if (raw != 0 || tail_ >= q_.shape.slots) q_.damaged();
+      return false;
+    case slot_kind::free:
+      if (!older(state.position())) q_.damaged();
+      return false;
+    case slot_kind::queued:
+    case slot_kind::failed:
+      if (!older(state.position())) q_.damaged();
+      return true;
+    case slot_kind::in_flight:
+      return true;
+  }
+  q_.damaged();
+}
+
+// The next position is used, with so many bytes.
+void lane_writer::advance(std::uint64_t bytes) noexcept {
+  bytes_ += bytes;
+  bytes_end_[tail_ & (q_.shape.slots - 1)] = bytes_;
+  ++tail_;
+}
+
+// ---- publishing ----------------------------------------------------------------------------------------------------
+
+std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
+  lane_control& lane = q_.lane(lane_);
+  for (;;) {
+    std::uint64_t gate = lane.gate.load(std::memory_order_relaxed);
+    if (gate_tail(gate) != static_cast<std::uint32_t>(tail_) || lane.owner.load(std::memory_order_relaxed) != this_name())
+      q_.damaged();
+    if (!has_room(p, gate)) return std::nullopt;
+    if (tail_ * sizeof(message_slot) >= slots_committed_) commit_slots();
+    message_slot& s = q_.slot(lane_, tail_);
+    const bool taken = pass_over_if_taken();
+    // Both before the look at the quotas: who takes quota away lowers it first and then looks here.
+    if (!taken) lane.bytes_tail.store(bytes_ + p.size, std::memory_order_relaxed);
+    const std::uint64_t next =
+        (gate & ~0xffffffffULL) | static_cast<std::uint32_t>(static_cast<std::uint32_t>(tail_) + 1);
+    if (!lane.gate.compare_exchange_strong(gate, next, std::memory_order_seq_cst, std::memory_order_relaxed)) continue;
+    if (taken || !room_for_bytes(p.size, lane.bytes_quota.load(std::memory_order_seq_cst))) {
+      lane.bytes_tail.store(bytes_, std::memory_order_relaxed);
+      lane.last_skipped.store(tail_ + 1, std::memory_order_release);
+      s.skipped.store(tail_ + 1, std::memory_order_release);
+      skipped_.push_back(tail_);
+      advance(0);
+      continue;
+    }
+    const std::array<std::uint64_t, 4> words{tail_, bytes_ + p.size, p.size | p.attachments << 40, p.extent};
+    s.position.store(words[0], std::memory_order_relaxed);
+    s.bytes_end.store(words[1], std::memory_order_relaxed);
+    s.size_and_attachments = words[2];
+    s.extent = words[3];
+    const std::size_t here = p.extent == 0 ? p.size : 0;
+    if (here != 0) std::memcpy(s.inlined, p.here, here);
+    s.checksum = checksum_of(q_.key, words, {p.here, here});
+    const std::uint64_t position = tail_;
+    advance(p.size);
+    if (p.extent != 0) extents_->publish(p.extent, position);
+    // The commit. An exchange, so that the look for sleepers that follows comes after it.
+    s.state.exchange(q_.raw(slot_state::at(slot_kind::queued, position)), std::memory_order_seq_cst);
+    fetch_for_writing(q_.slot(lane_, tail_ + 1));
+    return position;
+  }
+}
+
+bool lane_writer::retract(std::uint64_t position) {
+  message_slot& s = q_.slot(lane_, position);
+  std::uint64_t raw = q_.raw(slot_state::at(slot_kind::queued, position));
+  if (!s.state.compare_exchange_strong(raw, q_.raw(slot_state::in_hand_of(this_name(), 0)), std::memory_order_seq_cst))
+    return false;
+  release(q_, {lane_, position, 0});
+  return true;
+}
+
+// ---- quotas: under the lock ----------------------------------------------------------------------------------------
+
+namespace {
+
+struct quota_sums {
+  std::uint64_t items = 0, bytes = 0;
+};
+
+quota_sums granted(const queue_view& q) {
+  quota_sums sums;
+  for (std::size_t l = 0; l < q.lanes_used(); ++l) {
+    sums.items += gate_quota(q.lane(l).gate.load(std::memory_order_relaxed));
+    sums.bytes += q.lane(l).bytes_quota.load(std::memory_order_relaxed);
+  }
+  if (sums.items > q.shape.items || sums.bytes > q.shape.bytes) q.damaged();
+  return sums;
+}
+
+// How many bytes wait in lane `l`, or more.
+std::uint64_t bytes_waiting(const queue_view& q, std::size_t l) {
+  const lane_control& lane = q.lane(l);
+  for (int tries = 0; tries < 8; ++tries) {
+    const std::uint64_t head = settle_head(q, l);
+    const std::uint64_t tail = tail_of(q, l, head);
+    if (head == tail) return 0;
+    const message_slot& s = q.slot(l, head);
+    const std::uint64_t before =
+        s.bytes_end.load(std::memory_order_acquire) - (s.size_and_attachments & size_mask);
+    const bool is_it = s.position.load(std::memory_order_acquire) == head;
+    if (!is_it || lane.head.load(std::memory_order_acquire) != head) continue;
+    const std::uint64_t waiting = lane.bytes_tail.load(std::memory_order_seq_cst) - before;
+    if (waiting <= q.shape.bytes) return waiting;
+  }
+  return ~0ULL;
+}
+
+// Takes up to `wanted` from what lane `l` may have waiting and does not.
+std::uint64_t take_items(const queue_view& q, std::size_t l, std::uint64_t wanted) {
+  lane_control& lane = q.lane(l);
+  for (;;) {
+    const std::uint64_t head = settle_head(q, l);
+    std::uint64_t gate = lane.gate.load(std::memory_order_acquire);
+    const std::uint64_t waiting = static_cast<std::uint32_t>(gate_tail(gate) - static_cast<std::uint32_t>(head));
+    if (waiting >= gate_quota(gate)) return 0;
+    const std::uint64_t taken = std::min(wanted, gate_quota(gate) - waiting);
+    if (lane.gate.compare_exchange_strong(gate, gate - taken * one_more_waits, std::memory_order_seq_cst)) return taken;
+  }
+}
+
+std::uint64_t take_bytes(const queue_view& q, std::size_t l, std::uint64_t wanted) {
+  std::atomic<std::uint64_t>& quota = q.lane(l).bytes_quota;
+  const std::uint64_t had = quota.load(std::memory_order_relaxed);
+  const std::uint64_t waiting = bytes_waiting(q, l);
+  if (waiting >= had) return 0;
+  const std::uint64_t taken = std::min(wanted, had - waiting);
+  quota.store(had - taken, std::memory_order_seq_cst);
+  // The owner may have put meanwhile, by the quota that it had: see publish().
+  const std::uint64_t now = bytes_waiting(q, l);
+  if (now <= had - taken) return taken;
+  quota.store(had, std::memory_order_seq_cst);
+  return 0;
+}
+
+}  // namespace
+
+// Raises this lane's quotas so that `p` has room, if the whole queue has. Under the lock.
+bool lane_writer::gather_quota(const parcel& p) {
+  lane_control& lane = q_.lane(lane_);
+  if (has_room(p, lane.gate.load(std::memory_order_relaxed))) return true;  // and now the head is as it is
+  const quota_sums sums = granted(q_);
+  const std::uint64_t quota = gate_quota(lane.gate.load(std::memory_order_relaxed));
+  const std::uint64_t bytes_quota = lane.bytes_quota.load(std::memory_order_relaxed);
+  const std::uint64_t items = tail_ - head_ - skipped_.size() + 1;
+  const std::uint64_t bytes = bytes_ + p.size - bytes_before(head_);
+  const std::uint64_t items_short = items > quota ? items - quota : 0;
+  const std::uint64_t bytes_short = bytes > bytes_quota ? bytes - bytes_quota : 0;
+  std::uint64_t more = std::min(q_.shape.items - sums.items, std::max(items_short, q_.shape.items / 8));
+  std::uint64_t more_bytes = std::min(q_.shape.bytes - sums.bytes, std::max(bytes_short, q_.shape.bytes / 8));
+  for (std::size_t l = 0; l < q_.lanes_used() && more < items_short; ++l)
+    if (l != lane_) more += take_items(q_, l, items_short - more);
+  for (std::size_t l = 0; l < q_.lanes_used() && more_bytes < bytes_short; ++l)
+    if (l != lane_) more_bytes += take_bytes(q_, l, bytes_short - more_bytes);
+  if (items_short != 0) lane.gate.fetch_add(more * one_more_waits, std::memory_order_seq_cst);
+  if (bytes_short != 0) lane.bytes_quota.store(bytes_quota + more_bytes, std::memory_order_seq_cst);
+  return more >= items_short && more_bytes >= bytes_short;
+}
+
+std::optional<std::uint64_t> lane_writer::publish_with_more(const parcel& p, bool wait) {
+  lock_word& quotas = q_.header().quotas;
+  if (wait)
+    quotas.lock(lock_word::unrepaired_lock::take);  // nothing to repair: quota that was in hand is nobody's
+  else if (quotas.try_lock(lock_word::unrepaired_lock::take) == lock_word::outcome::not_now)
+    return std::nullopt;
+  struct unlocker {
+    lock_word& word;
+    ~unlocker() { word.unlock(); }
+  } const unlock{quotas};
+  if (!gather_quota(p)) return std::nullopt;
+  return publish(p);
+}
+
+// ---- memory --------------------------------------------------------------------------------------------------------
+
+void lane_writer::commit_slots() {
+  const std::uint64_t all = q_.shape.slots * sizeof(message_slot);
+  const std::byte* const begin = reinterpret_cast<const std::byte*>(&q_.slot(lane_, 0));
+  if (tail_ >= q_.shape.slots) slots_committed_ = all;
+  while (slots_committed_ < std::min(all, (tail_ + 1) * sizeof(message_slot))) {
+    const std::uint64_t more = std::min(commit_step, all - slots_committed_);
+    commit_pages(begin + slots_committed_, more).value();
+    slots_committed_ += more;
+  }
+  if (slots_committed_ == all) slots_committed_ = ~0ULL;
+}
+
+void lane_writer::have_data() {
+  if (data_) return;
+  lane_control& lane = q_.lane(lane_);
+  const std::uint64_t id = lane.data.load(std::memory_order_acquire);
+  if (id != 0) {
+    try {
+      data_ = region::hold(id);
+    } catch (const std::system_error&) {
+      // Its maker died before the queue held it: nothing lies there.
+    }
+  }
+  if (!data_) {
+    data_ = region({.bytes = data_bytes(q_.shape), .committed = 0, .kind = region_kind::lane});
+    lane.data.store(data_.id(), std::memory_order_release);
+    const std::array ids{data_.id()};
+    carry(q_.id, ids, +1);
+  }
+  allow_writing(data_).value();
+  extents_.emplace(data_.size());
+  std::vector<extent_ring::extent> live;
+  for (std::uint64_t i = 0; i < std::min(tail_, q_.shape.slots); ++i) {
+    const message_slot& s = q_.slot(lane_, i);
+    const slot_kind kind = q_.state_of(s.state.load(std::memory_order_acquire)).kind();
+    const std::uint64_t size = s.size_and_attachments & size_mask;
+    if (kind == slot_kind::fresh || kind == slot_kind::free || s.extent == 0) continue;
+    if (s.extent > data_.size() || size > data_.size() - s.extent) q_.damaged();
+    live.push_back({s.extent, (size + extent_ring::unit - 1) / extent_ring::unit * extent_ring::unit,
+                    s.position.load(std::memory_order_relaxed)});
+  }
+  extents_->adopt(std::move(live));
+}
+
+std::optional<std::uint64_t> lane_writer::reserve(std::uint64_t bytes) {
+  have_data();
+  const auto is_free = [&](std::uint64_t position) {
+    const message_slot& s = q_.slot(lane_, position);
+    const slot_state state = q_.state_of(s.state.load(std::memory_order_acquire));
+    switch (state.kind()) {
+      case slot_kind::free: return state.position() >= position;
+      case slot_kind::in_flight: return s.position.load(std::memory_order_relaxed) > position;
+      default: return state.position() > position;
+    }
+  };
+  const auto offset = extents_->reserve(std::max<std::uint64_t>(bytes, 1), is_free);
+  if (offset) commit_data(*offset + bytes);
+  return offset;
+}
+
+void lane_writer::commit_data(std::uint64_t end) {
+  if (end <= data_committed_) return;
+  const std::uint64_t wanted = std::min(data_.size(), std::max(end, data_committed_ + commit_step) + page_bytes);
+  const std::uint64_t until = wanted / page_bytes * page_bytes;
+  commit_pages(data_.data() + data_committed_, std::max(until, std::min(data_.size(), end)) - data_committed_).value();
+  data_committed_ = until;
+}
+
+}  // namespace covey::detail

@@ -1,0 +1,152 @@
+/// @file
+/// The owner's side of a lane. docs/design/queue.md.
+#pragma once
+
+#include <covey/ipc/queue_layout.hpp>
+#include <deque>
+#include <memory>
+#include <optional>
+
+namespace covey::detail {
+
+/// Which parts of a lane's own region are free. In private memory: the slots say the same, and whoever takes the lane
+/// over reads it from them.
+class extent_ring {
+ public:
+  static constexpr std::uint64_t unit = 64;
+
+  struct extent {
+    std::uint64_t offset, bytes;
+    std::uint64_t position;  // of the message that has it
+  };
+  static constexpr std::uint64_t not_published = ~0ULL;
+
+  explicit extent_ring(std::uint64_t bytes) : end_(bytes) {}
+
+  /// As they are when the lane is taken over.
+  void adopt(std::vector<extent> live);
+
+  /// `bytes` in one piece, as near to the last as possible; `is_free(position)` tells which messages are gone.
+  template <class IsFree>
+  std::optional<std::uint64_t> reserve(std::uint64_t bytes, const IsFree& is_free);
+
+  /// The message at `offset` has got its position.
+  void publish(std::uint64_t offset, std::uint64_t position);
+
+  /// What was reserved at `offset` is not needed.
+  void give_back(std::uint64_t offset);
+
+ private:
+  static constexpr std::uint64_t first_ = unit;  // offset 0 is none
+  std::deque<extent> live_;  // in the order in which the cursor will meet them
+  std::uint64_t cursor_ = first_;
+  std::uint64_t window_ = 64 * 1024;  // the cursor turns back here: what was used lately is near
+  std::uint64_t end_;
+};
+
+/// Puts into a lane that one thread owns from its first put to its end.
+///
+/// Safety: the thread's own.
+/// Death:  see docs/design/queue.md.
+class lane_writer {
+ public:
+  /// Makes this thread the owner of a lane. Throws std::length_error when all have one.
+  explicit lane_writer(const queue_view& q);
+  lane_writer(const lane_writer&) = delete;
+  lane_writer& operator=(const lane_writer&) = delete;
+  ~lane_writer() = default;
+
+  /// The lane is nobody's from now on.
+  void leave() noexcept;
+
+  /// A message to be published: its payload is at `here`, or in the lane's region at `extent`.
+  struct parcel {
+    std::uint64_t size = 0;
+    std::uint64_t attachments = 0;
+    const std::byte* here = nullptr;
+    std::uint64_t extent = 0;
+  };
+
+  /// Commits it, if there is room. Its position, or nullopt. Throws queue_damaged.
+  std::optional<std::uint64_t> publish(const parcel& p);
+
+  /// As publish, but first takes from other lanes what they may hold and do not use. Takes a lock that is held for some
+  /// microseconds; with `wait` false not at all when somebody has it.
+  std::optional<std::uint64_t> publish_with_more(const parcel& p, bool wait);
+
+  /// Takes back what was just published; false when somebody has got it.
+  bool retract(std::uint64_t position);
+
+  /// Room for a large payload; nullopt when there is none now. Throws std::system_error when no memory can be had.
+  std::optional<std::uint64_t> reserve(std::uint64_t bytes);
+  [[nodiscard]] std::byte* payload(std::uint64_t extent) const { return data_.data() + extent; }
+  void give_back(std::uint64_t extent) { extents_->give_back(extent); }
+
+  /// Whether something was taken from this lane since the last publish, or nothing waits in it.
+  [[nodiscard]] bool might_have_room() const noexcept {
+    return q_.lane(lane_).head.load(std::memory_order_relaxed) != head_;
+  }
+
+ private:
+  void claim();
+  void adopt();
+  void have_data();
+  [[nodiscard]] bool room_for_one(std::uint64_t gate) noexcept;
+  [[nodiscard]] bool room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const noexcept;
+  [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate);
+  [[nodiscard]] std::uint64_t bytes_before(std::uint64_t position) const noexcept;
+  bool pass_over_if_taken();
+  void advance(std::uint64_t bytes) noexcept;
+  void commit_slots();
+  void commit_data(std::uint64_t end);
+  bool gather_quota(const parcel& p);
+
+  queue_view q_;
+  std::uint32_t lane_ = 0;
+  std::uint64_t tail_ = 0;    // the next position
+  std::uint64_t head_ = 0;    // as last seen
+  std::uint64_t bytes_ = 0;   // as lane_control::bytes_tail
+  std::uint64_t slots_committed_ = 0;
+  std::uint64_t data_committed_ = 0;
+  std::unique_ptr<std::uint64_t[]> bytes_end_;  // of the positions from the head on, by slot
+  std::uint64_t bytes_at_head_ = 0;             // before position `adopted_at_`
+  std::uint64_t adopted_at_ = 0;
+  std::deque<std::uint64_t> skipped_;           // positions passed over, not before head_
+  region data_;
+  std::optional<extent_ring> extents_;
+};
+
+template <class IsFree>
+std::optional<std::uint64_t> extent_ring::reserve(std::uint64_t bytes, const IsFree& is_free) {
+  const std::uint64_t need = (bytes + unit - 1) / unit * unit;
+  const auto next_gone = [&] { return !live_.empty() && live_.front().position != not_published && is_free(live_.front().position); };
+  for (;;) {
+    bool turned = false;
+    for (std::size_t steps = live_.size() + 2; steps > 0;) {
+      while (next_gone()) live_.pop_front();
+      if (live_.empty()) cursor_ = first_;
+      const bool ahead = !live_.empty() && live_.front().offset >= cursor_;
+      const std::uint64_t wall = ahead ? live_.front().offset : window_;
+      // Nothing lies before us up to the window's end: the low part, if it has room, is warmer.
+      const bool better_low = !ahead && !live_.empty() && !turned && live_.front().offset >= first_ + need;
+      if (!better_low && wall >= cursor_ + need) {
+        const std::uint64_t offset = std::exchange(cursor_, cursor_ + need);
+        live_.push_back({offset, need, not_published});
+        return offset;
+      }
+      --steps;
+      if (ahead) {  // step over one that stays
+        cursor_ = live_.front().offset + live_.front().bytes;
+        live_.push_back(live_.front());
+        live_.pop_front();
+      } else {
+        if (std::exchange(turned, true)) break;
+        cursor_ = first_;
+      }
+    }
+    if (window_ >= end_) return std::nullopt;
+    window_ = std::min(end_, std::max(window_ * 2, window_ + need));
+  }
+}
+
+}  // namespace covey::detail

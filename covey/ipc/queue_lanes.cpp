@@ -1,0 +1,442 @@
+// Read docs/design/queue.md first. Nothing here waits, allocates under a lock, or leaves anything half done: whoever
+// dies between two compare-and-swaps leaves a state that the next one who comes by completes.
+#include <covey/ipc/queue_lanes.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+namespace covey::detail {
+namespace {
+
+// What stands at a position of a lane, as a taker sees it.
+enum class sight { waiting, passed, empty };
+
+struct look {
+  sight what;
+  std::uint64_t raw;
+};
+
+bool same_slot(const queue_view& q, std::uint64_t a, std::uint64_t b) { return ((a ^ b) & (q.shape.slots - 1)) == 0; }
+
+// `nullopt`: it changed while we looked, or it makes no sense; the caller knows which when the head has not moved.
+std::optional<look> look_once(const queue_view& q, const message_slot& s, std::uint64_t at) {
+  const std::uint64_t raw = s.state.load(std::memory_order_acquire);
+  const slot_state state = q.state_of(raw);
+  const auto unless_passed_over = [&]() -> std::optional<look> {
+    return look{s.skipped.load(std::memory_order_acquire) == at + 1 ? sight::passed : sight::empty, raw};
+  };
+  switch (state.kind()) {
+    case slot_kind::fresh:
+      if (raw != 0 || at >= q.shape.slots) return std::nullopt;
+      return unless_passed_over();
+    case slot_kind::free:
+    case slot_kind::queued:
+    case slot_kind::failed: {
+      const std::uint64_t has = state.position();
+      if (!same_slot(q, has, at) || has > at) return std::nullopt;
+      if (has < at) return unless_passed_over();
+      return look{state.kind() == slot_kind::queued ? sight::waiting : sight::passed, raw};
+    }
+    case slot_kind::in_flight: {
+      const std::uint64_t has = s.position.load(std::memory_order_relaxed);
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if (s.state.load(std::memory_order_relaxed) != raw || !same_slot(q, has, at) || has > at) return std::nullopt;
+      return has == at ? std::optional(look{sight::passed, raw}) : unless_passed_over();
+    }
+  }
+  return std::nullopt;
+}
+
+// At the head of lane `l`, over which it moves while that has been passed.
+look look_at_head(const queue_view& q, std::size_t l, std::uint64_t& head) {
+  lane_control& lane = q.lane(l);
+  head = lane.head.load(std::memory_order_acquire);
+  for (int senseless = 0;;) {
+    const auto seen = look_once(q, q.slot(l, head), head);
+    if (seen && seen->what != sight::passed) return *seen;
+    if (seen) lane.head.compare_exchange_strong(head, head + 1, std::memory_order_seq_cst);
+    const std::uint64_t before = std::exchange(head, lane.head.load(std::memory_order_acquire));
+    senseless = seen || before != head ? 0 : senseless + 1;
+    if (senseless == 1000) q.damaged();  // and nobody has moved on meanwhile
+  }
+}
+
+bool take_slot(const queue_view& q, message_slot& s, std::uint64_t raw) {
+  const slot_state was = q.state_of(raw);
+  return s.state.compare_exchange_strong(raw, q.raw(slot_state::in_hand_of(this_name(), was.deliveries())),
+                                         std::memory_order_seq_cst, std::memory_order_relaxed);
+}
+
+std::uint64_t slots_touched(const queue_view& q, std::size_t l) {
+  return std::min(tail_of(q, l, q.lane(l).head.load(std::memory_order_acquire)), q.shape.slots);
+}
+
+// Calls f(lane, slot, raw, state) for every slot that was ever used; until it returns true.
+template <class F>
+bool for_each_slot(const queue_view& q, const F& f) {
+  const std::size_t lanes = q.lanes_used();
+  for (std::size_t l = 0; l < lanes; ++l) {
+    const std::uint64_t slots = slots_touched(q, l);
+    for (std::uint64_t i = 0; i < slots; ++i) {
+      message_slot& s = q.slot(l, i);
+      const std::uint64_t raw = s.state.load(std::memory_order_acquire);
+      if (f(l, s, raw, q.state_of(raw))) return true;
+    }
+  }
+  return false;
+}
+
+void raise_late(const queue_view& q) { q.header().late.fetch_add(1, std::memory_order_seq_cst); }
+
+// The oldest of those that `wanted` names by their states.
+template <class Wanted>
+std::optional<held_message> take_scanning(const queue_view& q, const Wanted& wanted) {
+  for (;;) {
+    message_slot* best = nullptr;
+    std::uint64_t best_raw = 0;
+    held_message m{};
+    for_each_slot(q, [&](std::size_t l, message_slot& s, std::uint64_t raw, slot_state state) {
+      if (!wanted(state) || (best != nullptr && m.lane == l && state.position() > m.position)) return false;
+      if (best != nullptr && m.lane != l) return true;
+      best = &s;
+      best_raw = raw;
+      m = {static_cast<std::uint32_t>(l), state.position(), state.delivered_again()};
+      return false;
+    });
+    if (best == nullptr) return std::nullopt;
+    if (take_slot(q, *best, best_raw)) return m;
+  }
+}
+
+// The regions that a message names, whose references it holds: its payload begins with their ids.
+std::vector<std::uint64_t> references_of(const queue_view& q, const held_message& m) {
+  std::array<std::byte, inline_bytes_max> copy;
+  region data;
+  const payload_view p = payload_of(q, m, copy, [&](std::size_t l) -> std::span<const std::byte> {
+    data = region::hold(q.lane(l).data.load(std::memory_order_acquire));
+    return {data.data(), data.size()};
+  });
+  std::vector<std::uint64_t> ids(p.attachments);
+  if (!ids.empty()) std::memcpy(ids.data(), p.bytes.data(), ids.size() * sizeof(std::uint64_t));
+  return ids;
+}
+
+// Into this thread's hand first: what others still read or change is not looked into.
+void take_and_release(const queue_view& q, std::size_t l, message_slot& s, std::uint64_t raw, std::uint64_t position) {
+  if (take_slot(q, s, raw)) release(q, {static_cast<std::uint32_t>(l), position, 0});
+}
+
+// What becomes of a message that comes back from a consumer.
+slot_state after_return(const queue_view& q, std::uint64_t position, slot_state in_hand) {
+  const std::uint64_t deliveries = in_hand.delivered_again();
+  const bool enough = q.shape.deliveries_max != 0 && deliveries >= q.shape.deliveries_max;
+  const bool fails = enough || q.shape.on_death == in_flight_policy::fail;
+  return slot_state::at(fails ? slot_kind::failed : slot_kind::queued, position, deliveries);
+}
+
+void return_from_the_dead(const queue_view& q, std::size_t l, message_slot& s, std::uint64_t raw, slot_state state) {
+  const std::uint64_t position = s.position.load(std::memory_order_relaxed);
+  if (!same_slot(q, position, static_cast<std::uint64_t>(&s - &q.slot(l, 0)))) q.damaged();
+  const bool drops = q.shape.on_death == in_flight_policy::drop ||
+                     (q.header().flags.load(std::memory_order_acquire) & flag_discarded) != 0;
+  if (drops) {
+    take_and_release(q, l, s, raw, position);
+    return;
+  }
+  s.state.compare_exchange_strong(raw, q.raw(after_return(q, position, state)), std::memory_order_seq_cst);
+}
+
+}  // namespace
+
+std::optional<held_message> take_oldest(const queue_view& q, std::size_t l) {
+  for (;;) {
+    std::uint64_t head = q.lane(l).head.load(std::memory_order_acquire);
+    look seen{sight::waiting, q.raw(slot_state::at(slot_kind::queued, head))};
+    if (q.slot(l, head).state.load(std::memory_order_acquire) != seen.raw) seen = look_at_head(q, l, head);
+    if (seen.what == sight::empty) return std::nullopt;
+    message_slot& s = q.slot(l, head);
+    if (!take_slot(q, s, seen.raw)) continue;
+    q.lane(l).head.compare_exchange_strong(head, head + 1, std::memory_order_seq_cst);
+    const slot_state was = q.state_of(seen.raw);
+    return held_message{static_cast<std::uint32_t>(l), was.position(), was.delivered_again()};
+  }
+}
+
+std::optional<held_message> take_late(const queue_view& q) {
+  queue_header& h = q.header();
+  std::uint32_t done = h.late_done.load(std::memory_order_acquire);
+  const std::uint32_t late = h.late.load(std::memory_order_acquire);
+  if (late == done) return std::nullopt;
+  auto taken = take_scanning(q, [](slot_state s) { return s.kind() == slot_kind::queued && s.deliveries() != 0; });
+  // Whoever returns a message raises `late` afterwards: a scan that found nothing has seen all up to `late`.
+  while (!taken && static_cast<std::int32_t>(late - done) > 0 &&
+         !h.late_done.compare_exchange_weak(done, late, std::memory_order_seq_cst)) {
+  }
+  return taken;
+}
+
+std::optional<held_message> take_failed(const queue_view& q) {
+  return take_scanning(q, [](slot_state s) { return s.kind() == slot_kind::failed; });
+}
+
+std::size_t count_failed(const queue_view& q) {
+  std::size_t n = 0;
+  for_each_slot(q, [&](std::size_t, message_slot&, std::uint64_t, slot_state s) {
+    n += s.kind() == slot_kind::failed ? 1 : 0;
+    return false;
+  });
+  return n;
+}
+
+std::uint64_t settle_head(const queue_view& q, std::size_t l) {
+  std::uint64_t head = 0;
+  look_at_head(q, l, head);
+  return head;
+}
+
+std::uint64_t tail_of(const queue_view& q, std::size_t l, std::uint64_t head) {
+  const std::uint32_t tail = gate_tail(q.lane(l).gate.load(std::memory_order_acquire));
+  const std::uint32_t ahead = tail - static_cast<std::uint32_t>(head);
+  if (ahead <= q.shape.slots) return head + ahead;
+  if (q.lane(l).head.load(std::memory_order_acquire) == head) q.damaged();
+  return head + q.shape.slots;  // `head` is of long ago
+}
+
+bool in_my_hand(const queue_view& q, const held_message& m) {
+  const message_slot& s = q.slot(m.lane, m.position);
+  const slot_state state = q.state_of(s.state.load(std::memory_order_relaxed));
+  return state.kind() == slot_kind::in_flight && state.hand() == this_name() &&
+         s.position.load(std::memory_order_relaxed) == m.position;
+}
+
+void release(const queue_view& q, const held_message& m) {
+  if (!in_my_hand(q, m)) return;
+  message_slot& s = q.slot(m.lane, m.position);
+  std::vector<std::uint64_t> references;
+  if (s.size_and_attachments >> 40 != 0) references = references_of(q, m);
+  s.state.store(q.raw(slot_state::at(slot_kind::free, m.position)), std::memory_order_release);
+  // After the change: who dies between the two leaves references until the queue's end. The other way round the next
+  // one would give them back again, and take them from another message.
+  if (!references.empty()) carry(q.id, references, -1);
+}
+
+void put_back(const queue_view& q, const held_message& m) {
+  if (!in_my_hand(q, m)) return;
+  message_slot& s = q.slot(m.lane, m.position);
+  const slot_state state = q.state_of(s.state.load(std::memory_order_relaxed));
+  s.state.store(q.raw(slot_state::at(slot_kind::queued, m.position, state.delivered_again())),
+                std::memory_order_release);
+  raise_late(q);
+}
+
+slot_content content_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy) {
+  const message_slot& s = q.slot(m.lane, m.position);
+  const std::array<std::uint64_t, 4> words{s.position.load(std::memory_order_relaxed),
+                                           s.bytes_end.load(std::memory_order_relaxed), s.size_and_attachments,
+                                           s.extent};
+  const std::uint64_t expected = s.checksum;
+  const slot_content c{words[2] & size_mask, words[2] >> 40, words[3]};
+  const std::size_t here = c.extent == 0 ? c.size : 0;
+  if (here > inline_bytes_max || c.attachments > c.size / sizeof(std::uint64_t) || words[0] != m.position) q.damaged();
+  std::memcpy(copy.data(), s.inlined, here);
+  if (checksum_of(q.key, words, copy.first(here)) != expected) q.damaged();
+  return c;
+}
+
+void discard_all(const queue_view& q) {
+  for_each_slot(q, [&](std::size_t l, message_slot& slot, std::uint64_t raw, slot_state s) {
+    if (s.kind() == slot_kind::queued || s.kind() == slot_kind::failed)
+      take_and_release(q, l, slot, raw, s.position());
+    return false;
+  });
+}
+
+namespace {
+
+// Two equal ones with nothing but looking between them: nothing was put, taken or returned meanwhile.
+struct snapshot {
+  std::vector<std::uint64_t> heads, tails;
+  std::uint32_t late = 0;
+  bool operator==(const snapshot&) const = default;
+};
+
+snapshot snapshot_of(const queue_view& q) {
+  snapshot s;
+  s.late = q.header().late.load(std::memory_order_seq_cst);
+  for (std::size_t l = 0; l < q.lanes_used(); ++l) {
+    s.heads.push_back(settle_head(q, l));
+    s.tails.push_back(tail_of(q, l, s.heads.back()));
+  }
+  return s;
+}
+
+// Committed and not taken, in a lane between its head and its tail.
+std::size_t count_between(const queue_view& q, std::size_t l, std::uint64_t head, std::uint64_t tail) {
+  const auto waits = [&](std::uint64_t p) {
+    const auto seen = look_once(q, q.slot(l, p), p);
+    return seen && seen->what == sight::waiting;
+  };
+  std::size_t n = 0;
+  if (q.lane(l).last_skipped.load(std::memory_order_acquire) <= head) {
+    // All of them are messages, but perhaps the last ones, which are being put.
+    while (tail > head && !waits(tail - 1)) --tail;
+    return tail - head;
+  }
+  for (std::uint64_t p = head; p < tail; ++p) n += waits(p) ? 1 : 0;
+  return n;
+}
+
+std::size_t count_late(const queue_view& q, const snapshot& now) {
+  if (now.late == q.header().late_done.load(std::memory_order_acquire)) return 0;
+  std::size_t n = 0;
+  for_each_slot(q, [&](std::size_t l, message_slot&, std::uint64_t, slot_state s) {
+    n += s.kind() == slot_kind::queued && l < now.heads.size() && s.position() < now.heads[l] ? 1 : 0;
+    return false;
+  });
+  return n;
+}
+
+// Asks takers and putters to pause for a moment, so that two snapshots can be equal; see pause_for_counting().
+class counting {
+ public:
+  explicit counting(const queue_view& q) : word_(q.header().counting) {
+    participant nobody = 0;
+    mine_ = word_.compare_exchange_strong(nobody, this_name(), std::memory_order_seq_cst);
+  }
+  counting(const counting&) = delete;
+  counting& operator=(const counting&) = delete;
+  ~counting() {
+    if (mine_) word_.store(0, std::memory_order_release);
+  }
+
+ private:
+  std::atomic<participant>& word_;
+  bool mine_;
+};
+
+}  // namespace
+
+bool idle(const queue_view& q) {
+  const snapshot before = snapshot_of(q);
+  if (before.heads != before.tails) return false;
+  const bool busy = for_each_slot(q, [&](std::size_t, message_slot&, std::uint64_t, slot_state s) {
+    return s.kind() == slot_kind::in_flight || s.kind() == slot_kind::queued;
+  });
+  return !busy && before == snapshot_of(q);
+}
+
+std::size_t count_waiting_approx(const queue_view& q) noexcept {
+  std::size_t n = 0;
+  const std::size_t lanes = std::min<std::size_t>(q.header().lanes_used.load(std::memory_order_relaxed), q.shape.lanes);
+  for (std::size_t l = 0; l < lanes; ++l) {
+    const auto head = static_cast<std::uint32_t>(q.lane(l).head.load(std::memory_order_relaxed));
+    const std::uint32_t ahead = gate_tail(q.lane(l).gate.load(std::memory_order_relaxed)) - head;
+    n += ahead <= q.shape.slots ? ahead : 0;
+  }
+  return n;
+}
+
+std::size_t count_waiting(const queue_view& q) {
+  std::optional<counting> paused;
+  for (int tries = 0;; ++tries) {
+    const snapshot before = snapshot_of(q);
+    std::size_t n = count_late(q, before);
+    for (std::size_t l = 0; l < before.heads.size(); ++l) n += count_between(q, l, before.heads[l], before.tails[l]);
+    if (before == snapshot_of(q)) return n;
+    if (tries == 10) paused.emplace(q);
+  }
+}
+
+void pause_for_counting(const queue_view& q) noexcept {
+  const participant who = q.header().counting.load(std::memory_order_acquire);
+  for (int i = 0; i < 1000 && q.header().counting.load(std::memory_order_acquire) == who; ++i) pause_cpu();
+}
+
+// ---- the dead ------------------------------------------------------------------------------------------------------
+
+void recover_lane(const queue_view& q, std::size_t l) {
+  lane_control& lane = q.lane(l);
+  const std::uint64_t head = settle_head(q, l);
+  const std::uint64_t tail = tail_of(q, l, head);
+  std::uint64_t bytes = lane.bytes_tail.load(std::memory_order_relaxed);
+  for (std::uint64_t p = head; p < tail; ++p) {
+    message_slot& s = q.slot(l, p);
+    std::uint64_t skipped = s.skipped.load(std::memory_order_acquire);
+    const auto seen = look_once(q, s, p);
+    if (seen && seen->what == sight::empty && skipped < p + 1) {
+      lane.last_skipped.store(p + 1, std::memory_order_release);  // before: whoever sees it passed may rely on this
+      s.skipped.compare_exchange_strong(skipped, p + 1, std::memory_order_seq_cst);
+    }
+    if (seen && seen->what == sight::waiting) bytes = s.bytes_end.load(std::memory_order_relaxed);
+  }
+  lane.bytes_tail.store(bytes, std::memory_order_release);
+}
+
+namespace {
+
+// A lane whose owner died belongs to nobody, once it is recovered.
+void free_dead_lane(const queue_view& q, std::size_t l) {
+  lane_control& lane = q.lane(l);
+  participant owner = lane.owner.load(std::memory_order_acquire);
+  const participant me = this_name();
+  if (owner == 0 || owner == me || alive(owner)) return;
+  if (!lane.owner.compare_exchange_strong(owner, me, std::memory_order_seq_cst)) return;
+  recover_lane(q, l);
+  lane.owner.store(0, std::memory_order_release);
+}
+
+}  // namespace
+
+void sweep_lanes(const queue_view& q) {
+  const std::size_t lanes = q.lanes_used();
+  for (std::size_t l = 0; l < lanes; ++l) free_dead_lane(q, l);
+  for_each_slot(q, [&](std::size_t l, message_slot& s, std::uint64_t raw, slot_state state) {
+    if (state.kind() == slot_kind::in_flight && !alive(state.hand())) return_from_the_dead(q, l, s, raw, state);
+    return false;
+  });
+  if ((q.header().flags.load(std::memory_order_acquire) & flag_discarded) != 0) discard_all(q);
+  participant counter = q.header().counting.load(std::memory_order_acquire);
+  if (counter != 0 && !alive(counter)) q.header().counting.compare_exchange_strong(counter, 0);
+  raise_late(q);  // also for a sweeper that died before it could
+}
+
+// ---- checks --------------------------------------------------------------------------------------------------------
+
+std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> words,
+                          std::span<const std::byte> bytes) noexcept {
+  // Each product stands by itself, so the processor works on several at once.
+  std::uint64_t factor = key | 1;
+  std::uint64_t sum = bytes.size() * 0x9e3779b97f4a7c15ULL;
+  const auto mix = [&](std::uint64_t word) {
+    const std::uint64_t product = (word ^ (factor >> 7)) * factor;
+    sum += product ^ (product >> 29);
+    factor += 0x9e3779b97f4a7c16ULL;  // even: the factor stays odd
+  };
+  for (const std::uint64_t word : words) mix(word);
+  while (bytes.size() >= sizeof(std::uint64_t)) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes.data(), sizeof word);
+    mix(word);
+    bytes = bytes.subspan(sizeof word);
+  }
+  std::uint64_t last = 0;
+  std::memcpy(&last, bytes.data(), bytes.size());
+  if (!bytes.empty()) mix(last);
+  return sum;
+}
+
+std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& s) noexcept {
+  const std::array<std::uint64_t, 7> words{s.items,    s.bytes,          s.slots,
+                                           s.lanes,    s.slots_at,       s.deliveries_max,
+                                           static_cast<std::uint64_t>(s.on_death)};
+  return checksum_of(key, words, {});
+}
+
+void queue_view::damaged() const {
+  report_damage(id);
+  throw queue_damaged();
+}
+
+}  // namespace covey::detail

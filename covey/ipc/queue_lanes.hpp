@@ -1,0 +1,97 @@
+/// @file
+/// What takers and sweepers do with the lanes of a queue: every change is one compare-and-swap. docs/design/queue.md.
+#pragma once
+
+#include <covey/ipc/queue_layout.hpp>
+#include <optional>
+#include <vector>
+
+namespace covey::detail {
+
+/// A message in somebody's hand.
+struct held_message {
+  std::uint32_t lane;
+  std::uint64_t position;
+  std::uint64_t deliveries;  // with this one
+};
+
+/// Takes the oldest message of lane `l`, if there is one. Throws queue_damaged.
+std::optional<held_message> take_oldest(const queue_view& q, std::size_t l);
+
+/// Takes the oldest message that waits behind its lane's head because it came back from a consumer.
+std::optional<held_message> take_late(const queue_view& q);
+
+/// Takes a message that failed: its consumer died, and the queue does not deliver such messages again.
+std::optional<held_message> take_failed(const queue_view& q);
+
+/// How many failed messages wait for take_failed().
+std::size_t count_failed(const queue_view& q);
+
+/// Moves the head over what has been taken or passed over, and returns it.
+std::uint64_t settle_head(const queue_view& q, std::size_t l);
+
+/// The position that follows the last that was ever reserved in lane `l`.
+std::uint64_t tail_of(const queue_view& q, std::size_t l, std::uint64_t head);
+
+/// Whether `m` is still in the hand of this thread: nobody took it for dead.
+bool in_my_hand(const queue_view& q, const held_message& m);
+
+/// in flight → free, and gives back the references that the message held. Not waited for; no fence.
+void release(const queue_view& q, const held_message& m);
+
+/// in flight → queued again.
+void put_back(const queue_view& q, const held_message& m);
+
+/// The payload of a message in hand: checked, and for large ones in memory that only its producer can write.
+struct payload_view {
+  std::span<const std::byte> bytes;  // inline ones are a copy in `copy`
+  std::uint64_t attachments = 0;     // region ids at its beginning
+};
+
+/// `data` is the lane's own region, mapped; asked for only when the payload lies there.
+template <class Data>
+payload_view payload_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy,
+                        const Data& data);
+
+/// What payload_of copies of a slot and checks.
+struct slot_content {
+  std::uint64_t size;
+  std::uint64_t attachments;
+  std::uint64_t extent;
+};
+slot_content content_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy);
+
+template <class Data>
+payload_view payload_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy,
+                        const Data& data) {
+  const slot_content c = content_of(q, m, copy);
+  if (c.size <= inline_bytes_max && c.extent == 0) return {copy.first(c.size), c.attachments};
+  const std::span<const std::byte> all = data(m.lane);
+  if (c.extent == 0 || c.extent > all.size() || c.size > all.size() - c.extent) q.damaged();
+  return {all.subspan(c.extent, c.size), c.attachments};
+}
+
+/// Queued or failed → free, all of them: the queue is closed and its messages are to be dropped.
+void discard_all(const queue_view& q);
+
+/// Whether nothing waits and nothing is in flight, at one instant during the call; false also while a put is under way.
+bool idle(const queue_view& q);
+
+/// Messages that wait, exact at one instant during the call. Others may be asked to pause for some microseconds.
+std::size_t count_waiting(const queue_view& q);
+
+/// Messages that wait, from what is nearest at hand: also those that are being put.
+std::size_t count_waiting_approx(const queue_view& q) noexcept;
+
+/// Somebody counts: wait until that is done, but never long.
+void pause_for_counting(const queue_view& q) noexcept;
+
+/// Positions that a lane's dead owner had reserved and not committed are passed over, and its account of bytes is made
+/// whole. The caller has made itself the owner.
+void recover_lane(const queue_view& q, std::size_t l);
+
+/// What is in dead hands goes where docs/design/queue.md draws it; lanes of the dead are freed. Any number of
+/// processes may do so at once, and each may die.
+void sweep_lanes(const queue_view& q);
+
+}  // namespace covey::detail

@@ -1,0 +1,91 @@
+#include <covey/ipc/queue_roles.hpp>
+
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <tuple>
+
+namespace covey::detail {
+namespace {
+
+// In bits 30 and 31 of a process's id, whose slot is small.
+std::uint64_t word_of(process_id who, queue_role role) { return who | static_cast<std::uint64_t>(role) << 30; }
+queue_role role_in(std::uint64_t word) { return static_cast<queue_role>(word >> 30 & 3); }
+process_id process_in(std::uint64_t word) { return word & ~(3ULL << 30); }
+
+std::uint32_t lost_flag(queue_role role) { return role == queue_role::reader ? flag_readers_lost : flag_writers_lost; }
+
+bool anybody_has(const queue_header& h, queue_role role) {
+  for (const auto& r : h.roles) {
+    const std::uint64_t word = r.load(std::memory_order_seq_cst);
+    if (word != 0 && role_in(word) == role && process_alive(process_in(word))) return true;
+  }
+  return false;
+}
+
+// The last one left, unless somebody comes in at this moment: who comes in takes the flag back after its entry.
+bool note_if_lost(queue_header& h, queue_role role) {
+  if (anybody_has(h, role)) return false;
+  h.flags.fetch_or(lost_flag(role), std::memory_order_seq_cst);
+  if (!anybody_has(h, role)) return true;
+  h.flags.fetch_and(~lost_flag(role), std::memory_order_seq_cst);
+  return false;
+}
+
+// ---- of this process -----------------------------------------------------------------------------------------------
+
+std::mutex roles_mutex;
+
+// The process is part of the key: a forked child finds its parent's here.
+using role_key = std::tuple<process_id, std::uint64_t, queue_role>;
+
+std::map<role_key, std::uint32_t>& own_roles() {
+  static auto* const roles = new std::map<role_key, std::uint32_t>;
+  return *roles;
+}
+
+}  // namespace
+
+void enter_role(const queue_view& q, queue_role role) {
+  const std::scoped_lock lock(roles_mutex);
+  std::uint32_t& own = own_roles()[{this_process_id(), q.id, role}];
+  if (own++ != 0) return;
+  queue_header& h = q.header();
+  for (auto& r : h.roles) {
+    std::uint64_t word = r.load(std::memory_order_relaxed);
+    if (word != 0 || !r.compare_exchange_strong(word, word_of(this_process_id(), role), std::memory_order_seq_cst))
+      continue;
+    h.flags.fetch_and(~lost_flag(role), std::memory_order_seq_cst);
+    return;
+  }
+  own_roles().erase({this_process_id(), q.id, role});
+  throw std::length_error("covey: more than 512 processes hold a role of one queue");
+}
+
+bool leave_role_of(const queue_view& q, queue_role role) {
+  const std::scoped_lock lock(roles_mutex);
+  const auto own = own_roles().find({this_process_id(), q.id, role});
+  if (own == own_roles().end() || --own->second > 0) return false;
+  own_roles().erase(own);
+  queue_header& h = q.header();
+  for (auto& r : h.roles) {
+    std::uint64_t word = word_of(this_process_id(), role);
+    r.compare_exchange_strong(word, 0, std::memory_order_seq_cst);
+  }
+  return note_if_lost(h, role);
+}
+
+void strike_dead_roles(const queue_view& q) {
+  queue_header& h = q.header();
+  for (auto& r : h.roles) {
+    std::uint64_t word = r.load(std::memory_order_acquire);
+    if (word == 0 || process_alive(process_in(word))) continue;
+    const queue_role role = role_in(word);
+    // Before the entry goes: who is killed in between leaves it to be found again.
+    if (role == queue_role::writer) h.flags.fetch_or(flag_writer_died, std::memory_order_seq_cst);
+    note_if_lost(h, role);
+    r.compare_exchange_strong(word, 0, std::memory_order_seq_cst);
+  }
+}
+
+}  // namespace covey::detail

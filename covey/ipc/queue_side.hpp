@@ -1,0 +1,35 @@
+/// @file
+/// What one thread of one process has to do with one queue: its lane, and what it has in hand.
+#pragma once
+
+#include <covey/ipc/lane_writer.hpp>
+#include <covey/ipc/queue_lanes.hpp>
+#include <memory>
+
+namespace covey::detail {
+
+/// Safety: the thread's own.
+struct queue_side {
+  explicit queue_side(const queue_view& view) : q(view), name(this_name()) {}
+
+  queue_view q;
+  participant name;
+  std::unique_ptr<lane_writer> writer;  // from the first put on
+  std::vector<held_message> hand;       // oldest first
+  region kept;                          // the queue, while something is in hand: that outlives the thread's handles
+  std::vector<region> data;             // of lanes, those that were read from
+  std::size_t next_lane = 0;
+  unsigned from_same_lane = 0;
+
+  /// The region of lane `l`, with its larger payloads. Throws queue_damaged.
+  std::span<const std::byte> data_of(std::size_t l);
+};
+
+/// The side of this thread. Made at the first call; gone with the thread, or with the last handle of the process.
+/// Throws queue_damaged.
+queue_side& side_of(const region& queue);
+
+/// The sides of this thread that have something in hand.
+std::vector<queue_side*> sides_with_messages();
+
+}  // namespace covey::detail
