@@ -118,7 +118,7 @@ bool lane_writer::pass_over_if_taken() {
   const auto older = [&](std::uint64_t p) { return p < tail_ && ((p ^ tail_) & (q_.shape.slots - 1)) == 0; };
   switch (state.kind()) {
     case slot_kind::fresh:
-      if (raw != 0 || tail_ >= q_.shape.slots) q_.damaged();
+      if (!q_.may_be_fresh(s, raw, tail_)) q_.damaged();
       return false;
     case slot_kind::free:
       if (!older(state.position())) q_.damaged();

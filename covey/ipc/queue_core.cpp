@@ -44,11 +44,11 @@ void wake_everybody(queue_header& h) {
   wake_all(h.idle, h.sleeping_joiners);
 }
 
-// Sleeps on `word` unless `look` finds, after others can see that we sleep, that there is no need.
+// Sleeps on `word` unless `look` finds, after others can see that we sleep, that there is no need. Not at all when the
+// family's deaths are no longer `deaths`.
 template <class Look>
-void sleep_unless(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers, const deadline& until,
-                  const stop_word* stop, const Look& look) {
-  const std::uint32_t deaths = deaths_seen();
+void sleep_unless(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers, std::uint32_t deaths,
+                  const deadline& until, const stop_word* stop, const Look& look) {
   const std::uint32_t seen = word.load(std::memory_order_seq_cst);
   sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with wake()
   if (!look()) park(word, seen, deaths, until, stop);
@@ -70,11 +70,13 @@ void sweep(const queue_view& q, std::uint32_t deaths) {
   wake_everybody(h);
 }
 
-void sweep_if_needed(const queue_view& q) {
+// Returns the deaths that have been looked after: who sleeps then, sleeps under them.
+std::uint32_t sweep_if_needed(const queue_view& q) {
   queue_header& h = q.header();
   const std::uint32_t deaths = deaths_seen();
   if (h.swept_deaths.load(std::memory_order_acquire) != deaths) sweep(q, deaths);
   if (h.counting.load(std::memory_order_relaxed) != 0) pause_for_counting(q);
+  return deaths;
 }
 
 // ---- what is in hand -----------------------------------------------------------------------------------------------
@@ -240,13 +242,13 @@ bool queue_core::put(const encoder& message, const deadline& until, const stop_w
   lane_writer& w = writer_of(side);
   std::optional<std::uint64_t> position;
   for (bool spun = false;;) {
-    sweep_if_needed(q);
+    const std::uint32_t deaths = sweep_if_needed(q);
     throw_if_refused(q);
     if (u.prepare() && (position = w.publish(u.parcel()))) break;
     if (!std::exchange(spun, true) && spin_and_yield_until([&] { return w.might_have_room(); })) continue;
     if ((position = try_put_once(w, u, !until.has_value()))) break;
     if (out_of_time(until, stop)) return false;
-    sleep_unless(h.writable, h.sleeping_writers, until, stop, [&] {
+    sleep_unless(h.writable, h.sleeping_writers, deaths, until, stop, [&] {
       position = try_put_once(w, u, true);
       return position.has_value() || (h.flags.load(std::memory_order_seq_cst) & (flag_closed | flag_readers_lost)) != 0;
     });
@@ -270,7 +272,7 @@ queue_core::several queue_core::get_many(std::span<taken> out, const deadline& u
 }
 
 queue_core::several queue_core::get_some(std::span<taken> out, const deadline& until, const stop_word* stop,
-                                         const std::uint32_t* deaths) const {
+                                         const std::uint32_t* deaths_known) const {
   queue_side& side = side_of(region_);
   const queue_view& q = side.q;
   queue_header& h = q.header();
@@ -280,7 +282,7 @@ queue_core::several queue_core::get_some(std::span<taken> out, const deadline& u
   std::size_t count = 0;
   bool told = false;
   for (bool spun = false;;) {
-    sweep_if_needed(q);
+    const std::uint32_t deaths = sweep_if_needed(q);
     const std::uint32_t flags = h.flags.load(std::memory_order_seq_cst);  // before the look for messages
     if ((flags & flag_discarded) == 0) count = take_some(side, out.size());
     if (count != 0) break;
@@ -294,12 +296,12 @@ queue_core::several queue_core::get_some(std::span<taken> out, const deadline& u
       if ((flags & (flag_closed | flag_writer_died)) == flag_writer_died) throw no_producers();
       return {get_result::ended};
     }
-    if (out_of_time(until, stop) || (deaths != nullptr && deaths_seen() != *deaths)) {
+    if (out_of_time(until, stop) || (deaths_known != nullptr && deaths != *deaths_known)) {
       side.kept = {};
       return {get_result::not_now};
     }
     if (!std::exchange(spun, true) && spin_and_yield_until([&] { return something_waits(q); })) continue;
-    sleep_unless(h.readable, h.sleeping_readers, until, stop, [&] {
+    sleep_unless(h.readable, h.sleeping_readers, deaths, until, stop, [&] {
       count = take_some(side, out.size());
       return count != 0 || h.flags.load(std::memory_order_seq_cst) != flags;
     });
@@ -356,11 +358,11 @@ bool queue_core::join(const deadline& until, const stop_word* stop) const {
   const queue_side& side = side_of(region_);
   queue_header& h = side.q.header();
   for (;;) {
-    sweep_if_needed(side.q);
+    const std::uint32_t deaths = sweep_if_needed(side.q);
     if (idle(side.q)) return true;
     if ((h.flags.load(std::memory_order_seq_cst) & flag_readers_lost) != 0) throw no_consumers();
     if (out_of_time(until, stop)) return false;
-    sleep_unless(h.idle, h.sleeping_joiners, until, stop, [&] { return idle(side.q); });
+    sleep_unless(h.idle, h.sleeping_joiners, deaths, until, stop, [&] { return idle(side.q); });
   }
 }
 

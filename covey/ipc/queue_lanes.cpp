@@ -29,7 +29,7 @@ std::optional<look> look_once(const queue_view& q, const message_slot& s, std::u
   };
   switch (state.kind()) {
     case slot_kind::fresh:
-      if (raw != 0 || at >= q.shape.slots) return std::nullopt;
+      if (!q.may_be_fresh(s, raw, at)) return std::nullopt;
       return unless_passed_over();
     case slot_kind::free:
     case slot_kind::queued:
@@ -434,7 +434,8 @@ std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& s) noexcept {
   return checksum_of(key, words, {});
 }
 
-void queue_view::damaged() const {
+void queue_view::damaged(std::source_location w) const {
+  fprintf(stderr, "DAMAGED %s:%u\n", w.file_name(), w.line());
   report_damage(id);
   throw queue_damaged();
 }

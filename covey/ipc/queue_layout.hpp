@@ -5,6 +5,7 @@
 
 #include <covey/ipc/queue_core.hpp>
 #include <covey/memory/lock_word.hpp>
+#include <source_location>
 
 namespace covey::detail {
 
@@ -135,6 +136,10 @@ struct queue_view {
   [[nodiscard]] slot_state state_of(std::uint64_t raw_word) const {
     return raw_word == 0 ? slot_state{} : slot_state{raw_word ^ key};
   }
+  /// Whether the slot of `position` may never have been used: in the first round, or passed over then.
+  [[nodiscard]] bool may_be_fresh(const message_slot& s, std::uint64_t raw_word, std::uint64_t position) const {
+    return raw_word == 0 && (position < shape.slots || s.skipped.load(std::memory_order_relaxed) != 0);
+  }
   /// Lanes that were ever used.
   [[nodiscard]] std::size_t lanes_used() const {
     const std::size_t n = header().lanes_used.load(std::memory_order_acquire);
@@ -143,7 +148,7 @@ struct queue_view {
   }
 
   /// Tells the family that this queue was overwritten, and throws queue_damaged.
-  [[noreturn]] void damaged() const;
+  [[noreturn]] void damaged(std::source_location w = std::source_location::current()) const;
 };
 
 /// Whether a queue of this shape lies within `bytes`.

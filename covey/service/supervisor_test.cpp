@@ -6,7 +6,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <covey/ipc/queue.hpp>
+#include <covey/memory/containers.hpp>
+#include <covey/memory/shared_ptr.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/sync/mutex.hpp>
 
 #include <atomic>
 #include <filesystem>
@@ -27,7 +30,20 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using kind = supervisor_event::kind;
 
-using words = covey::queue<std::string>;
+// What several processes say, in the order in which they said it: a queue keeps the order of each alone.
+struct words {
+  covey::mutex mutex{};
+  covey::shared_ptr<covey::vector<covey::string>> said = covey::make_shared<covey::vector<covey::string>>();
+  covey::queue<int> count{};
+
+  void put(const std::string& word) {
+    {
+      const std::scoped_lock lock(mutex);
+      said->emplace_back(word.c_str());
+    }
+    count.put(0);
+  }
+};
 
 // ThreadSanitizer has a thread of its own, so that process::forked refuses.
 #if defined(__SANITIZE_THREAD__)
@@ -66,7 +82,7 @@ void deaf(words out) {
 }
 
 // Ends in the next of the ways that `how` holds; stays when there is none.
-void ends_as_told(std::stop_token stop, words how) {
+void ends_as_told(std::stop_token stop, covey::queue<std::string> how) {
   const auto way = how.get(stop);
   if (!way) return;
   how.task_done();
@@ -116,6 +132,14 @@ T next(const covey::queue<T>& q) {
   return *got;
 }
 
+std::string next(words& w) {
+  (void)next(w.count);
+  const std::scoped_lock lock(w.mutex);
+  const std::string word(w.said->front().c_str());
+  w.said->erase(w.said->begin());
+  return word;
+}
+
 std::size_t open_descriptors() {
   return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
 }
@@ -162,7 +186,7 @@ TEST(Supervisor, RestartsAChildThatWasKilled) {
 std::vector<std::string> life_of(covey::restart_kind restart, std::vector<std::string> ways) {
   diary d;
   supervisor office{written_to(d)};
-  words how;
+  covey::queue<std::string> how;
   for (const auto& way : ways) how.put(way);
   office.add({.name = "it", .run = {ends_as_told, how}, .restart = restart});
   at_work work(office);
