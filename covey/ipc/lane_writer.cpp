@@ -127,8 +127,7 @@ bool lane_writer::pass_over_if_taken() {
     case slot_kind::failed:
       if (!older(state.position())) q_.damaged();
       return true;
-    case slot_kind::in_flight:
-      return true;
+    case slot_kind::in_flight: return true;
   }
   q_.damaged();
 }
@@ -146,7 +145,8 @@ std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
   lane_control& lane = q_.lane(lane_);
   for (;;) {
     std::uint64_t gate = lane.gate.load(std::memory_order_relaxed);
-    if (gate_tail(gate) != static_cast<std::uint32_t>(tail_) || lane.owner.load(std::memory_order_relaxed) != this_name())
+    if (gate_tail(gate) != static_cast<std::uint32_t>(tail_) ||
+        lane.owner.load(std::memory_order_relaxed) != this_name())
       q_.damaged();
     if (!has_room(p, gate)) return std::nullopt;
     if (tail_ * sizeof(message_slot) >= slots_committed_) commit_slots();
@@ -218,8 +218,7 @@ std::uint64_t bytes_waiting(const queue_view& q, std::size_t l) {
     const std::uint64_t tail = tail_of(q, l, head);
     if (head == tail) return 0;
     const message_slot& s = q.slot(l, head);
-    const std::uint64_t before =
-        s.bytes_end.load(std::memory_order_acquire) - (s.size_and_attachments & size_mask);
+    const std::uint64_t before = s.bytes_end.load(std::memory_order_acquire) - (s.size_and_attachments & size_mask);
     const bool is_it = s.position.load(std::memory_order_acquire) == head;
     if (!is_it || lane.head.load(std::memory_order_acquire) != head) continue;
     const std::uint64_t waiting = lane.bytes_tail.load(std::memory_order_seq_cst) - before;

@@ -103,15 +103,15 @@ class lane_writer {
 
   queue_view q_;
   std::uint32_t lane_ = 0;
-  std::uint64_t tail_ = 0;    // the next position
-  std::uint64_t head_ = 0;    // as last seen
-  std::uint64_t bytes_ = 0;   // as lane_control::bytes_tail
+  std::uint64_t tail_ = 0;  // the next position
+  std::uint64_t head_ = 0;  // as last seen
+  std::uint64_t bytes_ = 0;  // as lane_control::bytes_tail
   std::uint64_t slots_committed_ = 0;
   std::uint64_t data_committed_ = 0;
   std::unique_ptr<std::uint64_t[]> bytes_end_;  // of the positions from the head on, by slot
-  std::uint64_t bytes_at_head_ = 0;             // before position `adopted_at_`
+  std::uint64_t bytes_at_head_ = 0;  // before position `adopted_at_`
   std::uint64_t adopted_at_ = 0;
-  std::deque<std::uint64_t> skipped_;           // positions passed over, not before head_
+  std::deque<std::uint64_t> skipped_;  // positions passed over, not before head_
   region data_;
   std::optional<extent_ring> extents_;
 };
@@ -119,7 +119,9 @@ class lane_writer {
 template <class IsFree>
 std::optional<std::uint64_t> extent_ring::reserve(std::uint64_t bytes, const IsFree& is_free) {
   const std::uint64_t need = (bytes + unit - 1) / unit * unit;
-  const auto next_gone = [&] { return !live_.empty() && live_.front().position != not_published && is_free(live_.front().position); };
+  const auto next_gone = [&] {
+    return !live_.empty() && live_.front().position != not_published && is_free(live_.front().position);
+  };
   for (;;) {
     bool turned = false;
     for (std::size_t steps = live_.size() + 2; steps > 0;) {

@@ -18,8 +18,8 @@ class queue_writer;
 
 namespace detail {
 
-/// A buffer of this thread that keeps its memory from one message to the next, unless the message was large. While it is
-/// lent, others get one of their own: encoding may put to another queue.
+/// A buffer of this thread that keeps its memory from one message to the next, unless the message was large. While it
+/// is lent, others get one of their own: encoding may put to another queue.
 template <class T>
 class borrowed {
  public:

@@ -247,8 +247,7 @@ slot_content content_of(const queue_view& q, const held_message& m, std::span<st
 
 void discard_all(const queue_view& q) {
   for_each_slot(q, [&](std::size_t l, message_slot& slot, std::uint64_t raw, slot_state s) {
-    if (s.kind() == slot_kind::queued || s.kind() == slot_kind::failed)
-      take_and_release(q, l, slot, raw, s.position());
+    if (s.kind() == slot_kind::queued || s.kind() == slot_kind::failed) take_and_release(q, l, slot, raw, s.position());
     return false;
   });
 }
@@ -428,9 +427,8 @@ std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> word
 }
 
 std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& s) noexcept {
-  const std::array<std::uint64_t, 7> words{s.items,    s.bytes,          s.slots,
-                                           s.lanes,    s.slots_at,       s.deliveries_max,
-                                           static_cast<std::uint64_t>(s.on_death)};
+  const std::array<std::uint64_t, 7> words{
+      s.items, s.bytes, s.slots, s.lanes, s.slots_at, s.deliveries_max, static_cast<std::uint64_t>(s.on_death)};
   return checksum_of(key, words, {});
 }
 

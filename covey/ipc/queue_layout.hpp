@@ -23,8 +23,7 @@ struct slot_state {
   static constexpr std::uint64_t deliveries_mask = 127ULL << 25;
 
   static constexpr slot_state at(slot_kind kind, std::uint64_t position, std::uint64_t deliveries = 0) {
-    return {static_cast<std::uint64_t>(kind) << 22 | deliveries << 25 | (position & 0x3fffff) |
-            (position >> 22) << 32};
+    return {static_cast<std::uint64_t>(kind) << 22 | deliveries << 25 | (position & 0x3fffff) | (position >> 22) << 32};
   }
   static constexpr slot_state in_hand_of(participant name, std::uint64_t deliveries) {
     return {name | static_cast<std::uint64_t>(slot_kind::in_flight) << 22 | deliveries << 25};

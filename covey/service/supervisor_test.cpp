@@ -36,9 +36,10 @@ struct words {
   covey::shared_ptr<covey::vector<covey::string>> said = covey::make_shared<covey::vector<covey::string>>();
   covey::queue<int> count{};
 
-  void put(const std::string& word) {
+  void put(const std::string& word) const {
+    covey::mutex m = mutex;
     {
-      const std::scoped_lock lock(mutex);
+      const std::scoped_lock lock(m);
       said->emplace_back(word.c_str());
     }
     count.put(0);
@@ -520,7 +521,7 @@ TEST(Supervisor, KeepsTheObjectsInArgumentsAliveForLaterRestarts) {
     office.add({.name = "web",
                 .run = {[](covey::queue<pid_t> out, covey::event flag, words in) {
                           if (flag.is_set()) return 9;
-                          if (in.size() != 1) return 8;
+                          if (in.count.size() != 1) return 8;
                           out.put(::getpid());
                           for (;;) ::pause();
                         },
