@@ -200,6 +200,9 @@ int count_threads() {
 
 std::mutex cells_mutex;
 std::bitset<threads_max> cells_used;  // guarded by cells_mutex
+// Guarded by cells_mutex. Taken in turn: a cell's generation has 12 bits in a name, and so the same name comes again
+// after four million threads, not after four thousand.
+std::uint32_t next_cell = 0;
 
 // Runs dismiss_this_thread() when the thread ends. A key rather than a thread_local object, whose destructor would come
 // before those of objects that were made earlier, and these still lock and acknowledge.
@@ -250,7 +253,8 @@ participant enlist_this_thread() {
   if (const int e = ::pthread_setspecific(thread_end_key(), &family); e != 0)
     throw std::system_error(e, std::system_category(), "pthread_setspecific");
   const std::scoped_lock lock(cells_mutex);
-  for (std::uint32_t cell = 0; cell < threads_max; ++cell) {
+  for (std::uint32_t tried = 0; tried < threads_max; ++tried) {
+    const std::uint32_t cell = std::exchange(next_cell, (next_cell + 1) % threads_max);
     if (cells_used.test(cell)) continue;
     cells_used.set(cell);
     const std::uint32_t generation = cells_of(family.slot).thread_generation[cell].load(std::memory_order_relaxed);
@@ -299,6 +303,7 @@ void start_afresh(std::uint32_t slot, std::uint64_t generation) noexcept {
   thread_name = 0;
   locks_owned = 0;
   cells_used.reset();
+  next_cell = 0;
   reset_keeper_line();
 }
 

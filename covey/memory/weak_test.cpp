@@ -259,6 +259,52 @@ TEST(ReadOnly, IsCountedRightByManyThreads) {
   EXPECT_EQ(*base, 1);
 }
 
+// ---- stranded memory -----------------------------------------------------------------------------------------------
+
+// What the dead had in hand stays with its object; an object that is made anew, from what is whole in it, has none.
+TEST(StrandedBytes, GoWithTheObjectThatIsReplacedInRecovery) {
+  struct shelf {
+    covey::vector<covey::string> names;
+    covey::vector<covey::string> scratch;
+  };
+  struct cupboard {
+    covey::shared_ptr<shelf> now = covey::make_shared<shelf>();
+  };
+  const arena_usage before = settled();
+  {
+    const auto shared = covey::make_shared<cupboard>();
+    for (int i = 0; i < 100; ++i) shared->now->names.emplace_back("a name that is too long for a small string");
+    covey::mutex m;
+    std::uint64_t stranded = 0;
+    for (int tried = 0; tried < 500 && stranded == 0; ++tried) {
+      covey::event working;
+      covey::process worker{[](covey::shared_ptr<cupboard> c, covey::mutex lock, covey::event e) {
+                              const std::scoped_lock held(lock);
+                              e.set();
+                              for (;;) {
+                                c->now->scratch.emplace_back(100, 'x');
+                                if (c->now->scratch.size() == 100) c->now->scratch.clear();
+                              }
+                            },
+                            shared, m, working};
+      working.wait();
+      std::this_thread::sleep_for(std::chrono::microseconds(tried));
+      worker.kill();
+      worker.join();
+      stranded = covey::stranded_bytes(shared->now);
+      m.recover([&] {
+        const auto old = shared->now;
+        shared->now = covey::make_shared<shelf>();
+        shared->now->names = old->names;
+      });
+    }
+    EXPECT_GT(stranded, 0U);
+    EXPECT_EQ(covey::stranded_bytes(shared->now), 0U);
+    EXPECT_EQ(shared->now->names.size(), 100U);
+  }
+  EXPECT_TRUE(comes_back_to(before));
+}
+
 // ---- shared_array --------------------------------------------------------------------------------------------------
 
 TEST(SharedArray, IsASpanOfTheSameElementsInAllProcesses) {
