@@ -261,7 +261,8 @@ results measure_ping_pong(const settings& how, std::int64_t rest_ns) {
     there_and_back();  // whatever has to connect does so now
     const std::int64_t begin = now_ns();
     while (now_ns() < begin + window / 4) there_and_back();
-    while (now_ns() < begin + window + window / 4) b->sample(there_and_back());
+    do b->sample(there_and_back());
+    while (now_ns() < begin + window + window / 4);
     b->consumers[0].done.store(true, std::memory_order_release);
     stay();
   });

@@ -149,6 +149,7 @@ results measure_round_trip(const settings& how, std::int64_t rest_ns) {
   Signal signal;
   const shared<relay> r;
   typename Signal::workers workers;
+  const std::int64_t window = how.window.count();
   const auto rest = [rest_ns] {
     if (rest_ns != 0) sleep_ns(rest_ns);
   };
@@ -162,18 +163,18 @@ results measure_round_trip(const settings& how, std::int64_t rest_ns) {
     }
   });
   workers.start([&] {
-    const std::int64_t begin = now_ns();
-    const std::int64_t warm = begin + how.window.count() / 4;
-    for (std::int64_t now = begin; now < warm + how.window.count();) {
+    const auto there_and_back = [&] {
       rest();
       r->sent_at.store(now_ns(), std::memory_order_relaxed);
       signal.post(0);
       signal.wait(1);
-      now = now_ns();
-      const std::int64_t way_back = now - r->sent_at.load(std::memory_order_relaxed);
-      if (now > warm)
-        r->common.sample(rest_ns == 0 ? way_back : way_back + r->way_there.load(std::memory_order_relaxed));
-    }
+      const std::int64_t way_back = now_ns() - r->sent_at.load(std::memory_order_relaxed);
+      return rest_ns == 0 ? way_back : way_back + r->way_there.load(std::memory_order_relaxed);
+    };
+    const std::int64_t begin = now_ns();
+    while (now_ns() < begin + window / 4) there_and_back();
+    do r->common.sample(there_and_back());
+    while (now_ns() < begin + window + window / 4);
     r->common.consumers[0].done.store(true, std::memory_order_release);
     stay();
   });
