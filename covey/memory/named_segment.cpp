@@ -178,7 +178,7 @@ struct named_registry {
       (void)s->doorman_.release();  // its thread did not come along
     }
     all.clear();
-    mutex.unlock();
+    new (&mutex) std::recursive_mutex;  // its owner is a thread number, which the fork changed
   }
 };
 
