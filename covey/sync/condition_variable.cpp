@@ -1,6 +1,7 @@
 #include <covey/sync/condition_variable.hpp>
 
 #include <climits>
+#include <covey/sync/gate.hpp>
 
 namespace covey {
 namespace detail {
@@ -12,7 +13,7 @@ condition_state::seen condition_state::look() noexcept {
 
 wake_reason condition_state::sleep(seen before, const deadline& until, const stop_word* stop) noexcept {
   wake_reason reason = wake_reason::woken;
-  if (!spin_until([&] { return changes_.load(std::memory_order_relaxed) != before.changes; }))
+  if (!own_patience.look([&] { return changes_.load(std::memory_order_relaxed) != before.changes; }))
     reason = park(changes_, before.changes, before.deaths, until, stop);
   sleepers_.fetch_sub(1, std::memory_order_relaxed);
   return reason;

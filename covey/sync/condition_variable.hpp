@@ -8,6 +8,7 @@
 #include <covey/sync/mutex.hpp>
 #include <mutex>
 #include <stop_token>
+#include <thread>
 
 namespace covey {
 namespace detail {
@@ -132,8 +133,18 @@ class condition_variable {
     const auto before = state_->look();
     lock.unlock();
     const detail::wake_reason reason = state_->sleep(before, until, stop);
-    lock.lock();
+    lock_again(lock);
     return reason;
+  }
+
+  // Who notifies under the lock still has it, perhaps on this processor: let it go on before we sleep for that.
+  template <class Lock>
+  static void lock_again(Lock& lock) {
+    if constexpr (requires { static_cast<bool>(lock.try_lock()); }) {
+      if (lock.try_lock()) return;
+      std::this_thread::yield();
+    }
+    lock.lock();
   }
 
   template <class Lock, class Predicate>

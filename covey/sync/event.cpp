@@ -3,6 +3,7 @@
 #include <covey/sync/event.hpp>
 
 #include <climits>
+#include <covey/sync/gate.hpp>
 
 namespace covey {
 namespace {
@@ -24,9 +25,10 @@ bool event::state::wait(const detail::deadline& until, const detail::stop_word* 
   const std::uint32_t first = word.load(std::memory_order_acquire);  // pairs with set(), as the loads below
   const auto over = [first](std::uint32_t seen) { return (seen & flag) != 0 || (seen ^ first) >= one_generation; };
   const auto is_over = [&] { return over(word.load(std::memory_order_acquire)); };
-  if (is_over() || detail::spin_until(is_over)) return true;
+  if (is_over() || detail::own_patience.look(is_over)) return true;
   for (;;) {
     const std::uint32_t deaths = detail::deaths_seen();
+    if (is_over()) return true;
     const std::uint32_t seen = word.fetch_or(sleepers, std::memory_order_acquire);
     if (over(seen)) return true;
     if (detail::park(word, seen | sleepers, deaths, until, stop) != detail::wake_reason::woken) return is_over();

@@ -7,6 +7,31 @@
 
 namespace covey::detail {
 
+/// How long a thread looks before it sleeps, in rounds of spin_until(). Looking that finds nothing is shortened,
+/// because it takes a processor from those who could do what is waited for; every so often it is long again, because
+/// who sleeps must be woken, which takes longer than what two who are awake need to answer each other.
+class patience {
+ public:
+  template <class Done>
+  bool look(const Done& done) {
+    const bool try_long = ++waits_ % 256 == 0;
+    if (spin_until(done, try_long ? long_look : rounds_)) {
+      rounds_ = long_look;
+      return true;
+    }
+    rounds_ = rounds_ * 3 / 4;
+    return false;
+  }
+
+ private:
+  static constexpr int long_look = 400;  // about 6 µs: more than a sleep and a wake
+  int rounds_ = long_look;
+  unsigned waits_ = 0;
+};
+
+/// This thread's.
+inline constinit thread_local patience own_patience;
+
 /// Lives in shared memory beside the state that decides; all zero is nobody waiting. Whoever changes that state (by a
 /// sequentially consistent operation) calls wake(); who waits looks at the state after it has said that it will sleep.
 /// One of the two sees the other.
@@ -20,7 +45,7 @@ class gate {
   /// look decides.
   template <class Done>
   bool wait(const Done& done, const deadline& until, const stop_word* stop) {
-    if (spin_until(done)) return true;
+    if (own_patience.look(done)) return true;
     const sleeper counted(sleepers_);
     for (;;) {
       const std::uint32_t deaths = deaths_seen();

@@ -3,6 +3,7 @@
 // reader that sees a writer takes its name back and waits.
 #include <covey/sync/shared_mutex.hpp>
 
+#include <bit>
 #include <system_error>
 
 namespace covey {
@@ -14,6 +15,8 @@ std::uint32_t first_place(participant name) noexcept {
   return static_cast<std::uint32_t>((name & 0xffff'ffff) * 0x9e37'79b9'7f4a'7c15 >> 40) %
          shared_lock_state::readers_max;
 }
+
+std::uint64_t line_bit(std::uint32_t place) { return std::uint64_t{1} << place / 8; }
 
 [[noreturn]] void refuse_own() {
   throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
@@ -33,11 +36,12 @@ bool shared_lock_state::take_slot() noexcept {
   const participant me = this_name();
   const std::uint32_t first = first_place(me);
   for (std::uint32_t i = 0; i < readers_max; ++i) {
-    auto& place = readers_[(first + i) % readers_max];
+    const std::uint32_t at = (first + i) % readers_max;
     participant nobody = 0;
-    if (place.load(std::memory_order_relaxed) == 0 &&
-        place.compare_exchange_strong(nobody, me, std::memory_order_seq_cst))
-      return true;
+    if (readers_[at].load(std::memory_order_relaxed) != 0) continue;
+    if ((lines_used_.load(std::memory_order_seq_cst) & line_bit(at)) == 0)
+      lines_used_.fetch_or(line_bit(at), std::memory_order_seq_cst);  // before the name: a writer must find it
+    if (readers_[at].compare_exchange_strong(nobody, me, std::memory_order_seq_cst)) return true;
   }
   return false;
 }
@@ -133,15 +137,26 @@ void shared_lock_state::leave_writing() noexcept {
   readers_wait_.wake();
 }
 
+// Calls `f(place)` for each that may have a reader, until it returns false; whether it never did.
+template <class F>
+bool shared_lock_state::each_place(const F& f) {
+  for (std::uint64_t used = lines_used_.load(std::memory_order_seq_cst); used != 0; used &= used - 1) {
+    const auto line = static_cast<std::uint32_t>(std::countr_zero(used));
+    for (std::uint32_t i = line * 8; i < line * 8 + 8 && i < readers_max; ++i)
+      if (!f(readers_[i])) return false;
+  }
+  return true;
+}
+
 bool shared_lock_state::drained() {
-  for (auto& place : readers_) {
+  return each_place([&](std::atomic<participant>& place) {
     participant reader = place.load(std::memory_order_seq_cst);
-    if (reader == 0) continue;
+    if (reader == 0) return true;
     if (reader == this_name()) refuse_own();
     if (alive(reader)) return false;
     place.compare_exchange_strong(reader, 0, std::memory_order_seq_cst);
-  }
-  return true;
+    return true;
+  });
 }
 
 bool shared_lock_state::drain(const deadline& until, const stop_word* stop) {
@@ -189,9 +204,10 @@ void shared_lock_state::lock(std::uint32_t number) {
     wait_watched(
         true, number, [&](const deadline& until) { return drain(until, nullptr); },
         [&](const auto& ask) {
-          for (auto& place : readers_)
-            if (const participant r = place.load(std::memory_order_seq_cst); r != 0)
-              if (ask(r, [&] { return place.load(std::memory_order_seq_cst) == r; })) return;
+          each_place([&](std::atomic<participant>& place) {
+            const participant r = place.load(std::memory_order_seq_cst);
+            return r == 0 || !ask(r, [&] { return place.load(std::memory_order_seq_cst) == r; });
+          });
         });
     return true;
   });

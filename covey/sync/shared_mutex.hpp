@@ -17,7 +17,8 @@ namespace detail {
 ///         died on the way in or out left nothing.
 class shared_lock_state {
  public:
-  static constexpr std::uint32_t readers_max = 480;
+  static constexpr std::uint32_t lines = 60;
+  static constexpr std::uint32_t readers_max = lines * 8;
 
   explicit shared_lock_state(const mutex_options& options) noexcept : watched_(options.detect_deadlock ? 1 : 0) {}
 
@@ -49,11 +50,14 @@ class shared_lock_state {
   void leave_writing() noexcept;
   [[nodiscard]] bool writer_there() const noexcept;
   [[nodiscard]] bool drained();
+  template <class F>
+  bool each_place(const F& f);
 
   lock_word writing_;                     // among writers; held from before the draining to the end of the section
   std::atomic<participant> writer_{0};    // who has `writing_`, as readers see it
   std::atomic<std::uint32_t> dirty_{0};   // a writer is in its section, or died there
   std::uint32_t watched_;                 // constant
+  std::atomic<std::uint64_t> lines_used_{0};  // by readers, ever: a writer looks at those only
   gate readers_wait_;                     // for the writer to leave
   gate writer_waits_;                     // for the readers to leave
   gate room_wait_;                        // for a place in the table
