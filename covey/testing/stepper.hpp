@@ -75,7 +75,8 @@ struct stepped {
 };
 
 /// Runs the operation once to learn its instructions, then kills it before the first and after each that changed shared
-/// memory or entered the kernel; after every one when there are fewer than 1,500 (10,000 when COVEY_LONG_TESTS is set).
+/// memory or entered the kernel. When there are fewer than 400 (10,000 when COVEY_LONG_TESTS is set), also after each
+/// other; else also before each that is met for the first time, which spares the rounds of loops.
 /// Then the same with `recover` in each state that the deaths left, and with the recoverer of that, as far as time
 /// allows. What `check` says with EXPECT goes to the report.
 template <class World>

@@ -1,0 +1,268 @@
+// The queue's operations, killed at their instructions. What was committed arrives once, in order; what was in the hand
+// of the dead arrives again; there is room for as many as before; nobody hangs.
+#include <gtest/gtest.h>
+#include <covey/ipc/queue.hpp>
+#include <covey/testing/stepper.hpp>
+
+#include <algorithm>
+
+namespace {
+
+using namespace std::chrono_literals;
+using covey::testing::last_process;
+using covey::testing::step;
+using covey::testing::stepped;
+
+constexpr covey::queue_options small{.items = 6, .bytes = 4096};
+
+// Holds 1, 2, 3.
+struct three {
+  covey::queue<int> q{small};
+  three() {
+    for (const int n : {1, 2, 3}) q.put(n);
+  }
+};
+
+struct full {
+  covey::queue<int> q{small};
+  full() {
+    for (int n = 1; q.try_put(n); ++n) {
+    }
+  }
+};
+
+struct empty {
+  covey::queue<int> q{small};
+};
+
+// All that is there, acknowledged.
+template <class T>
+std::vector<T> drain(const covey::queue<T>& q) {
+  const std::size_t size = q.size();
+  std::vector<T> all;
+  while (auto message = q.try_get()) {
+    all.push_back(std::move(*message));
+    q.task_done();
+  }
+  EXPECT_EQ(all.size(), size);
+  EXPECT_EQ(q.size(), 0U);
+  return all;
+}
+
+// As much room as ever, and first in, first out.
+void expect_whole(const covey::queue<int>& q) {
+  drain(q);
+  std::vector<int> put;
+  for (int n = 100; q.try_put(n); ++n) put.push_back(n);
+  EXPECT_EQ(put.size(), small.items);
+  EXPECT_EQ(drain(q), put);
+  EXPECT_TRUE(q.join_for(1h));
+}
+
+template <class World>
+void look(World& w) {
+  (void)w.q.size();
+}
+
+template <class World>
+void put_one(World& w) {
+  w.q.put(4);
+}
+
+void expect_put(three& w, const last_process& last) {
+  std::vector<int> all = drain(w.q);
+  if (!last.finished && all.size() == 3) all.push_back(4);
+  EXPECT_EQ(all, (std::vector{1, 2, 3, 4}));
+  expect_whole(w.q);
+}
+
+TEST(StepperQueue, Put) {
+  step("queue.put", stepped<three>{.run = put_one<three>, .check = expect_put});
+  step("queue.put, then size", stepped<three>{.run = put_one<three>,
+                                              .check =
+                                                  [](three& w, const last_process&) {
+                                                    const auto all = drain(w.q);
+                                                    ASSERT_GE(all.size(), 3U);
+                                                    EXPECT_TRUE(std::is_sorted(all.begin(), all.end()));
+                                                    expect_whole(w.q);
+                                                  },
+                                              .recover = look<three>});
+}
+
+TEST(StepperQueue, PutFor) {
+  step("queue.put_for", stepped<three>{.run = [](three& w) { (void)w.q.put_for(4, 1h); }, .check = expect_put});
+}
+
+TEST(StepperQueue, PutThatSleeps) {
+  step("queue.put to a full one", stepped<full>{.run = [](full& w) { w.q.put(7); },
+                                                .check =
+                                                    [](full& w, const last_process& last) {
+                                                      EXPECT_FALSE(last.finished);
+                                                      EXPECT_EQ(drain(w.q), (std::vector{1, 2, 3, 4, 5, 6}));
+                                                      expect_whole(w.q);
+                                                    },
+                                                .warm = [](full& w) { (void)w.q.put_for(7, 1us); }});
+}
+
+TEST(StepperQueue, PutOfALargeMessage) {
+  struct world {
+    covey::queue<std::string> q{covey::queue_options{.items = 6, .bytes = 64 << 10}};
+  };
+  step("queue.put of 10,000 bytes",
+       stepped<world>{.run = [](world& w) { w.q.put(std::string(10'000, 'a')); },
+                      .check =
+                          [](world& w, const last_process& last) {
+                            const auto all = drain(w.q);
+                            EXPECT_TRUE(all.size() == 1 || (all.empty() && !last.finished));
+                            if (!all.empty()) {
+                              EXPECT_EQ(all[0], std::string(10'000, 'a'));
+                            }
+                            for (int i = 0; i < 5; ++i) w.q.put(std::string(12'000, 'b'));
+                            EXPECT_EQ(drain(w.q).size(), 5U);
+                          }});
+}
+
+TEST(StepperQueue, Get) {
+  const auto redelivered = [](three& w, const last_process&) {
+    EXPECT_EQ(drain(w.q), (std::vector{1, 2, 3}));
+    expect_whole(w.q);
+  };
+  step("queue.get",
+       stepped<three>{.run = [](three& w) { (void)w.q.get(); }, .check = redelivered, .recover = look<three>});
+  step("queue.get_for", stepped<three>{.run = [](three& w) { (void)w.q.get_for(1h); }, .check = redelivered});
+  step("queue.get_many", stepped<three>{.run = [](three& w) { (void)w.q.get_many(2); }, .check = redelivered});
+  // Who dies after a recoverer that died as a consumer too.
+  step("queue.get, then get", stepped<three>{.run = [](three& w) { (void)w.q.get(); },
+                                             .check = redelivered,
+                                             .recover = [](three& w) { (void)w.q.get(); }});
+}
+
+TEST(StepperQueue, GetThatDrops) {
+  struct world {
+    covey::queue<int> q{
+        covey::queue_options{.items = small.items, .bytes = small.bytes, .on_death = covey::in_flight_policy::drop}};
+    world() {
+      for (const int n : {1, 2, 3}) q.put(n);
+    }
+  };
+  step("queue.get, dropped at death", stepped<world>{.run = [](world& w) { (void)w.q.get(); },
+                                                     .check =
+                                                         [](world& w, const last_process& last) {
+                                                           std::vector<int> all = drain(w.q);
+                                                           if (!last.finished && all.size() == 3)
+                                                             all.erase(all.begin());
+                                                           EXPECT_EQ(all, (std::vector{2, 3}));
+                                                           expect_whole(w.q);
+                                                         }});
+}
+
+TEST(StepperQueue, GetThatSleeps) {
+  step("queue.get from an empty one", stepped<empty>{.run = [](empty& w) { (void)w.q.get(); },
+                                                     .check =
+                                                         [](empty& w, const last_process& last) {
+                                                           EXPECT_FALSE(last.finished);
+                                                           expect_whole(w.q);
+                                                         },
+                                                     .warm = [](empty& w) { (void)w.q.get_for(1us); }});
+}
+
+TEST(StepperQueue, TaskDone) {
+  step("queue.get+task_done", stepped<three>{.run =
+                                                 [](three& w) {
+                                                   (void)w.q.get();
+                                                   w.q.task_done();
+                                                 },
+                                             .check =
+                                                 [](three& w, const last_process& last) {
+                                                   std::vector<int> all = drain(w.q);
+                                                   if (!last.finished && all.size() == 3) all.erase(all.begin());
+                                                   EXPECT_EQ(all, (std::vector{2, 3}));
+                                                   expect_whole(w.q);
+                                                 }});
+}
+
+TEST(StepperQueue, Close) {
+  step("queue.close", stepped<three>{.run = [](three& w) { w.q.close(); },
+                                     .check =
+                                         [](three& w, const last_process& last) {
+                                           EXPECT_TRUE(!last.finished || w.q.closed());
+                                           w.q.close();
+                                           EXPECT_THROW(w.q.put(4), covey::queue_closed);
+                                           EXPECT_EQ(drain(w.q), (std::vector{1, 2, 3}));
+                                           EXPECT_EQ(w.q.get(), std::nullopt);
+                                         },
+                                     .recover = look<three>});
+  step("queue.close(discard)", stepped<three>{.run = [](three& w) { w.q.close(covey::close_mode::discard); },
+                                              .check =
+                                                  [](three& w, const last_process& last) {
+                                                    EXPECT_TRUE(!last.finished || w.q.closed());
+                                                    w.q.close(covey::close_mode::discard);
+                                                    EXPECT_EQ(w.q.get(), std::nullopt);
+                                                  }});
+}
+
+TEST(StepperQueue, Join) {
+  struct world {
+    covey::queue<int> q{small};
+    bool in_hand = true;
+    world() {
+      q.put(1);
+      (void)q.get();
+    }
+    ~world() {
+      if (in_hand) q.task_done();
+    }
+  };
+  step("queue.join that sleeps", stepped<world>{.run = [](world& w) { w.q.join(); },
+                                                .check =
+                                                    [](world& w, const last_process& last) {
+                                                      EXPECT_FALSE(last.finished);
+                                                      w.q.task_done();
+                                                      w.in_hand = false;
+                                                      w.q.join();
+                                                      expect_whole(w.q);
+                                                    },
+                                                .warm = [](world& w) { (void)w.q.join_for(1us); }});
+}
+
+// A role that nobody took is not lost; one that was taken and is lost is seen.
+TEST(StepperQueue, ReaderRole) {
+  step("queue.reader taken and left", stepped<three>{.run = [](three& w) { (void)w.q.reader().try_get(); },
+                                                     .check =
+                                                         [](three& w, const last_process& last) {
+                                                           bool lost = false;
+                                                           try {
+                                                             w.q.put(4);
+                                                           } catch (const covey::no_consumers&) {
+                                                             lost = true;
+                                                           }
+                                                           EXPECT_TRUE(lost || !last.finished);
+                                                           const auto all = drain(w.q);
+                                                           EXPECT_GE(all.size(), 2U);
+                                                           const auto again = w.q.reader();
+                                                           (void)again.try_get();
+                                                           w.q.put(5);
+                                                           EXPECT_EQ(again.get(), 5);
+                                                           again.task_done();
+                                                         },
+                                                     .recover = look<three>});
+}
+
+TEST(StepperQueue, WriterRole) {
+  step("queue.writer taken and left", stepped<empty>{.run = [](empty& w) { w.q.writer().put(1); },
+                                                     .check =
+                                                         [](empty& w, const last_process&) {
+                                                           std::vector<int> all;
+                                                           try {
+                                                             while (const auto n = w.q.try_get()) {
+                                                               all.push_back(*n);
+                                                               w.q.task_done();
+                                                             }
+                                                           } catch (const covey::no_producers&) {
+                                                           }
+                                                           EXPECT_LE(all.size(), 1U);
+                                                         },
+                                                     .recover = look<empty>});
+}
+
+}  // namespace

@@ -1,0 +1,216 @@
+// References, the heap and containers of covey/memory, killed at their instructions: whatever the dead were about to
+// do, others can go on with the same objects, and all memory comes back with them.
+#include <gtest/gtest.h>
+#include <covey/ipc/queue.hpp>
+#include <covey/memory.hpp>
+#include <covey/sync/event.hpp>
+#include <covey/sync/mutex.hpp>
+#include <covey/testing/stepper.hpp>
+
+namespace {
+
+using covey::testing::last_process;
+using covey::testing::step;
+using covey::testing::stepped;
+
+struct nothing {
+  nothing() { covey::event{}.set(); }  // the line to the keeper is open
+};
+
+void expect_memory_can_be_had(nothing&, const last_process&) {
+  const auto all = covey::make_shared<covey::vector<int>>(1000U, 7);
+  EXPECT_EQ(all->back(), 7);
+}
+
+TEST(StepperMemory, MakeAndDrop) {
+  step("mutex made and dropped", stepped<nothing>{.run =
+                                                      [](nothing&) {
+                                                        covey::mutex m;
+                                                        m.lock();
+                                                        m.unlock();
+                                                      },
+                                                  .check = expect_memory_can_be_had});
+  step("make_shared<int> made and dropped",
+       stepped<nothing>{.run = [](nothing&) { (void)covey::make_shared<int>(3); }, .check = expect_memory_can_be_had});
+  // With a destructor, who drops it asks whether it is the last.
+  step("make_shared<vector> made and dropped",
+       stepped<nothing>{.run = [](nothing&) { (void)covey::make_shared<covey::vector<int>>(8U, 1); },
+                        .check = expect_memory_can_be_had});
+}
+
+// ---- a handle in shared memory
+// -------------------------------------------------------------------------------------------
+
+struct shelf {
+  covey::shared_ptr<int> item;
+};
+
+struct empty_shelf {
+  covey::shared_ptr<shelf> place = covey::make_shared<shelf>();
+  covey::shared_ptr<int> item = covey::make_shared<int>(3);
+};
+
+struct full_shelf {
+  covey::shared_ptr<shelf> place = covey::make_shared<shelf>();
+  covey::shared_ptr<int> item;
+  full_shelf() { place->item = covey::make_shared<int>(3); }
+};
+
+TEST(StepperMemory, PutsAHandleIntoASharedObject) {
+  step("shared_ptr = in shared memory",
+       stepped<empty_shelf>{.run = [](empty_shelf& w) { w.place->item = w.item; },
+                            .check =
+                                [](empty_shelf& w, const last_process& last) {
+                                  EXPECT_TRUE(!last.finished || w.place->item == w.item);
+                                  if (w.place->item) {
+                                    EXPECT_EQ(*w.place->item, 3);
+                                  }
+                                  EXPECT_EQ(*w.item, 3);
+                                  w.place->item = w.item;
+                                  w.item.reset();
+                                  EXPECT_EQ(*w.place->item, 3);
+                                }});
+}
+
+TEST(StepperMemory, TakesAHandleOutOfASharedObject) {
+  step("shared_ptr copied from shared memory", stepped<full_shelf>{.run = [](full_shelf& w) { w.item = w.place->item; },
+                                                                   .check =
+                                                                       [](full_shelf& w, const last_process&) {
+                                                                         w.item = w.place->item;
+                                                                         w.place.reset();
+                                                                         EXPECT_EQ(*w.item, 3);
+                                                                       }});
+}
+
+TEST(StepperMemory, DropsAHandleInASharedObject) {
+  step("shared_ptr.reset in shared memory", stepped<full_shelf>{.run = [](full_shelf& w) { w.place->item.reset(); },
+                                                                .check =
+                                                                    [](full_shelf& w, const last_process& last) {
+                                                                      EXPECT_TRUE(!last.finished || !w.place->item);
+                                                                      if (w.place->item) {
+                                                                        EXPECT_EQ(*w.place->item, 3);
+                                                                      }
+                                                                      w.place->item = covey::make_shared<int>(4);
+                                                                      EXPECT_EQ(*w.place->item, 4);
+                                                                    }});
+}
+
+// ---- the heap
+// ------------------------------------------------------------------------------------------------------------
+
+struct texts {
+  covey::vector<int> numbers;
+  covey::vector<covey::string> lines;
+};
+
+struct one_heap {
+  covey::shared_ptr<texts> all = covey::make_shared<texts>();
+  one_heap() {
+    all->numbers.reserve(4);
+    all->lines.reserve(2);  // a vector killed while it moves its elements may not be destroyed
+    all->numbers.assign({1, 2, 3});
+  }
+};
+
+// Of the container that was being changed nothing is promised; of its heap all.
+void expect_heap_usable(one_heap& w) {
+  covey::vector<int> more(w.all->numbers.get_allocator());
+  for (int i = 0; i < 20; ++i) more.push_back(i);
+  EXPECT_EQ(more.back(), 19);
+  const auto allocator = w.all->numbers.get_allocator();
+  covey::allocator<std::byte> bytes(allocator);
+  for (const std::size_t n : {8U, 5000U}) {
+    std::byte* const p = bytes.allocate(n);
+    bytes.deallocate(p, n);
+  }
+}
+
+TEST(StepperMemory, PushBackWithRoom) {
+  step("vector.push_back with room", stepped<one_heap>{.run = [](one_heap& w) { w.all->numbers.push_back(4); },
+                                                       .check =
+                                                           [](one_heap& w, const last_process& last) {
+                                                             const auto size = w.all->numbers.size();
+                                                             EXPECT_TRUE(size == 4 || (size == 3 && !last.finished))
+                                                                 << size;
+                                                             EXPECT_EQ(w.all->numbers[2], 3);
+                                                             expect_heap_usable(w);
+                                                           }});
+}
+
+TEST(StepperMemory, PushBackThatAllocates) {
+  step("vector.push_back that allocates", stepped<one_heap>{.run =
+                                                                [](one_heap& w) {
+                                                                  w.all->numbers.push_back(4);
+                                                                  w.all->numbers.push_back(5);
+                                                                },
+                                                            .check =
+                                                                [](one_heap& w, const last_process& last) {
+                                                                  if (last.finished) {
+                                                                    EXPECT_EQ(w.all->numbers.size(), 5U);
+                                                                  }
+                                                                  expect_heap_usable(w);
+                                                                },
+                                                            .recover = expect_heap_usable});
+}
+
+TEST(StepperMemory, PushBackOfAText) {
+  step("vector<string>.push_back",
+       stepped<one_heap>{
+           .run = [](one_heap& w) { w.all->lines.emplace_back("a text that does not fit into its own object"); },
+           .check = [](one_heap& w, const last_process&) { expect_heap_usable(w); }});
+}
+
+TEST(StepperMemory, AllocatesAndFreesALargeBlock) {
+  step("allocate+deallocate 5000",
+       stepped<one_heap>{.run =
+                             [](one_heap& w) {
+                               covey::allocator<std::byte> bytes(w.all->numbers.get_allocator());
+                               std::byte* const p = bytes.allocate(5000);
+                               bytes.deallocate(p, 5000);
+                             },
+                         .check = [](one_heap& w, const last_process&) { expect_heap_usable(w); },
+                         .recover = expect_heap_usable});
+}
+
+// ---- a handle on its way
+// ---------------------------------------------------------------------------------------------------
+
+struct mail {
+  covey::queue<covey::event> q{covey::queue_options{.items = 4, .bytes = 4096}};
+  covey::event e;
+};
+
+struct mail_on_its_way {
+  covey::queue<covey::event> q{covey::queue_options{.items = 4, .bytes = 4096}};
+  mail_on_its_way() {
+    covey::event e;
+    e.set();
+    q.put(e);
+  }
+};
+
+TEST(StepperMemory, PutsAHandleIntoAQueue) {
+  step("queue.put of a handle", stepped<mail>{.run = [](mail& w) { w.q.put(w.e); },
+                                              .check =
+                                                  [](mail& w, const last_process& last) {
+                                                    const auto got = w.q.try_get();
+                                                    EXPECT_TRUE(!last.finished || got);
+                                                    if (got) {
+                                                      EXPECT_EQ(*got, w.e);
+                                                      w.q.task_done();
+                                                    }
+                                                  }});
+}
+
+TEST(StepperMemory, GetsAHandleFromAQueue) {
+  step("queue.get of a handle", stepped<mail_on_its_way>{.run = [](mail_on_its_way& w) { (void)w.q.get(); },
+                                                         .check =
+                                                             [](mail_on_its_way& w, const last_process&) {
+                                                               const auto got = w.q.try_get();
+                                                               ASSERT_TRUE(got);
+                                                               EXPECT_TRUE(got->is_set());
+                                                               w.q.task_done();
+                                                             }});
+}
+
+}  // namespace
