@@ -82,10 +82,10 @@ void keeper::watch_by_pidfd(std::uint32_t slot) {
   process_entry& e = family.book->processes[slot];
   const std::uint64_t state = e.state.load(std::memory_order_relaxed);
   unique_fd pidfd(open_pidfd(e.pid.load(std::memory_order_relaxed)));
-  if (!pidfd && errno == ESRCH)
-    (void)mark_dead(e, state);
-  else
+  if (pidfd || errno != ESRCH)
     watch_by_pidfd(std::move(pidfd), watched{slot, state});
+  else if (mark_dead(e, state))
+    on_death(e);
 }
 
 // Without a descriptor for it now, it is tried again whenever something has happened: descriptors may be free then.
