@@ -32,6 +32,7 @@ namespace {
 #define __has_feature(x) 0
 #endif
 constexpr bool sanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+constexpr int stride = sanitized ? 10 : 1;  // where every step costs more, and there are more of them
 
 using namespace std::chrono_literals;
 using covey::unique_fd;
@@ -208,8 +209,7 @@ TEST(Named, AForkedChildIsToldAndDoesNotKeepTheName) {
     ::_exit(0);
   }
   b.reset();
-  EXPECT_FALSE(is_bound(own_name()));
-  EXPECT_FALSE(is_held(own_name()));
+  await([] { return !is_bound(own_name()) && !is_held(own_name()); });  // the child needs a moment to begin
   ::close(line[0]);
   ::close(line[1]);
   int status = 0;
@@ -218,6 +218,9 @@ TEST(Named, AForkedChildIsToldAndDoesNotKeepTheName) {
 }
 
 TEST(Named, AForkedChildMayAttachAnew) {
+#if __has_feature(thread_sanitizer)
+  GTEST_SKIP() << "the sanitizer allows no thread in a forked child";
+#endif
   const std::string name = own_name();  // which the child would make another
   const auto b = covey::create<board>(name, 7);
   const pid_t child = ::fork();
@@ -535,7 +538,7 @@ bool killed_at(visitor& v, const std::string& command, int n) {
 TEST(NamedKill, AMakerKilledAtAnySystemCallLeavesTheNameUsable) {
   visitor bystander;
   int n = 1;
-  for (;; ++n) {
+  for (;; n += stride) {
     SCOPED_TRACE(n);
     visitor victim;
     const bool killed = killed_at(victim, "open " + own_name(), n);
@@ -551,19 +554,20 @@ TEST(NamedKill, AMakerKilledAtAnySystemCallLeavesTheNameUsable) {
 TEST(NamedKill, OneWhoAttachesKilledAtAnySystemCallHarmsNobody) {
   visitor holder, bystander;
   EXPECT_EQ(holder.ask("create " + own_name()), "made");
-  int n = 1;
-  for (;; ++n) {
+  int n = 1, times = 0;
+  for (;; n += stride) {
     SCOPED_TRACE(n);
     visitor victim;
     const bool killed = killed_at(victim, "attach " + own_name(), n);
     EXPECT_EQ(bystander.ask("attach " + own_name()), "found");
     EXPECT_EQ(bystander.ask("add 1"), "ok");
     EXPECT_EQ(bystander.ask("drop"), "ok");
+    ++times;
     if (!killed || HasFailure()) break;
   }
   std::printf("killed at %d stops\n", n - 1);
   EXPECT_GT(n, 20);
-  EXPECT_EQ(holder.ask("value"), std::to_string(n));
+  EXPECT_EQ(holder.ask("value"), std::to_string(times));
   holder.kill();
   await([] { return !is_bound(own_name()) && !is_held(own_name()); });
 }
@@ -572,7 +576,7 @@ TEST(NamedKill, OneWhoLeavesKilledAtAnySystemCallHarmsNobody) {
   visitor holder;
   EXPECT_EQ(holder.ask("create " + own_name()), "made");
   int n = 1;
-  for (;; ++n) {
+  for (;; n += stride) {
     SCOPED_TRACE(n);
     visitor victim, bystander;
     EXPECT_EQ(victim.ask("attach " + own_name()), "found");
