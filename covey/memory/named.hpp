@@ -22,9 +22,8 @@ namespace covey {
 /// Safety:  thread-compatible; the object is as safe as T is: put a named_mutex in it, or atomics.
 /// Death:   holders may be killed at any instruction; the others go on, and any of them answers for the name. The last
 ///          one's end frees the name and the memory; no destructor of T ever runs.
-/// Fork:    a child forked past covey must not use it (its use stops the child with a sentence); it may attach anew. A
-/// process with
-///          a handle has a thread of covey's, so process::forked refuses there.
+/// Fork:    a child forked past covey must not use it (its use stops the child with a sentence); it may attach anew.
+///          A process with a handle has a thread of covey's, so process::forked refuses there.
 /// Design:  docs/design/named.md. Example: examples/named_board.cpp
 template <class T>
 class named {

@@ -40,14 +40,13 @@ constexpr int backlog = 1024;
   throw_exception_from_error(from_errno(code, "covey: named segment " + std::move(context)), BOOST_CURRENT_LOCATION);
 }
 
-// ---- the table of ranges: which addresses lie in segments, read without a lock
-// -----------------------------------------------------------------------------------
+// ---- the table of ranges: which addresses lie in segments, read without a lock --------------------------------------
 
 constexpr std::size_t ranges_max = 256;
 constexpr std::size_t no_range = ranges_max;
 // First page in the upper 36 bits, number of pages below: changed by one store. Written under the registry's mutex.
 constinit std::array<std::atomic<std::uint64_t>, ranges_max> ranges{};
-constinit std::atomic<std::size_t> ranges_used{0};                          // none at or beyond
+constinit std::atomic<std::size_t> ranges_used{0};  // none at or beyond
 constinit std::array<std::atomic<std::uint32_t>, ranges_max + 1> locks{};  // in use, a range; the last: in no range
 static_assert(named_bytes_max / page <= (1ULL << 28));
 
@@ -72,8 +71,7 @@ std::size_t find_range(const void* p, std::size_t bytes) noexcept {
   return no_range;
 }
 
-// ---- names
-// -------------------------------------------------------------------------------------------------------
+// ---- names ----------------------------------------------------------------------------------------------------------
 
 struct address {
   sockaddr_un at{};
@@ -106,8 +104,7 @@ std::uint64_t pid_namespace() noexcept {
   return ::stat("/proc/self/ns/pid", &s) == 0 ? s.st_ino : 0;
 }
 
-// ---- the memory
-// --------------------------------------------------------------------------------------------------
+// ---- the memory -----------------------------------------------------------------------------------------------------
 
 unique_fd make_memory(const std::string& name, std::uint64_t bytes) {
   const std::string quoted = "'" + name + "'";
@@ -144,8 +141,7 @@ void throw_outside_named() {
   throw std::out_of_range("covey: an offset pointer points out of its named segment, or to nothing");
 }
 
-// ---- all segments of this process
-// --------------------------------------------------------------------------------
+// ---- all segments of this process -----------------------------------------------------------------------------------
 
 /// Its mutex is held over every step that could let a fork copy a descriptor of a name unseen.
 struct named_registry {
@@ -229,8 +225,7 @@ void* named_segment::allocate(std::size_t bytes, std::size_t align) const {
   }
 }
 
-// ---- opening
-// -----------------------------------------------------------------------------------------------------
+// ---- opening --------------------------------------------------------------------------------------------------------
 
 /// One call of named_segment::open.
 struct named_opening {

@@ -139,8 +139,7 @@ std::string error_of(const Call& call) {
   return "no error";
 }
 
-// ---- one process
-// -------------------------------------------------------------------------------------------------
+// ---- one process ----------------------------------------------------------------------------------------------------
 
 TEST(Named, IsMadeOnceAndFoundByName) {
   auto b = covey::open_or_create<board>(own_name(), 7);
@@ -230,8 +229,7 @@ TEST(Named, AForkedChildMayAttachAnew) {
   EXPECT_EQ(status, 0);
 }
 
-// ---- offset types
-// ------------------------------------------------------------------------------------------------
+// ---- offset types ---------------------------------------------------------------------------------------------------
 
 TEST(Named, OffsetPointersMeanTheSameToAnotherProgram) {
   auto b = covey::create<board>({.name = own_name(), .extra_bytes = 4096});
@@ -272,8 +270,7 @@ TEST(Named, MakeArrayIsBounded) {
   EXPECT_LT(got, (8192U + 4096) / 128);
 }
 
-// ---- locks
-// -------------------------------------------------------------------------------------------------------
+// ---- locks ----------------------------------------------------------------------------------------------------------
 
 TEST(NamedMutex, ExcludesProgramsFromOneAnother) {
   auto b = covey::create<board>(own_name());
@@ -371,8 +368,7 @@ TEST(NamedEvent, WakesAnotherProgram) {
   b->go.wait();
 }
 
-// ---- who comes and goes
-// ------------------------------------------------------------------------------------------
+// ---- who comes and goes ---------------------------------------------------------------------------------------------
 
 TEST(Named, SixteenProgramsAtOnceMakeItOnce) {
   for (int round = 0; round < 3; ++round) {
@@ -507,9 +503,9 @@ TEST(Named, ComingGoingAndDyingNeverSplitTheName) {
   EXPECT_GE(made, 1);
 }
 
-// ---- killed at every system call: in between, nobody else can see a difference before the first descriptor is given
-// out
-// --------------------------------------------------------------------------------------------
+// ---- killed at every step
+// -------------------------------------------------------------------------------------------- At every system call is
+// enough where nobody else has a descriptor of the memory in between.
 
 /// Lets `v` obey `command` and kills it at its stop number `n` at a system call's begin or end. Returns whether it was
 /// killed; false: it was done before, and has answered.
@@ -643,8 +639,7 @@ TEST(NamedKill, AnOwnerKilledAfterAnyInstructionIsToldOf) {
   EXPECT_GT(n, told + 10);
 }
 
-// ---- strangers
-// ---------------------------------------------------------------------------------------------------
+// ---- strangers ------------------------------------------------------------------------------------------------------
 
 constexpr unsigned stranger = 65534;
 
@@ -692,8 +687,7 @@ TEST(NamedStranger, WhoTakesTheNameFirstIsNamed) {
   ::waitpid(squatter, nullptr, 0);
 }
 
-// ---- peers that speak nonsense
-// -----------------------------------------------------------------------------------
+// ---- peers that speak nonsense --------------------------------------------------------------------------------------
 
 class raw_peer {
  public:
