@@ -1,0 +1,286 @@
+// The operations of covey/sync beyond mutex and event, killed at their instructions. What must hold after each is in
+// `check`.
+#include <gtest/gtest.h>
+#include <covey/sync.hpp>
+#include <covey/testing/settle.hpp>
+#include <covey/testing/stepper.hpp>
+
+#include <algorithm>
+#include <array>
+
+namespace {
+
+using namespace std::chrono_literals;
+using covey::testing::in_one_that_dies;
+using covey::testing::last_process;
+using covey::testing::step;
+using covey::testing::stepped;
+
+// ---- recursive_mutex, shared_mutex ---------------------------------------------------------------------------------
+
+struct recursive_world {
+  covey::recursive_mutex m;
+};
+
+TEST(StepperRecursiveMutex, LockTwiceAndUnlock) {
+  step("recursive_mutex.lock twice, unlock twice",
+       stepped<recursive_world>{.run =
+                                    [](recursive_world& w) {
+                                      w.m.lock();
+                                      w.m.lock();
+                                      w.m.unlock();
+                                      w.m.unlock();
+                                    },
+                                .check =
+                                    [](recursive_world& w, const last_process& last) {
+                                      if (last.finished) {
+                                        EXPECT_FALSE(w.m.needs_recovery_approx());
+                                      }
+                                      w.m.recover([] {});
+                                      EXPECT_TRUE(w.m.try_lock());
+                                      w.m.unlock();
+                                    }});
+}
+
+struct shared_world {
+  covey::shared_mutex m;
+};
+
+void expect_usable(shared_world& w) {
+  w.m.recover([] {});
+  EXPECT_TRUE(w.m.try_lock_shared());
+  w.m.unlock_shared();
+  EXPECT_TRUE(w.m.try_lock());
+  w.m.unlock();
+}
+
+TEST(StepperSharedMutex, LockShared) {
+  step("shared_mutex.lock_shared", stepped<shared_world>{.run = [](shared_world& w) { w.m.lock_shared(); },
+                                                         .check =
+                                                             [](shared_world& w, const last_process&) {
+                                                               EXPECT_FALSE(w.m.needs_recovery_approx());
+                                                               EXPECT_TRUE(w.m.try_lock());
+                                                               w.m.unlock();
+                                                             }});
+}
+
+TEST(StepperSharedMutex, LockSharedAndUnlock) {
+  step("shared_mutex.lock_shared+unlock", stepped<shared_world>{.run =
+                                                                    [](shared_world& w) {
+                                                                      w.m.lock_shared();
+                                                                      w.m.unlock_shared();
+                                                                    },
+                                                                .check =
+                                                                    [](shared_world& w, const last_process&) {
+                                                                      EXPECT_FALSE(w.m.needs_recovery_approx());
+                                                                      expect_usable(w);
+                                                                    }});
+}
+
+TEST(StepperSharedMutex, Lock) {
+  step("shared_mutex.lock", stepped<shared_world>{.run = [](shared_world& w) { w.m.lock(); },
+                                                  .check =
+                                                      [](shared_world& w, const last_process& last) {
+                                                        if (last.finished) {
+                                                          EXPECT_TRUE(w.m.needs_recovery_approx());
+                                                        }
+                                                        expect_usable(w);
+                                                      },
+                                                  .recover = [](shared_world& w) { w.m.recover([] {}); }});
+}
+
+TEST(StepperSharedMutex, LockAndUnlock) {
+  step("shared_mutex.lock+unlock", stepped<shared_world>{.run =
+                                                             [](shared_world& w) {
+                                                               w.m.lock();
+                                                               w.m.unlock();
+                                                             },
+                                                         .check =
+                                                             [](shared_world& w, const last_process& last) {
+                                                               if (last.finished) {
+                                                                 EXPECT_FALSE(w.m.needs_recovery_approx());
+                                                               }
+                                                               expect_usable(w);
+                                                             }});
+}
+
+// ---- semaphore, permits, latch, once
+// ---------------------------------------------------------------------------------
+
+struct semaphore_world {
+  covey::counting_semaphore<> s{1};
+};
+
+TEST(StepperSemaphore, AcquireAndRelease) {
+  step("semaphore.acquire", stepped<semaphore_world>{.run = [](semaphore_world& w) { w.s.acquire(); },
+                                                     .check =
+                                                         [](semaphore_world& w, const last_process& last) {
+                                                           EXPECT_LE(w.s.count_approx(), last.finished ? 0 : 1);
+                                                           w.s.release();
+                                                           EXPECT_TRUE(w.s.try_acquire());
+                                                         }});
+  step("semaphore.release", stepped<semaphore_world>{.run = [](semaphore_world& w) { w.s.release(); },
+                                                     .check =
+                                                         [](semaphore_world& w, const last_process& last) {
+                                                           EXPECT_GE(w.s.count_approx(), last.finished ? 2 : 1);
+                                                           EXPECT_TRUE(w.s.try_acquire());
+                                                         }});
+}
+
+struct permits_world {
+  covey::permits p{2};
+};
+
+TEST(StepperPermits, AcquireAndRelease) {
+  const auto all_came_back = [](permits_world& w, const last_process&) {
+    EXPECT_EQ(w.p.available_approx(), 2);
+    EXPECT_TRUE(w.p.try_acquire());
+    EXPECT_TRUE(w.p.try_acquire());
+    EXPECT_FALSE(w.p.try_acquire());
+    w.p.release();
+    w.p.release();
+  };
+  step("permits.acquire",
+       stepped<permits_world>{.run = [](permits_world& w) { w.p.acquire(); }, .check = all_came_back});
+  step("permits.acquire+release", stepped<permits_world>{.run =
+                                                             [](permits_world& w) {
+                                                               w.p.acquire();
+                                                               w.p.release();
+                                                             },
+                                                         .check = all_came_back});
+}
+
+struct latch_world {
+  covey::latch l{2};
+};
+
+TEST(StepperLatch, CountDown) {
+  step("latch.count_down", stepped<latch_world>{.run = [](latch_world& w) { w.l.count_down(); },
+                                                .check =
+                                                    [](latch_world& w, const last_process& last) {
+                                                      EXPECT_FALSE(w.l.try_wait());
+                                                      w.l.count_down();
+                                                      EXPECT_TRUE(w.l.try_wait() || !last.finished);
+                                                    }});
+}
+
+struct once_world {
+  covey::once_flag flag;
+};
+
+TEST(StepperOnce, CallOnce) {
+  step("call_once", stepped<once_world>{.run = [](once_world& w) { covey::call_once(w.flag, [] {}); },
+                                        .check =
+                                            [](once_world& w, const last_process& last) {
+                                              if (last.finished) {
+                                                EXPECT_TRUE(w.flag.done());
+                                              }
+                                              const bool before = w.flag.done();
+                                              bool ran = false;
+                                              covey::call_once(w.flag, [&] { ran = true; });
+                                              EXPECT_EQ(ran, !before);
+                                              EXPECT_TRUE(w.flag.done());
+                                            }});
+}
+
+// ---- condition_variable
+// ----------------------------------------------------------------------------------------------
+
+struct condition_world {
+  covey::mutex m;
+  covey::condition_variable c;
+};
+
+TEST(StepperCondition, WaitAndNotify) {
+  const auto usable = [](condition_world& w, const last_process&) {
+    w.m.recover([] {});
+    std::unique_lock lock(w.m);
+    EXPECT_EQ(w.c.wait_for(lock, 0ns), std::cv_status::timeout);
+    EXPECT_TRUE(lock.owns_lock());
+    w.c.notify_all();
+  };
+  step("condition.notify_one",
+       stepped<condition_world>{.run = [](condition_world& w) { w.c.notify_one(); }, .check = usable});
+  step("condition.wait_for", stepped<condition_world>{.run =
+                                                          [](condition_world& w) {
+                                                            std::unique_lock lock(w.m);
+                                                            (void)w.c.wait_for(lock, 0ns);
+                                                          },
+                                                      .check = usable});
+}
+
+// ---- barrier
+// -----------------------------------------------------------------------------------------------------------
+
+struct barrier_world {
+  covey::barrier b{2};
+};
+
+// Dead before it enlisted, it is unknown; afterwards the barrier is broken, unless it left properly.
+TEST(StepperBarrier, ArriveAndDrop) {
+  step("barrier.arrive", stepped<barrier_world>{.run = [](barrier_world& w) { (void)w.b.arrive(); },
+                                                .check =
+                                                    [](barrier_world& w, const last_process& last) {
+                                                      try {
+                                                        const auto token = w.b.arrive();
+                                                        EXPECT_FALSE(last.finished);
+                                                        EXPECT_FALSE(w.b.wait_for(token, 0ns));
+                                                      } catch (const covey::broken_barrier&) {
+                                                      }
+                                                    }});
+  step("barrier.arrive_and_drop", stepped<barrier_world>{.run = [](barrier_world& w) { w.b.arrive_and_drop(); },
+                                                         .check =
+                                                             [](barrier_world& w, const last_process& last) {
+                                                               try {
+                                                                 const auto token = w.b.arrive();
+                                                                 EXPECT_EQ(w.b.wait_for(token, 0ns), last.finished);
+                                                               } catch (const covey::broken_barrier&) {
+                                                                 EXPECT_FALSE(last.finished);
+                                                               }
+                                                             }});
+}
+
+// ---- guarded
+// -----------------------------------------------------------------------------------------------------------
+
+struct twins {
+  std::array<long, 4> same{};
+  [[nodiscard]] bool whole() const {
+    return std::ranges::all_of(same, [&](long v) { return v == same[0]; });
+  }
+};
+
+struct guarded_world {
+  covey::guarded<twins> g;
+  covey::guarded<std::string> text{"old"};
+};
+
+TEST(StepperGuarded, Update) {
+  step("guarded.update", stepped<guarded_world>{.run =
+                                                    [](guarded_world& w) {
+                                                      w.g.update([](twins& t) {
+                                                        for (long& v : t.same) ++v;
+                                                      });
+                                                    },
+                                                .check =
+                                                    [](guarded_world& w, const last_process& last) {
+                                                      const twins now = w.g.load();
+                                                      EXPECT_TRUE(now.whole());
+                                                      EXPECT_TRUE(now.same[0] == 1 || !last.finished);
+                                                      w.g.update([](twins& t) {
+                                                        for (long& v : t.same) ++v;
+                                                      });
+                                                      EXPECT_EQ(w.g.load().same[3], now.same[0] + 1);
+                                                    }});
+  step("guarded.store text",
+       stepped<guarded_world>{.run = [](guarded_world& w) { w.text.store("another"); },
+                              .check =
+                                  [](guarded_world& w, const last_process& last) {
+                                    const std::string now = w.text.load();
+                                    EXPECT_TRUE(now == "another" || (now == "old" && !last.finished));
+                                    w.text.store("third");
+                                    EXPECT_EQ(w.text.load(), "third");
+                                  }});
+}
+
+}  // namespace
