@@ -137,7 +137,7 @@ TEST(Guarded, RefusesWhatItCannotKeepAndStaysAsItWas) {
   covey::guarded<std::string> text{"old"};
   EXPECT_THROW(text.store(std::string(40'000'000, 'x')), std::system_error);
   EXPECT_EQ(text.load(), "old");
-  EXPECT_THROW(covey::guarded<covey::mutex>(covey::mutex()), std::invalid_argument);
+  EXPECT_THROW((covey::guarded<covey::mutex>{covey::mutex{}}), std::invalid_argument);
 }
 
 TEST(Guarded, IsUnchangedWhenTheFunctionThrows) {
