@@ -12,7 +12,8 @@ class family_workers {
   pid_t start(const std::function<void()>& work) {
     return processes_
         .emplace_back(covey::process::forked(
-            [&work]() -> int {
+            [&work, n = processes_.size()]() -> int {
+              take_place(n);
               work();
               return 0;
             },

@@ -1,6 +1,7 @@
 // The main of every benchmark program. One run measures one subject in one case; benchmarks/run does the rest.
 #include <unistd.h>
 #include <benchmarks/harness/registry.hpp>
+#include <benchmarks/harness/workers.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -10,8 +11,8 @@
 namespace {
 
 constexpr const char* usage =
-    "usage: %s --list                                          names each case and subject\n"
-    "       %s --case CASE --subject NAME [--window MS]        measures, and prints names and numbers\n";
+    "usage: %s --list                                             names each case and subject\n"
+    "       %s --case CASE --subject NAME [--window MS] [--pin]   measures, and prints names and numbers\n";
 
 int fail(const char* program, const std::string& why) {
   std::fprintf(stderr, "%s: %s\n", program, why.c_str());
@@ -42,6 +43,10 @@ int main(int argc, char** argv) {
     const std::string_view option = argv[i];
     if (option == "--list") return list();
     if (option == "--help" || option == "-h") return std::printf(usage, argv[0], argv[0]) < 0 ? 1 : 0;
+    if (option == "--pin") {
+      bench::pin_workers();
+      continue;
+    }
     if (i + 1 == argc) return fail(argv[0], std::string(option) + " needs a value; see --help");
     const char* const value = argv[++i];
     if (option == "--case")

@@ -1,5 +1,6 @@
 #include <benchmarks/harness/workers.hpp>
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -16,12 +17,23 @@ namespace {
 
 std::atomic<int> staying{0};
 std::atomic<bool> threads_end{false};
+bool pinned = false;
 
 }  // namespace
 
 void stay() noexcept {
   ++staying;
   for (;;) ::pause();
+}
+
+void pin_workers() noexcept { pinned = true; }
+
+void take_place(std::size_t n) noexcept {
+  if (!pinned) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(n % static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN)), &one);
+  ::sched_setaffinity(0, sizeof one, &one);
 }
 
 void work_and_exit(const std::function<void()>& work) noexcept {
@@ -41,6 +53,7 @@ pid_t forked_workers::start(const std::function<void()>& work) {
   if (pid == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);
+    take_place(pids_.size());
     work_and_exit(work);
   }
   pids_.push_back(pid);
@@ -59,7 +72,10 @@ forked_workers::~forked_workers() {
 }
 
 pid_t thread_workers::start(const std::function<void()>& work) {
-  std::thread([work] { work_and_exit(work); }).detach();
+  std::thread([work, n = started_] {
+    take_place(static_cast<std::size_t>(n));
+    work_and_exit(work);
+  }).detach();
   ++started_;
   return ::getpid();
 }

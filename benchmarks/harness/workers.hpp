@@ -42,6 +42,12 @@ class thread_workers {
   int started_ = 0;
 };
 
+/// From now on each worker gets one processor, in turn.
+void pin_workers() noexcept;
+
+/// For the `n`th worker, by itself, first of all.
+void take_place(std::size_t n) noexcept;
+
 /// What a child does with its work: an exception becomes one line and exit code 1.
 [[noreturn]] void work_and_exit(const std::function<void()>& work) noexcept;
 
