@@ -34,6 +34,11 @@ void extent_ring::publish(std::uint64_t offset, std::uint64_t position) {
   it->position = position;
 }
 
+bool extent_ring::has_reserved(std::uint64_t offset) const {
+  return std::any_of(live_.rbegin(), live_.rend(),
+                     [&](const extent& e) { return e.offset == offset && e.position == not_published; });
+}
+
 void extent_ring::give_back(std::uint64_t offset) {
   std::erase_if(live_, [&](const extent& e) { return e.offset == offset; });
 }
@@ -101,24 +106,28 @@ bool lane_writer::room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const
   return bytes_ + bytes - bytes_before(head_) <= quota;
 }
 
-bool lane_writer::has_room(const parcel& p, std::uint64_t gate) {
-  const std::uint64_t quota = q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed);
-  if (room_for_one(gate) && room_for_bytes(p.size, quota)) return true;
+void lane_writer::see_head() {
   head_ = settle_head(q_, lane_);
   if (head_ > tail_) q_.damaged();
   while (!skipped_.empty() && skipped_.front() < head_) skipped_.pop_front();
+}
+
+bool lane_writer::has_room(const parcel& p, std::uint64_t gate) {
+  const std::uint64_t quota = q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed);
+  if (room_for_one(gate) && room_for_bytes(p.size, quota)) return true;
+  see_head();
   return room_for_one(gate) && room_for_bytes(p.size, quota);
 }
 
-// The slot of the next position still has an older message: that one keeps it, and this position is not used.
-bool lane_writer::pass_over_if_taken() {
-  message_slot& s = q_.slot(lane_, tail_);
+// Whether the slot of `position` still has an older message: that one keeps it.
+bool lane_writer::is_taken(std::uint64_t position) const {
+  const message_slot& s = q_.slot(lane_, position);
   const std::uint64_t raw = s.state.load(std::memory_order_acquire);  // pairs with release()
   const slot_state state = q_.state_of(raw);
-  const auto older = [&](std::uint64_t p) { return p < tail_ && ((p ^ tail_) & (q_.shape.slots - 1)) == 0; };
+  const auto older = [&](std::uint64_t p) { return p < position && ((p ^ position) & (q_.shape.slots - 1)) == 0; };
   switch (state.kind()) {
     case slot_kind::fresh:
-      if (!q_.may_be_fresh(s, raw, tail_)) q_.damaged();
+      if (!q_.may_be_fresh(s, raw, position)) q_.damaged();
       return false;
     case slot_kind::free:
       if (!older(state.position())) q_.damaged();
@@ -132,6 +141,34 @@ bool lane_writer::pass_over_if_taken() {
   q_.damaged();
 }
 
+// ---- publishing ----------------------------------------------------------------------------------------------------
+
+std::uint64_t lane_writer::checked_gate() const {
+  const lane_control& lane = q_.lane(lane_);
+  const std::uint64_t gate = lane.gate.load(std::memory_order_relaxed);
+  if (gate_tail(gate) != static_cast<std::uint32_t>(tail_) || lane.owner.load(std::memory_order_relaxed) != this_name())
+    q_.damaged();
+  return gate;
+}
+
+// The next `count` positions, for so many bytes. False: `gate` is no longer so.
+bool lane_writer::reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes) {
+  lane_control& lane = q_.lane(lane_);
+  // Before the look at the quotas: who takes quota away lowers it first and then looks here.
+  if (bytes != 0) lane.bytes_tail.store(bytes_ + bytes, std::memory_order_release);
+  const std::uint64_t next = (gate & ~0xffffffffULL) | static_cast<std::uint32_t>(tail_ + count);
+  return lane.gate.compare_exchange_strong(gate, next, std::memory_order_seq_cst, std::memory_order_relaxed);
+}
+
+// The next position, which is reserved, is not used.
+void lane_writer::pass_over() {
+  lane_control& lane = q_.lane(lane_);
+  lane.last_skipped.store(tail_ + 1, std::memory_order_release);
+  q_.slot(lane_, tail_).skipped.store(tail_ + 1, std::memory_order_release);
+  skipped_.push_back(tail_);
+  advance(0);
+}
+
 // The next position is used, with so many bytes.
 void lane_writer::advance(std::uint64_t bytes) noexcept {
   bytes_ += bytes;
@@ -139,40 +176,33 @@ void lane_writer::advance(std::uint64_t bytes) noexcept {
   ++tail_;
 }
 
-// ---- publishing ----------------------------------------------------------------------------------------------------
+// All but the state.
+void lane_writer::fill(message_slot& s, const parcel& p) {
+  const std::array<std::uint64_t, 4> words{tail_, bytes_ + p.size, p.size | p.attachments << 40, p.extent};
+  s.position.store(words[0], std::memory_order_relaxed);
+  s.bytes_end.store(words[1], std::memory_order_relaxed);
+  s.size_and_attachments = words[2];
+  s.extent = words[3];
+  const std::size_t here = p.extent == 0 ? p.size : 0;
+  if (here != 0) std::memcpy(s.inlined, p.here, here);
+  s.checksum = checksum_of(q_.key, words, {p.here, here});
+}
 
 std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
   lane_control& lane = q_.lane(lane_);
   for (;;) {
-    std::uint64_t gate = lane.gate.load(std::memory_order_relaxed);
-    if (gate_tail(gate) != static_cast<std::uint32_t>(tail_) ||
-        lane.owner.load(std::memory_order_relaxed) != this_name())
-      q_.damaged();
+    const std::uint64_t gate = checked_gate();
     if (!has_room(p, gate)) return std::nullopt;
-    if (tail_ * sizeof(message_slot) >= slots_committed_) commit_slots();
-    message_slot& s = q_.slot(lane_, tail_);
-    const bool taken = pass_over_if_taken();
-    // Both before the look at the quotas: who takes quota away lowers it first and then looks here.
-    if (!taken) lane.bytes_tail.store(bytes_ + p.size, std::memory_order_relaxed);
-    const std::uint64_t next =
-        (gate & ~0xffffffffULL) | static_cast<std::uint32_t>(static_cast<std::uint32_t>(tail_) + 1);
-    if (!lane.gate.compare_exchange_strong(gate, next, std::memory_order_seq_cst, std::memory_order_relaxed)) continue;
+    if ((tail_ + 1) * sizeof(message_slot) > slots_committed_) commit_slots(1);
+    const bool taken = is_taken(tail_);
+    if (!reserve_positions(gate, 1, taken ? 0 : p.size)) continue;
     if (taken || !room_for_bytes(p.size, lane.bytes_quota.load(std::memory_order_seq_cst))) {
       lane.bytes_tail.store(bytes_, std::memory_order_relaxed);
-      lane.last_skipped.store(tail_ + 1, std::memory_order_release);
-      s.skipped.store(tail_ + 1, std::memory_order_release);
-      skipped_.push_back(tail_);
-      advance(0);
+      pass_over();
       continue;
     }
-    const std::array<std::uint64_t, 4> words{tail_, bytes_ + p.size, p.size | p.attachments << 40, p.extent};
-    s.position.store(words[0], std::memory_order_relaxed);
-    s.bytes_end.store(words[1], std::memory_order_relaxed);
-    s.size_and_attachments = words[2];
-    s.extent = words[3];
-    const std::size_t here = p.extent == 0 ? p.size : 0;
-    if (here != 0) std::memcpy(s.inlined, p.here, here);
-    s.checksum = checksum_of(q_.key, words, {p.here, here});
+    message_slot& s = q_.slot(lane_, tail_);
+    fill(s, p);
     const std::uint64_t position = tail_;
     advance(p.size);
     if (p.extent != 0) extents_->publish(p.extent, position);
@@ -181,6 +211,41 @@ std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
     fetch_for_writing(q_.slot(lane_, tail_ + 1));
     return position;
   }
+}
+
+lane_writer::published lane_writer::publish_several(std::span<const parcel> parcels) {
+  lane_control& lane = q_.lane(lane_);
+  const std::uint64_t gate = checked_gate();
+  if (parcels.empty() || !has_room(parcels.back(), gate)) return {tail_, 0};
+  const auto room_now = [&] {
+    return std::min(gate_quota(gate) - (tail_ - head_ - skipped_.size()), q_.shape.slots - 2 - (tail_ - head_));
+  };
+  if (room_now() < parcels.size()) see_head();
+  const std::uint64_t room = room_now();
+  const std::uint64_t bytes_used = bytes_ - bytes_before(head_);
+  const std::uint64_t bytes_quota = std::max(bytes_used, lane.bytes_quota.load(std::memory_order_relaxed));
+  if ((tail_ + parcels.size()) * sizeof(message_slot) > slots_committed_) commit_slots(parcels.size());
+  std::uint64_t bytes = 0;
+  std::size_t count = 0;
+  while (count < std::min<std::uint64_t>(parcels.size(), room) &&
+         bytes + parcels[count].size <= bytes_quota - bytes_used && !is_taken(tail_ + count))
+    bytes += parcels[count++].size;
+  if (count == 0 || !reserve_positions(gate, count, bytes)) return {tail_, 0};
+  const std::uint64_t first = tail_;
+  if (!room_for_bytes(bytes, lane.bytes_quota.load(std::memory_order_seq_cst))) {
+    lane.bytes_tail.store(bytes_, std::memory_order_relaxed);
+    for (std::size_t i = 0; i < count; ++i) pass_over();
+    return {tail_, 0};
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    message_slot& s = q_.slot(lane_, tail_);
+    fill(s, parcels[i]);
+    s.state.store(q_.raw(slot_state::at(slot_kind::queued, tail_)), std::memory_order_release);
+    advance(parcels[i].size);
+    fetch_for_writing(q_.slot(lane_, tail_ + 2));
+  }
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // as the exchange in publish()
+  return {first, count};
 }
 
 bool lane_writer::retract(std::uint64_t position) {
@@ -294,11 +359,11 @@ std::optional<std::uint64_t> lane_writer::publish_with_more(const parcel& p, boo
 
 // ---- memory --------------------------------------------------------------------------------------------------------
 
-void lane_writer::commit_slots() {
+void lane_writer::commit_slots(std::uint64_t count) {
   const std::uint64_t all = q_.shape.slots * sizeof(message_slot);
   const std::byte* const begin = reinterpret_cast<const std::byte*>(&q_.slot(lane_, 0));
   if (tail_ >= q_.shape.slots) slots_committed_ = all;
-  while (slots_committed_ < std::min(all, (tail_ + 1) * sizeof(message_slot))) {
+  while (slots_committed_ < std::min(all, (tail_ + count) * sizeof(message_slot))) {
     const std::uint64_t more = std::min(commit_step, all - slots_committed_);
     commit_pages(begin + slots_committed_, more).value();
     slots_committed_ += more;

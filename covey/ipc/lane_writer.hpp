@@ -33,6 +33,8 @@ class extent_ring {
   /// The message at `offset` has got its position.
   void publish(std::uint64_t offset, std::uint64_t position);
 
+  [[nodiscard]] bool has_reserved(std::uint64_t offset) const;
+
   /// What was reserved at `offset` is not needed.
   void give_back(std::uint64_t offset);
 
@@ -70,6 +72,15 @@ class lane_writer {
   /// Commits it, if there is room. Its position, or nullopt. Throws queue_damaged.
   std::optional<std::uint64_t> publish(const parcel& p);
 
+  /// Commits the first of `parcels`, all of which are small: as many as there is room for in consecutive slots, perhaps
+  /// none.
+  static constexpr std::size_t several_max = 16;
+  struct published {
+    std::uint64_t first;
+    std::size_t count;
+  };
+  published publish_several(std::span<const parcel> parcels);
+
   /// As publish, but first takes from other lanes what they may hold and do not use. Takes a lock that is held for some
   /// microseconds; with `wait` false not at all when somebody has it.
   std::optional<std::uint64_t> publish_with_more(const parcel& p, bool wait);
@@ -81,6 +92,7 @@ class lane_writer {
   std::optional<std::uint64_t> reserve(std::uint64_t bytes);
   [[nodiscard]] std::byte* payload(std::uint64_t extent) const { return data_.data() + extent; }
   void give_back(std::uint64_t extent) { extents_->give_back(extent); }
+  [[nodiscard]] bool has_reserved(std::uint64_t extent) const { return extents_ && extents_->has_reserved(extent); }
 
   /// Whether something was taken from this lane since the last publish, or nothing waits in it.
   [[nodiscard]] bool might_have_room() const noexcept {
@@ -93,11 +105,16 @@ class lane_writer {
   void have_data();
   [[nodiscard]] bool room_for_one(std::uint64_t gate) noexcept;
   [[nodiscard]] bool room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const noexcept;
+  void see_head();
   [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate);
   [[nodiscard]] std::uint64_t bytes_before(std::uint64_t position) const noexcept;
-  bool pass_over_if_taken();
+  [[nodiscard]] bool is_taken(std::uint64_t position) const;
+  [[nodiscard]] bool reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes);
+  void pass_over();
+  void fill(message_slot& s, const parcel& p);
   void advance(std::uint64_t bytes) noexcept;
-  void commit_slots();
+  std::uint64_t checked_gate() const;
+  void commit_slots(std::uint64_t count);
   void commit_data(std::uint64_t end);
   bool gather_quota(const parcel& p);
 

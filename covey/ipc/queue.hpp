@@ -3,14 +3,18 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <covey/ipc/queue_core.hpp>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <stop_token>
 
 namespace covey {
 
+template <class T>
+class queue;
 template <class T>
 class queue_reader;
 template <class T>
@@ -44,6 +48,106 @@ class borrowed {
 
 }  // namespace detail
 
+/// A message, and how often it was delivered, with this time: more than once when consumers died with it in hand.
+template <class T>
+struct delivery {
+  T value;              ///< the message
+  unsigned deliveries;  ///< 1 the first time; 127 stands for more
+};
+
+/// Memory of a queue for one message, to be written in place: see queue::loan(). A range of its elements.
+///
+/// Safety: for the thread that borrowed it.
+/// Death:  of its thread or process: the memory is the queue's again. Destroyed unpublished, it goes back at once.
+template <class T>
+class loaned {
+ public:
+  using value_type = typename T::value_type;  ///< of its elements
+  loaned(loaned&& other) noexcept
+      : core_(other.core_), memory_(std::exchange(other.memory_, {})) {}  ///< leaves the other empty
+  /// Gives back what it had.
+  loaned& operator=(loaned&& other) noexcept {
+    std::swap(core_, other.core_);
+    std::swap(memory_, other.memory_);
+    return *this;
+  }
+  ~loaned() {
+    if (!memory_.bytes.empty()) core_.give_back(memory_);
+  }
+
+  /// The elements, to be written. Empty once published.
+  [[nodiscard]] std::span<value_type> elements() const noexcept {
+    if (memory_.bytes.empty()) return {};
+    const auto payload = memory_.bytes.subspan(sizeof(std::uint64_t));
+    return {reinterpret_cast<value_type*>(payload.data()), payload.size() / sizeof(value_type)};
+  }
+  [[nodiscard]] value_type* data() const noexcept { return elements().data(); }    ///< the first
+  [[nodiscard]] std::size_t size() const noexcept { return elements().size(); }    ///< how many
+  [[nodiscard]] value_type* begin() const noexcept { return data(); }              ///< the first
+  [[nodiscard]] value_type* end() const noexcept { return data() + size(); }       ///< beyond the last
+  value_type& operator[](std::size_t n) const noexcept { return data()[n]; }       ///< unchecked
+
+ private:
+  friend class queue<T>;
+  loaned(detail::queue_core core, const detail::queue_core::loan& memory, std::uint64_t n)
+      : core_(std::move(core)), memory_(memory) {
+    std::memcpy(memory_.bytes.data(), &n, sizeof n);  // as a vector is encoded
+  }
+  detail::queue_core core_;
+  detail::queue_core::loan memory_;
+};
+
+/// A message that is read where it lies: see queue::get_view(). A range of its elements.
+///
+/// Safety: thread-compatible. The message counts as in the hand of the thread that got it: when that ends, it is
+///         delivered again.
+/// Death:  as of any message in flight.
+template <class T>
+class message_view {
+ public:
+  using value_type = typename T::value_type;  ///< of its elements
+  message_view(message_view&& other) noexcept
+      : core_(other.core_),
+        viewed_(other.viewed_),
+        held_(std::exchange(other.held_, false)) {}  ///< leaves the other released
+  message_view& operator=(message_view&&) = delete;
+  ~message_view() { release(); }
+
+  /// The elements. Valid until released.
+  [[nodiscard]] std::span<const value_type> elements() const noexcept {
+    const auto payload = viewed_.bytes().subspan(sizeof(std::uint64_t));
+    return {reinterpret_cast<const value_type*>(payload.data()), payload.size() / sizeof(value_type)};
+  }
+  [[nodiscard]] const value_type* data() const noexcept { return elements().data(); }   ///< the first
+  [[nodiscard]] std::size_t size() const noexcept { return elements().size(); }         ///< how many
+  [[nodiscard]] const value_type* begin() const noexcept { return data(); }             ///< the first
+  [[nodiscard]] const value_type* end() const noexcept { return data() + size(); }      ///< beyond the last
+  const value_type& operator[](std::size_t n) const noexcept { return data()[n]; }      ///< unchecked
+  [[nodiscard]] unsigned deliveries() const noexcept { return viewed_.deliveries; }     ///< as delivery::deliveries
+
+  /// The message is done: it will not be delivered again, and its memory is the queue's.
+  void release() noexcept {
+    if (std::exchange(held_, false)) core_.finish(viewed_);
+  }
+
+ private:
+  friend class queue<T>;
+  message_view(detail::queue_core core, const detail::queue_core::viewed& v)
+      : core_(std::move(core)), viewed_(v), held_(true) {
+    const auto bytes = viewed_.bytes();
+    std::uint64_t n = 0;
+    if (bytes.size() >= sizeof n) std::memcpy(&n, bytes.data(), sizeof n);
+    if (bytes.size() >= sizeof n && n == (bytes.size() - sizeof n) / sizeof(value_type) &&
+        (bytes.size() - sizeof n) % sizeof(value_type) == 0)
+      return;
+    release();
+    throw bad_message("covey: a message names a length beyond its end");
+  }
+  detail::queue_core core_;
+  detail::queue_core::viewed viewed_;
+  bool held_;
+};
+
 /// A bounded first-in first-out queue of T between any number of producers and consumers, in threads and processes.
 ///
 /// A message is *in flight* from the get() that returns it until the same thread calls task_done() or get() again, or
@@ -55,9 +159,8 @@ class borrowed {
 /// Death:   a participant killed at any instruction leaves every committed message in the queue, in flight at a living
 /// consumer, or
 ///          consumed; a message that was being put is not seen. Nobody waits for the dead.
-/// Order:   first in, first out; a redelivered message comes before newer ones. What happened before put() is visible
-/// after the get() that
-///          returned its message.
+/// Order:   first in, first out for each producer (a thread); between producers none. A redelivered message comes
+///          before newer ones. What happened before put() is visible after the get() that returned its message.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/queue.md. Example: examples/tour_04_queue.cpp
 template <class T>
@@ -90,6 +193,22 @@ class queue {
                                std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return put_until_deadline(value, until, &stopped);
+  }
+
+  /// Puts all of them in order, several at a time where there is room; one after another, not all or nothing. Blocks
+  /// while full. Throws like put(); what was put before stays put.
+  void put_many(std::span<const T> values) const { put_many_until_deadline(values, std::nullopt, nullptr); }
+
+  /// Puts as many as there is room for now, in order, and returns how many. Throws like put().
+  [[nodiscard]] std::size_t try_put_many(std::span<const T> values) const {
+    return put_many_for(values, std::chrono::nanoseconds{0});
+  }
+
+  /// As put_many(), until `timeout` passed or `stop` was requested; returns how many were put. Throws like put().
+  [[nodiscard]] std::size_t put_many_for(std::span<const T> values, std::chrono::nanoseconds timeout,
+                                         std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return put_many_until_deadline(values, detail::deadline_in(timeout), &stopped);
   }
 
   /// Blocks until a message comes, and takes it; nothing when the queue is closed and drained.
@@ -128,6 +247,69 @@ class queue {
   std::vector<T> get_many_for(std::size_t max, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return get_many_until_deadline(max, detail::deadline_in(timeout), &stopped);
+  }
+
+  /// As get(), with the number of times that the message was delivered.
+  std::optional<delivery<T>> get_delivery(std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    const detail::borrowed<detail::queue_core::taken> message;
+    if (core_.get(*message, std::nullopt, &stopped) != detail::queue_core::get_result::got) return std::nullopt;
+    return delivery<T>{decode_in_hand(*message), message->deliveries};
+  }
+
+  /// Takes a message that failed: its consumer died and the queue's policy is `fail`, or it was delivered
+  /// queue_options::deliveries_max times. Never blocks. It is in flight like any other; join() does not wait for those
+  /// that nobody has taken. Throws queue_damaged, bad_message.
+  std::optional<delivery<T>> get_failed() const {
+    const detail::borrowed<detail::queue_core::taken> message;
+    if (!core_.get_failed(*message)) return std::nullopt;
+    return delivery<T>{decode_in_hand(*message), message->deliveries};
+  }
+
+  /// How many failed messages wait for get_failed(); exact at one instant when nobody takes any meanwhile.
+  [[nodiscard]] std::size_t failed() const { return core_.failed(); }
+
+  /// Room for a message of `n` elements in the queue's own memory, to be written in place: without a copy, whatever its
+  /// size. Blocks until there is memory for it. For T that are vectors or strings of numbers; the elements are not
+  /// initialised. Throws like put().
+  [[nodiscard]] loaned<T> loan(std::size_t n) const
+    requires(detail::is_bulk<T>)
+  {
+    return *loan_until(n, std::nullopt, nullptr);
+  }
+
+  /// Nothing when there is no memory for it now.
+  [[nodiscard]] std::optional<loaned<T>> try_loan(std::size_t n) const
+    requires(detail::is_bulk<T>)
+  {
+    return loan_until(n, std::chrono::steady_clock::now(), nullptr);
+  }
+
+  /// Puts what was written into `written`, which is empty afterwards. Blocks while full. Only in the thread that
+  /// borrowed it: throws std::logic_error elsewhere. Throws like put().
+  void publish(loaned<T>& written) const { publish_until(written, std::nullopt, nullptr); }
+  /// As above.
+  void publish(loaned<T>&& written) const { publish_until(written, std::nullopt, nullptr); }
+
+  /// Returns false, and leaves `written` as it is, when full. Never blocks for room. Throws like publish().
+  [[nodiscard]] bool try_publish(loaned<T>& written) const {
+    return publish_until(written, std::chrono::steady_clock::now(), nullptr);
+  }
+
+  /// As get(), but the message is read where it lies, without a copy (small ones are copied into the view). It is in
+  /// flight until the view is released or destroyed. For T that are vectors or strings of numbers.
+  std::optional<message_view<T>> get_view(std::stop_token stop = {}) const
+    requires(detail::is_bulk<T>)
+  {
+    const detail::stop_word stopped(std::move(stop));
+    return get_view_until(std::nullopt, &stopped);
+  }
+
+  /// Takes a message if there is one, to be read where it lies. Never blocks.
+  std::optional<message_view<T>> try_get_view() const
+    requires(detail::is_bulk<T>)
+  {
+    return get_view_until(std::chrono::steady_clock::now(), nullptr);
   }
 
   /// The oldest message that this thread got is done: it will not be delivered again. Throws std::logic_error when
@@ -195,34 +377,93 @@ class queue {
   std::optional<T> get_until_deadline(const detail::deadline& until, const detail::stop_word* stop) const {
     const detail::borrowed<detail::queue_core::taken> message;
     if (core_.get(*message, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
-    detail::decoder in{message->bytes};
+    return decode_in_hand(*message);
+  }
+
+  std::vector<T> get_many_until_deadline(std::size_t max, const detail::deadline& until,
+                                         const detail::stop_word* stop) const {
+    const detail::borrowed<detail::queue_core::taken_many> messages;
+    const std::size_t count = core_.get_many(max, *messages, until, stop).count;
+    std::vector<T> values;
+    values.reserve(count);
     try {
-      T value = detail::decode<T>(in);
-      detail::expect_end(in);
-      return value;
+      for (std::size_t n = 0; n < count; ++n) values.push_back(decode_message((*messages)[n]));
+    } catch (...) {
+      core_.drop_one_put_back_others(values.size());
+      throw;
+    }
+    return values;
+  }
+
+  static T decode_message(std::span<const std::byte> bytes) {
+    detail::decoder in{bytes};
+    T value = detail::decode<T>(in);
+    detail::expect_end(in);
+    return value;
+  }
+
+  T decode_in_hand(const detail::queue_core::taken& message) const {
+    try {
+      return decode_message(message.bytes);
     } catch (...) {
       core_.acknowledge();  // it will be no better the next time
       throw;
     }
   }
 
-  std::vector<T> get_many_until_deadline(std::size_t max, const detail::deadline& until,
-                                         const detail::stop_word* stop) const {
-    std::vector<detail::queue_core::taken> messages(std::min(max, capacity()));
-    const std::size_t count = core_.get_many(messages, until, stop).count;
-    std::vector<T> values;
-    values.reserve(count);
-    try {
-      for (std::size_t n = 0; n < count; ++n) {
-        detail::decoder in{messages[n].bytes};
-        values.push_back(detail::decode<T>(in));
-        detail::expect_end(in);
-      }
-    } catch (...) {
-      core_.drop_one_put_back_others(values.size());
-      throw;
+  std::size_t put_many_until_deadline(std::span<const T> values, const detail::deadline& until,
+                                      const detail::stop_word* stop) const {
+    constexpr std::size_t at_once = 16;
+    for (std::size_t done = 0; done < values.size();) {
+      const auto some = values.subspan(done, std::min(at_once, values.size() - done));
+      const std::size_t put = put_some(some, until, stop);
+      done += put;
+      if (put < some.size()) return done;
     }
-    return values;
+    return values.size();
+  }
+
+  // At most 16.
+  std::size_t put_some(std::span<const T> values, const detail::deadline& until, const detail::stop_word* stop) const {
+    const detail::borrowed<detail::encoder> all;
+    all->bytes.clear();
+    all->attachments.clear();
+    std::array<std::pair<std::size_t, std::size_t>, 17> ends{};
+    for (std::size_t n = 0; n < values.size(); ++n) {
+      detail::encode(*all, values[n]);
+      ends[n + 1] = {all->bytes.size(), all->attachments.size()};
+    }
+    std::array<detail::queue_core::outgoing, 16> messages;
+    for (std::size_t n = 0; n < values.size(); ++n) {
+      const auto [bytes, attachments] = ends[n];
+      messages[n] = {std::span(all->bytes).subspan(bytes, ends[n + 1].first - bytes),
+                     std::span(all->attachments).subspan(attachments, ends[n + 1].second - attachments)};
+    }
+    return core_.put_many(std::span(messages).first(values.size()), until, stop);
+  }
+
+  std::optional<loaned<T>> loan_until(std::size_t n, const detail::deadline& until,
+                                      const detail::stop_word* stop) const {
+    if (n > (~std::size_t{0} - sizeof(std::uint64_t)) / sizeof(typename T::value_type))
+      throw std::length_error("covey: a loan is larger than memory");
+    const std::size_t bytes = sizeof(std::uint64_t) + n * sizeof(typename T::value_type);
+    const auto memory = core_.borrow(bytes, until, stop);
+    if (!memory) return std::nullopt;
+    return loaned<T>(core_, *memory, n);
+  }
+
+  bool publish_until(loaned<T>& written, const detail::deadline& until, const detail::stop_word* stop) const {
+    if (written.core_.memory() != core_.memory())
+      throw std::logic_error("covey: a loan is published to the queue from which it is");
+    if (!core_.publish(written.memory_, until, stop)) return false;
+    written.memory_ = {};
+    return true;
+  }
+
+  std::optional<message_view<T>> get_view_until(const detail::deadline& until, const detail::stop_word* stop) const {
+    detail::queue_core::viewed v;
+    if (core_.get_view(v, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
+    return message_view<T>(core_, v);
   }
 
   detail::queue_core core_;

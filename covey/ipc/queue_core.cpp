@@ -112,10 +112,10 @@ std::size_t take_some(queue_side& side, std::size_t n) {
   for (std::size_t tried = 0; tried < lanes && taken() < n; ++tried) {
     if (side.next_lane >= lanes) side.next_lane = 0;
     while (taken() < n && side.from_same_lane < same_lane_max) {
-      const auto m = take_oldest(q, side.next_lane);
-      if (!m) break;
-      side.hand.push_back(*m);
-      ++side.from_same_lane;
+      const std::size_t wanted = std::min<std::size_t>(n - taken(), same_lane_max - side.from_same_lane);
+      const std::size_t got = take_several(q, side.next_lane, wanted, side.hand);
+      if (got == 0) break;
+      side.from_same_lane += static_cast<unsigned>(got);
     }
     if (taken() == n && side.from_same_lane < same_lane_max) break;
     side.from_same_lane = 0;
@@ -134,19 +134,19 @@ bool something_waits(const queue_view& q) {
   return false;
 }
 
-// A message in this thread's hand, without the regions' ids before it.
-void copy_message(queue_side& side, const held_message& m, queue_core::taken& out) {
-  std::array<std::byte, inline_bytes_max> copy;
+// A message in hand, without the regions' ids before it. Small ones are copied to `copy`.
+std::span<const std::byte> content(queue_side& side, const held_message& m,
+                                   std::span<std::byte, inline_bytes_max> copy) {
   const payload_view p = payload_of(side.q, m, copy, [&](std::size_t l) { return side.data_of(l); });
-  out.deliveries = static_cast<std::uint32_t>(m.deliveries);
-  const auto bytes = p.bytes.subspan(p.attachments * sizeof(std::uint64_t));
-  out.bytes.assign(bytes.begin(), bytes.end());
+  return p.bytes.subspan(p.attachments * sizeof(std::uint64_t));
 }
 
-// Those from `first` on in the hand, into `out`. When there is no memory they wait again: somebody else may have it.
-void copy_taken(queue_side& side, std::size_t first, std::span<queue_core::taken> out) {
+// Runs `copy`; when there is no memory for it, the messages in hand from `first` on wait again: somebody else may have
+// memory.
+template <class Copy>
+void or_put_back(queue_side& side, std::size_t first, const Copy& copy) {
   try {
-    for (std::size_t n = 0; n < out.size(); ++n) copy_message(side, side.hand[first + n], out[n]);
+    copy();
   } catch (const std::bad_alloc&) {
     for (std::size_t n = side.hand.size(); n-- > first;) put_back(side.q, side.hand[n]);
     side.hand.resize(first);
@@ -155,13 +155,30 @@ void copy_taken(queue_side& side, std::size_t first, std::span<queue_core::taken
   }
 }
 
+void copy_latest(queue_side& side, queue_core::taken& out) {
+  const std::size_t last = side.hand.size() - 1;
+  out.deliveries = static_cast<std::uint32_t>(side.hand[last].deliveries);
+  or_put_back(side, last, [&] {
+    std::array<std::byte, inline_bytes_max> copy;
+    const auto bytes = content(side, side.hand[last], copy);
+    out.bytes.assign(bytes.begin(), bytes.end());
+  });
+}
+
 // ---- putting -------------------------------------------------------------------------------------------------------
 
 // The payload as it is stored: the ids of the regions that it names, then its bytes.
-void store_payload(const encoder& message, std::byte* to) {
-  const auto ids = std::as_bytes(std::span(message.attachments));
+void store_payload(const queue_core::outgoing& message, std::byte* to) {
+  const auto ids = std::as_bytes(message.attachments);
   if (!ids.empty()) std::memcpy(to, ids.data(), ids.size());
   if (!message.bytes.empty()) std::memcpy(to + ids.size(), message.bytes.data(), message.bytes.size());
+}
+
+std::size_t stored_size(const queue_core::outgoing& m) { return m.attachments.size_bytes() + m.bytes.size(); }
+
+void refuse_if_too_large(const queue_view& q, std::size_t bytes) {
+  if (bytes > q.shape.bytes)
+    throw std::length_error("covey: a message of " + std::to_string(bytes) + " bytes is larger than its queue");
 }
 
 lane_writer& writer_of(queue_side& side) {
@@ -175,123 +192,186 @@ void throw_if_refused(const queue_view& q) {
   if ((flags & flag_readers_lost) != 0) throw no_consumers();
 }
 
+// Which pains a try may take: none, a lock if it is free, or a lock.
+enum class effort { little, some, all };
+
+// Tries until `once` has succeeded. False: `until` passed, or stopped.
+template <class Once>
+bool put_when_room(queue_side& side, const deadline& until, const stop_word* stop, const Once& once) {
+  const queue_view& q = side.q;
+  queue_header& h = q.header();
+  const lane_writer& w = writer_of(side);
+  for (bool spun = false;;) {
+    const std::uint32_t deaths = sweep_if_needed(q);
+    throw_if_refused(q);
+    if (once(effort::little)) return true;
+    if (!std::exchange(spun, true) && spin_and_yield_until([&] { return w.might_have_room(); })) continue;
+    if (once(until ? effort::some : effort::all)) return true;
+    if (out_of_time(until, stop)) return false;
+    bool done = false;
+    sleep_unless(h.writable, h.sleeping_writers, deaths, until, stop, [&] {
+      done = once(effort::all);
+      return done || (h.flags.load(std::memory_order_seq_cst) & (flag_closed | flag_readers_lost)) != 0;
+    });
+    if (done) return true;
+    spun = false;
+  }
+}
+
 // What a put has got hold of until its message is committed.
 class unpublished {
  public:
-  unpublished(queue_side& side, const encoder& message) : side_(side), message_(message) {
-    parcel_.size = message.attachments.size() * sizeof(std::uint64_t) + message.bytes.size();
+  unpublished(queue_side& side, const queue_core::outgoing& message) : side_(side), message_(message) {
+    parcel_.size = stored_size(message);
     parcel_.attachments = message.attachments.size();
   }
   unpublished(const unpublished&) = delete;
   unpublished& operator=(const unpublished&) = delete;
   ~unpublished() {
-    if (published_) return;
+    if (position_) return;
     if (parcel_.extent != 0) writer_of(side_).give_back(parcel_.extent);
     if (carried_) carry(side_.q.id, message_.attachments, -1);
   }
 
-  /// False: there is no memory for it now.
-  bool prepare() {
+  bool try_once(effort e) {
+    lane_writer& w = writer_of(side_);
+    if (!prepare(w)) return false;
+    position_ = e == effort::little ? w.publish(parcel_) : w.publish_with_more(parcel_, e == effort::all);
+    return position_.has_value();
+  }
+  [[nodiscard]] std::uint64_t position() const { return *position_; }
+
+ private:
+  // False: there is no memory for it now.
+  bool prepare(lane_writer& w) {
     if (prepared_) return true;
-    if (parcel_.size <= inline_bytes_max) {
-      if (parcel_.attachments == 0) {
-        parcel_.here = message_.bytes.data();
-      } else {
-        store_payload(message_, here_);
-        parcel_.here = here_;
-      }
-    } else {
-      const auto extent = writer_of(side_).reserve(parcel_.size);
+    if (parcel_.size > inline_bytes_max) {
+      const auto extent = w.reserve(parcel_.size);
       if (!extent) return false;
       parcel_.extent = *extent;
-      store_payload(message_, writer_of(side_).payload(*extent));
+      store_payload(message_, w.payload(*extent));
+    } else if (parcel_.attachments == 0) {
+      parcel_.here = message_.bytes.data();
+    } else {
+      store_payload(message_, here_);
+      parcel_.here = here_;
     }
     if (parcel_.attachments != 0) carry(side_.q.id, message_.attachments, +1);
     carried_ = parcel_.attachments != 0;
     return prepared_ = true;
   }
 
-  [[nodiscard]] const lane_writer::parcel& parcel() const { return parcel_; }
-  void is_published() { published_ = true; }
-
- private:
   queue_side& side_;
-  const encoder& message_;
+  const queue_core::outgoing& message_;
   lane_writer::parcel parcel_;
   std::byte here_[inline_bytes_max];
-  bool prepared_ = false, carried_ = false, published_ = false;
+  bool prepared_ = false, carried_ = false;
+  std::optional<std::uint64_t> position_;
 };
 
-// Tries once, then with quota from other lanes.
-std::optional<std::uint64_t> try_put_once(lane_writer& w, unpublished& u, bool wait) {
-  if (!u.prepare()) return std::nullopt;
-  if (const auto position = w.publish(u.parcel())) return position;
-  return w.publish_with_more(u.parcel(), wait);
+// It was committed. Closed meanwhile? Then readers may have been told of the end already.
+void after_commit(queue_side& side, std::uint64_t position) {
+  queue_header& h = side.q.header();
+  if ((h.flags.load(std::memory_order_seq_cst) & flag_closed) != 0 && side.writer->retract(position))
+    throw queue_closed();
+  wake(h.readable, h.sleeping_readers, 1);
 }
 
 }  // namespace
 
-bool queue_core::put(const encoder& message, const deadline& until, const stop_word* stop) const {
+bool queue_core::put(const outgoing& message, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
-  const queue_view& q = side.q;
-  queue_header& h = q.header();
+  refuse_if_too_large(side.q, stored_size(message));
   unpublished u(side, message);
-  if (u.parcel().size > q.shape.bytes)
-    throw std::length_error("covey: a message of " + std::to_string(u.parcel().size) +
-                            " bytes is larger than its queue");
-  lane_writer& w = writer_of(side);
-  std::optional<std::uint64_t> position;
-  for (bool spun = false;;) {
-    const std::uint32_t deaths = sweep_if_needed(q);
-    throw_if_refused(q);
-    if (u.prepare() && (position = w.publish(u.parcel()))) break;
-    if (!std::exchange(spun, true) && spin_and_yield_until([&] { return w.might_have_room(); })) continue;
-    if ((position = try_put_once(w, u, !until.has_value()))) break;
-    if (out_of_time(until, stop)) return false;
-    sleep_unless(h.writable, h.sleeping_writers, deaths, until, stop, [&] {
-      position = try_put_once(w, u, true);
-      return position.has_value() || (h.flags.load(std::memory_order_seq_cst) & (flag_closed | flag_readers_lost)) != 0;
-    });
-    if (position) break;
-    spun = false;
-  }
-  u.is_published();
-  // Closed meanwhile: readers may have been told of the end already.
-  if ((h.flags.load(std::memory_order_seq_cst) & flag_closed) != 0 && w.retract(*position)) throw queue_closed();
-  wake(h.readable, h.sleeping_readers, 1);
+  if (!put_when_room(side, until, stop, [&](effort e) { return u.try_once(e); })) return false;
+  after_commit(side, u.position());
   return true;
 }
 
-queue_core::get_result queue_core::get(taken& out, const deadline& until, const stop_word* stop,
-                                       const std::uint32_t* deaths) const {
-  return get_some({&out, 1}, until, stop, deaths).result;
+std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadline& until,
+                                 const stop_word* stop) const {
+  queue_side& side = side_of(region_);
+  queue_header& h = side.q.header();
+  std::size_t done = 0;
+  while (done < messages.size()) {
+    sweep_if_needed(side.q);
+    throw_if_refused(side.q);
+    std::array<lane_writer::parcel, lane_writer::several_max> parcels;
+    std::size_t n = 0;
+    for (; n < parcels.size() && done + n < messages.size(); ++n) {
+      const outgoing& m = messages[done + n];
+      if (stored_size(m) > inline_bytes_max || !m.attachments.empty()) break;
+      parcels[n] = {.size = m.bytes.size(), .here = m.bytes.data()};
+    }
+    const auto published = writer_of(side).publish_several(std::span(parcels).first(n));
+    if (published.count == 0) {
+      if (!put(messages[done], until, stop)) break;
+      ++done;
+      continue;
+    }
+    done += published.count;
+    if ((h.flags.load(std::memory_order_seq_cst) & flag_closed) != 0) {
+      // The last first: what a reader still gets is a beginning of what was put.
+      std::size_t retracted = 0;
+      for (std::size_t i = published.count; i-- > 0;) retracted += side.writer->retract(published.first + i) ? 1 : 0;
+      if (retracted != 0) throw queue_closed();
+    }
+    wake(h.readable, h.sleeping_readers, published.count);
+  }
+  return done;
 }
 
-queue_core::several queue_core::get_many(std::span<taken> out, const deadline& until, const stop_word* stop) const {
-  return get_some(out.first(std::min(out.size(), capacity())), until, stop, nullptr);
+std::optional<queue_core::loan> queue_core::borrow(std::size_t bytes, const deadline& until,
+                                                   const stop_word* stop) const {
+  queue_side& side = side_of(region_);
+  refuse_if_too_large(side.q, bytes);
+  lane_writer& w = writer_of(side);
+  std::optional<std::uint64_t> extent;
+  if (!put_when_room(side, until, stop, [&](effort) { return (extent = w.reserve(bytes)).has_value(); }))
+    return std::nullopt;
+  return loan{*extent, {w.payload(*extent), bytes}};
 }
 
-queue_core::several queue_core::get_some(std::span<taken> out, const deadline& until, const stop_word* stop,
-                                         const std::uint32_t* deaths_known) const {
+bool queue_core::publish(const loan& written, const deadline& until, const stop_word* stop) const {
+  queue_side& side = side_of(region_);
+  lane_writer& w = writer_of(side);
+  if (!w.has_reserved(written.extent))
+    throw std::logic_error("covey: a loan is published by the thread that took it, and once");
+  const lane_writer::parcel p{.size = written.bytes.size(), .extent = written.extent};
+  std::optional<std::uint64_t> position;
+  const auto once = [&](effort e) {
+    position = e == effort::little ? w.publish(p) : w.publish_with_more(p, e == effort::all);
+    return position.has_value();
+  };
+  if (!put_when_room(side, until, stop, once)) return false;
+  after_commit(side, *position);
+  return true;
+}
+
+void queue_core::give_back(const loan& unwanted) const noexcept {
+  try {
+    queue_side& side = side_of(region_);
+    if (side.writer && side.writer->has_reserved(unwanted.extent)) side.writer->give_back(unwanted.extent);
+  } catch (...) {
+    // Damaged: it is of no more use.
+  }
+}
+
+queue_core::several queue_core::take(std::size_t n, const deadline& until, const stop_word* stop,
+                                     const std::uint32_t* deaths_known) const {
   queue_side& side = side_of(region_);
   const queue_view& q = side.q;
   queue_header& h = q.header();
   const std::size_t released = release_all(side);
-  side.hand.reserve(out.size());
-  if (!side.kept) side.kept = region_;
   std::size_t count = 0;
-  bool told = false;
+  bool told = released == 0;
   for (bool spun = false;;) {
     const std::uint32_t deaths = sweep_if_needed(q);
     const std::uint32_t flags = h.flags.load(std::memory_order_seq_cst);  // before the look for messages
-    if ((flags & flag_discarded) == 0) count = take_some(side, out.size());
+    if ((flags & flag_discarded) == 0) count = take_some(side, n);
     if (count != 0) break;
-    if (released != 0 && !std::exchange(told, true)) after_release(q, released);
-    const auto nothing_more = [&] {
-      if ((flags & flag_closed) != 0) return true;
-      return (flags & flag_writers_lost) != 0 && idle(q);
-    };
-    if (nothing_more()) {
+    if (!std::exchange(told, true)) after_release(q, released);
+    if ((flags & flag_closed) != 0 || ((flags & flag_writers_lost) != 0 && idle(q))) {
       side.kept = {};
       if ((flags & (flag_closed | flag_writer_died)) == flag_writer_died) throw no_producers();
       return {get_result::ended};
@@ -302,18 +382,75 @@ queue_core::several queue_core::get_some(std::span<taken> out, const deadline& u
     }
     if (!std::exchange(spun, true) && spin_and_yield_until([&] { return something_waits(q); })) continue;
     sleep_unless(h.readable, h.sleeping_readers, deaths, until, stop, [&] {
-      count = take_some(side, out.size());
+      count = take_some(side, n);
       return count != 0 || h.flags.load(std::memory_order_seq_cst) != flags;
     });
     if (count != 0) break;
     spun = false;
   }
-  if (released != 0 && !told)
-    after_release(q, released + count);
-  else
+  if (!side.kept) side.kept = region_;
+  if (told)
     wake(h.writable, h.sleeping_writers, count);
-  copy_taken(side, side.hand.size() - count, out.first(count));
+  else
+    after_release(q, released + count);
   return {get_result::got, count};
+}
+
+queue_core::get_result queue_core::get(taken& out, const deadline& until, const stop_word* stop,
+                                       const std::uint32_t* deaths) const {
+  const get_result result = take(1, until, stop, deaths).result;
+  if (result == get_result::got) copy_latest(side_of(region_), out);
+  return result;
+}
+
+queue_core::several queue_core::get_many(std::size_t n, taken_many& out, const deadline& until,
+                                         const stop_word* stop) const {
+  queue_side& side = side_of(region_);
+  side.hand.reserve(std::min<std::size_t>(n, side.q.shape.items));
+  const several got = take(n, until, stop, nullptr);
+  out.bytes.clear();
+  out.ends.clear();
+  or_put_back(side, side.hand.size() - got.count, [&] {
+    for (std::size_t i = side.hand.size() - got.count; i < side.hand.size(); ++i) {
+      std::array<std::byte, inline_bytes_max> copy;
+      const auto bytes = content(side, side.hand[i], copy);
+      out.bytes.insert(out.bytes.end(), bytes.begin(), bytes.end());
+      out.ends.push_back(out.bytes.size());
+    }
+  });
+  return got;
+}
+
+queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, const stop_word* stop) const {
+  const get_result result = take(1, until, stop, nullptr).result;
+  if (result != get_result::got) return result;
+  queue_side& side = side_of(region_);
+  const held_message m = side.hand.back();
+  const auto bytes = content(side, m, out.small);
+  out.large = bytes.data() == out.small.data() ? std::span<const std::byte>() : bytes;
+  out.small_bytes = bytes.size();
+  out.lane = m.lane;
+  out.position = m.position;
+  out.hand = this_name();
+  out.deliveries = static_cast<std::uint32_t>(m.deliveries);
+  side.hand.pop_back();
+  side.kept = {};
+  return result;
+}
+
+// Here, because a compiler that sees both warns of every constant index beyond a small message.
+std::span<const std::byte> queue_core::viewed::bytes() const noexcept {
+  return large.data() != nullptr ? large : std::span(small).first(small_bytes);
+}
+
+void queue_core::finish(const viewed& v) const noexcept {
+  try {
+    const queue_side& side = side_of(region_);
+    release(side.q, {v.lane, v.position, v.deliveries}, v.hand);
+    after_release(side.q, 1);
+  } catch (...) {
+    // Damaged: nobody will get it again.
+  }
 }
 
 bool queue_core::get_failed(taken& out) const {
@@ -325,7 +462,7 @@ bool queue_core::get_failed(taken& out) const {
   if (!m) return false;
   side.hand.push_back(*m);
   side.kept = region_;
-  copy_taken(side, 0, {&out, 1});
+  copy_latest(side, out);
   return true;
 }
 

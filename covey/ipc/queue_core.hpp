@@ -2,6 +2,7 @@
 /// queue_core: a bounded queue of byte messages in a region. docs/design/queue.md draws its states.
 #pragma once
 
+#include <array>
 #include <covey/memory/park.hpp>
 #include <covey/memory/region.hpp>
 #include <optional>
@@ -70,7 +71,28 @@ class queue_core {
 
   /// False: full until `until`, or stopped. Throws queue_closed, no_consumers, std::length_error (too large for ever),
   /// queue_damaged.
-  bool put(const encoder& message, const deadline& until, const stop_word* stop) const;
+  bool put(const encoder& message, const deadline& until, const stop_word* stop) const {
+    return put(outgoing{message.bytes, message.attachments}, until, stop);
+  }
+  struct outgoing {
+    std::span<const std::byte> bytes;
+    std::span<const std::uint64_t> attachments{};
+  };
+  bool put(const outgoing& message, const deadline& until, const stop_word* stop) const;
+
+  /// As put, for several in order. How many were put: all, unless `until` passed, or stopped.
+  std::size_t put_many(std::span<const outgoing> messages, const deadline& until, const stop_word* stop) const;
+
+  /// Memory for a message that this thread writes in place and then publishes, or gives back.
+  struct loan {
+    std::uint64_t extent = 0;
+    std::span<std::byte> bytes{};
+  };
+  /// Nothing: no memory until `until`, or stopped. Throws like put.
+  std::optional<loan> borrow(std::size_t bytes, const deadline& until, const stop_word* stop) const;
+  bool publish(const loan& written, const deadline& until, const stop_word* stop) const;
+  /// Does nothing in a thread that has not borrowed it: then it comes back when that thread ends.
+  void give_back(const loan& unwanted) const noexcept;
 
   struct taken {
     std::vector<std::byte> bytes;
@@ -87,8 +109,32 @@ class queue_core {
     std::size_t count = 0;  // got
   };
 
-  /// As get, but takes as many as wait and `out` has room for; all of them stay in flight.
-  several get_many(std::span<taken> out, const deadline& until, const stop_word* stop) const;
+  /// Several messages, one after the other.
+  struct taken_many {
+    std::vector<std::byte> bytes;
+    std::vector<std::size_t> ends;  // of each, in `bytes`
+    [[nodiscard]] std::span<const std::byte> operator[](std::size_t n) const {
+      const std::size_t begin = n == 0 ? 0 : ends[n - 1];
+      return std::span(bytes).subspan(begin, ends[n] - begin);
+    }
+  };
+
+  /// As get, but takes as many as wait and at most `n`; all of them stay in flight.
+  several get_many(std::size_t n, taken_many& out, const deadline& until, const stop_word* stop) const;
+
+  /// A message that is read in place. It stays in flight until it is given to finish(), whatever else its thread gets.
+  struct viewed {
+    std::uint32_t lane = 0;
+    std::uint64_t position = 0;
+    participant hand = 0;
+    std::uint32_t deliveries = 0;
+    std::size_t small_bytes = 0;
+    std::array<std::byte, 72> small;  // a small message is copied
+    std::span<const std::byte> large;  // memory that only its producer can write
+    [[nodiscard]] std::span<const std::byte> bytes() const noexcept;
+  };
+  get_result get_view(viewed& out, const deadline& until, const stop_word* stop) const;
+  void finish(const viewed& v) const noexcept;
 
   /// Takes one that failed; it is in flight in the hand of this thread. False when there is none.
   bool get_failed(taken& out) const;
@@ -118,8 +164,7 @@ class queue_core {
 
  private:
   explicit queue_core(region r) : region_(std::move(r)) {}
-  several get_some(std::span<taken> out, const deadline& until, const stop_word* stop,
-                   const std::uint32_t* deaths) const;
+  several take(std::size_t n, const deadline& until, const stop_word* stop, const std::uint32_t* deaths) const;
   region region_;
 };
 

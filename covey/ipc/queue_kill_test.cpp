@@ -88,6 +88,71 @@ TEST(QueueDeath, DropsItWhenToldTo) {
   EXPECT_TRUE(q.empty());
 }
 
+TEST(QueueDeath, SetsItAsideWhenToldTo) {
+  const covey::queue<int> q{covey::queue_options{.on_death = covey::in_flight_policy::fail}};
+  q.put(7);
+  covey::process consumer{[](covey::queue<int> in) {
+                            (void)in.get();
+                            ::kill(::getpid(), SIGKILL);
+                          },
+                          q};
+  consumer.join();
+  q.join();
+  EXPECT_EQ(q.try_get(), std::nullopt);
+  EXPECT_EQ(q.failed(), 1U);
+  const auto failed = q.get_failed().value();
+  EXPECT_EQ(failed.value, 7);
+  EXPECT_EQ(failed.deliveries, 2U);
+  q.task_done();
+  EXPECT_EQ(q.failed(), 0U);
+}
+
+TEST(QueueDeath, AMessageThatKillsItsConsumersFailsAfterSoManyDeliveries) {
+  const covey::queue<int> q{covey::queue_options{.deliveries_max = 3}};
+  q.put(13);
+  int consumers = 0;
+  while (q.failed() == 0) {
+    ASSERT_LT(++consumers, 5);
+    covey::process{[](covey::queue<int> in) {
+                     if (in.try_get()) ::kill(::getpid(), SIGKILL);
+                   },
+                   q}
+        .join();
+  }
+  EXPECT_EQ(consumers, 3);
+  EXPECT_EQ(q.try_get(), std::nullopt);
+  EXPECT_EQ(q.get_failed().value().value, 13);
+}
+
+TEST(QueueDeath, CountsDeliveries) {
+  const covey::queue<int> q;
+  q.put(1);
+  covey::process{[](covey::queue<int> in) {
+                   (void)in.get();
+                   ::kill(::getpid(), SIGKILL);
+                 },
+                 q}
+      .join();
+  EXPECT_EQ(q.get_delivery().value().deliveries, 2U);
+}
+
+TEST(QueueDeath, ALoanOfTheDeadIsTheQueuesAgain) {
+  const covey::queue<std::string> q{covey::queue_options{.items = 4, .bytes = 1U << 20}};
+  for (int i = 0; i < 10; ++i)
+    EXPECT_EQ(covey::process(
+                  [](covey::queue<std::string> out) {
+                    const auto slot = out.loan(1'000'000);
+                    slot[0] = 'x';
+                    ::kill(::getpid(), SIGKILL);
+                  },
+                  q)
+                  .join()
+                  .signal(),
+              SIGKILL);
+  q.put(std::string(1'000'000, 'y'));
+  EXPECT_EQ(q.get().value().size(), 1'000'000U);
+}
+
 TEST(QueueDeath, DoesNotRedeliverToAConsumerThatEndedInOrder) {
   const covey::queue<int> q;
   q.put(7);

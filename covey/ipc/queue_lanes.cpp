@@ -204,15 +204,39 @@ std::uint64_t tail_of(const queue_view& q, std::size_t l, std::uint64_t head) {
   return head + q.shape.slots;  // `head` is of long ago
 }
 
-bool in_my_hand(const queue_view& q, const held_message& m) {
+std::size_t take_several(const queue_view& q, std::size_t l, std::size_t n, std::vector<held_message>& out) {
+  lane_control& lane = q.lane(l);
+  std::uint64_t head = lane.head.load(std::memory_order_acquire);
+  const participant me = this_name();
+  std::size_t taken = 0;
+  for (; n > 1 && taken < n; ++taken) {
+    const std::uint64_t position = head + taken;
+    std::uint64_t raw = q.raw(slot_state::at(slot_kind::queued, position));
+    // The head lags behind: whoever comes by meanwhile sees that these are taken, and moves it.
+    if (q.slot(l, position).state.load(std::memory_order_relaxed) != raw ||
+        !q.slot(l, position)
+             .state.compare_exchange_strong(raw, q.raw(slot_state::in_hand_of(me, 0)), std::memory_order_seq_cst,
+                                            std::memory_order_relaxed))
+      break;
+    out.push_back({static_cast<std::uint32_t>(l), position, 1});
+  }
+  if (taken != 0 && !lane.head.compare_exchange_strong(head, head + taken, std::memory_order_seq_cst))
+    settle_head(q, l);
+  if (taken != 0) return taken;
+  const auto one = take_oldest(q, l);
+  if (one) out.push_back(*one);
+  return one ? 1 : 0;
+}
+
+bool in_hand(const queue_view& q, const held_message& m, participant hand) {
   const message_slot& s = q.slot(m.lane, m.position);
   const slot_state state = q.state_of(s.state.load(std::memory_order_relaxed));
-  return state.kind() == slot_kind::in_flight && state.hand() == this_name() &&
+  return state.kind() == slot_kind::in_flight && state.hand() == hand &&
          s.position.load(std::memory_order_relaxed) == m.position;
 }
 
-void release(const queue_view& q, const held_message& m) {
-  if (!in_my_hand(q, m)) return;
+void release(const queue_view& q, const held_message& m, participant hand) {
+  if (!in_hand(q, m, hand != 0 ? hand : this_name())) return;
   message_slot& s = q.slot(m.lane, m.position);
   std::vector<std::uint64_t> references;
   if (s.size_and_attachments >> 40 != 0) references = references_of(q, m);
@@ -223,7 +247,7 @@ void release(const queue_view& q, const held_message& m) {
 }
 
 void put_back(const queue_view& q, const held_message& m) {
-  if (!in_my_hand(q, m)) return;
+  if (!in_hand(q, m, this_name())) return;
   message_slot& s = q.slot(m.lane, m.position);
   const slot_state state = q.state_of(s.state.load(std::memory_order_relaxed));
   s.state.store(q.raw(slot_state::at(slot_kind::queued, m.position, state.delivered_again())),

@@ -18,6 +18,9 @@ struct held_message {
 /// Takes the oldest message of lane `l`, if there is one. Throws queue_damaged.
 std::optional<held_message> take_oldest(const queue_view& q, std::size_t l);
 
+/// As take_oldest, for up to `n`; they are appended to `out`. How many.
+std::size_t take_several(const queue_view& q, std::size_t l, std::size_t n, std::vector<held_message>& out);
+
 /// Takes the oldest message that waits behind its lane's head because it came back from a consumer.
 std::optional<held_message> take_late(const queue_view& q);
 
@@ -33,11 +36,12 @@ std::uint64_t settle_head(const queue_view& q, std::size_t l);
 /// The position that follows the last that was ever reserved in lane `l`.
 std::uint64_t tail_of(const queue_view& q, std::size_t l, std::uint64_t head);
 
-/// Whether `m` is still in the hand of this thread: nobody took it for dead.
-bool in_my_hand(const queue_view& q, const held_message& m);
+/// Whether `m` is still in that hand: nobody took it for dead.
+bool in_hand(const queue_view& q, const held_message& m, participant hand);
 
-/// in flight → free, and gives back the references that the message held. Not waited for; no fence.
-void release(const queue_view& q, const held_message& m);
+/// in flight → free, and gives back the references that the message held. Does nothing when it is no longer in that
+/// hand (0: this thread's). No fence.
+void release(const queue_view& q, const held_message& m, participant hand = 0);
 
 /// in flight → queued again.
 void put_back(const queue_view& q, const held_message& m);

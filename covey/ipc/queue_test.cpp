@@ -323,4 +323,132 @@ TEST(Queue, StopsWaitingWhenAskedTo) {
   waiter.request_stop();
 }
 
+TEST(Queue, PutsManyInOrderAndAsManyAsThereIsRoomFor) {
+  const covey::queue<int> q{40};
+  std::vector<int> numbers(100);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  EXPECT_EQ(q.try_put_many(numbers), 40U);
+  EXPECT_EQ(q.put_many_for(std::span(numbers).subspan(40), 1ms), 0U);
+  std::jthread reader([&] {
+    for (int i = 0; i < 40; ++i) EXPECT_EQ(q.get(), i);
+    for (int i = 0; i < 100; ++i) EXPECT_EQ(q.get(), i);
+  });
+  q.put_many(numbers);
+  reader.join();
+  EXPECT_TRUE(q.empty());
+}
+
+TEST(Queue, PutsManyOfAnySizeAndHandlesToo) {
+  const covey::queue<std::vector<covey::event>> events;
+  const covey::event e;
+  events.put_many(std::vector<std::vector<covey::event>>{{e}, {}, {e, e}});
+  EXPECT_EQ(events.get_many(9), (std::vector<std::vector<covey::event>>{{e}, {}, {e, e}}));
+  const covey::queue<std::string> texts;
+  std::vector<std::string> all;
+  for (const std::size_t n : {0U, 10U, 64U, 65U, 100'000U, 3U}) all.emplace_back(n, 'x');
+  texts.put_many(all);
+  EXPECT_EQ(texts.get_many(9), all);
+}
+
+TEST(Queue, LendsItsOwnMemoryAndShowsMessagesWhereTheyLie) {
+  const covey::queue<std::vector<double>> q{covey::queue_options{.items = 4, .bytes = 1U << 20}};
+  covey::process reader{[](covey::queue<std::vector<double>> in) {
+                          const auto first = in.get_view().value();
+                          const auto second = in.get_view().value();  // the first is still there
+                          return first[99'999] == 7 && first.size() == 100'000 && second.size() == 1 ? 3 : 1;
+                        },
+                        q};
+  auto slot = q.loan(100'000);
+  ASSERT_EQ(slot.size(), 100'000U);
+  slot[99'999] = 7;
+  q.publish(slot);
+  EXPECT_EQ(slot.size(), 0U);
+  q.put({1.5});
+  EXPECT_EQ(reader.join().code(), 3);
+  q.join();
+  EXPECT_THROW(q.publish(slot), std::logic_error);
+  auto other = q.loan(3);
+  other[0] = other[1] = other[2] = 2;
+  std::thread([&] { EXPECT_THROW(q.publish(other), std::logic_error); }).join();
+  q.publish(std::move(other));
+  EXPECT_EQ(q.get(), (std::vector<double>{2, 2, 2}));
+}
+
+TEST(Queue, GivesUnusedLoansBack) {
+  const covey::queue<std::string> q{covey::queue_options{.items = 4, .bytes = 1U << 20}};
+  for (int i = 0; i < 100; ++i) EXPECT_TRUE(q.try_loan(1'000'000));
+  std::vector<covey::loaned<std::string>> kept;
+  while (auto slot = q.try_loan(1'000'000)) {
+    kept.push_back(std::move(*slot));
+    ASSERT_LT(kept.size(), 4U) << "more than its memory";
+  }
+  EXPECT_THROW((void)q.loan(2'000'000), std::length_error);
+}
+
+TEST(Queue, AViewKeepsItsMessageInFlight) {
+  const covey::queue<std::string> q{2};
+  q.put("one");
+  q.put("two");
+  {
+    auto one = q.try_get_view().value();
+    EXPECT_EQ(q.get(), "two");
+    q.task_done();
+    EXPECT_FALSE(q.join_for(1ms));
+    EXPECT_EQ(std::string(one.begin(), one.end()), "one");
+    one.release();
+    EXPECT_TRUE(q.join_for(1s));
+  }
+  EXPECT_TRUE(q.empty());
+}
+
+// The ring comes round to a slot whose message is still in somebody's hand.
+TEST(Queue, GoesOnAroundAMessageThatStaysInAHand) {
+  const covey::queue<std::string> q{covey::queue_options{.items = 4, .bytes = 4096}};
+  q.put(std::string(1000, 'a'));
+  const auto kept = q.get_view().value();
+  for (int i = 0; i < 2000; ++i) {
+    const std::string text(static_cast<std::size_t>(i % 1500), 'b');
+    q.put(text);
+    ASSERT_EQ(q.get(), text);
+    q.task_done();
+  }
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(q.try_put("c")) << i;
+  EXPECT_FALSE(q.try_put("d"));
+  EXPECT_EQ(q.size(), 4U);
+  EXPECT_EQ(std::string(kept.begin(), kept.end()), std::string(1000, 'a'));
+}
+
+TEST(Queue, CountsExactlyWhileOthersPutAndGet) {
+  const covey::queue<int> q{64};
+  std::jthread writer([&](std::stop_token stop) {
+    while (!stop.stop_requested()) (void)q.put_for(1, 1ms);
+  });
+  std::jthread reader([&](std::stop_token stop) {
+    while (!stop.stop_requested()) (void)q.get_for(1ms);
+  });
+  for (int i = 0; i < 1000; ++i) EXPECT_LE(q.size(), 64U);
+  writer.request_stop();
+  reader.request_stop();
+}
+
+TEST(Queue, SeveralProducersShareItsBounds) {
+  const covey::queue<std::string> q{covey::queue_options{.items = 10, .bytes = 10'000}};
+  const auto put = [&](std::size_t bytes) { return q.try_put(std::string(bytes, 'x')); };
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(put(10));
+  std::thread([&] { EXPECT_FALSE(put(10)); }).join();
+  (void)q.get_many(10);
+  std::thread([&] {
+    for (int i = 0; i < 10; ++i) ASSERT_TRUE(put(10));
+    EXPECT_FALSE(put(10));
+  }).join();
+  EXPECT_FALSE(put(10));
+  (void)q.get_many(10);
+  ASSERT_TRUE(put(9'000));
+  std::thread([&] {
+    EXPECT_FALSE(put(1'000));
+    EXPECT_TRUE(put(900));
+  }).join();
+  EXPECT_EQ(q.size(), 2U);
+}
+
 }  // namespace
