@@ -10,6 +10,7 @@
 #include <covey/memory.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/testing/settle.hpp>
 
 #include <array>
 #include <filesystem>
@@ -22,20 +23,8 @@ namespace {
 
 using covey::detail::arena_in_use;
 using covey::detail::arena_usage;
-
-template <class Condition>
-bool eventually(const Condition& holds) {
-  for (int i = 0; i < 5000; ++i) {
-    if (holds()) return true;
-    ::usleep(1000);
-  }
-  return false;
-}
-
-arena_usage settled() {
-  covey::detail::ask_keeper(covey::detail::keeper_op::sync, {}).value();
-  return arena_in_use();
-}
+using covey::testing::eventually;
+using covey::testing::settled;
 
 // Runs test Limited.DISABLED_`name` in a fresh program, after `limit` ran in its process; its wait status.
 int run_limited(const std::string& name, const std::function<void()>& limit) {

@@ -8,6 +8,7 @@
 #include <covey/memory/messages.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/testing/settle.hpp>
 
 #include <random>
 #include <thread>
@@ -20,20 +21,8 @@ using covey::detail::arena_usage;
 using covey::detail::family;
 using covey::detail::keeper_op;
 using covey::detail::keeper_request;
-
-template <class Condition>
-bool eventually(const Condition& holds) {
-  for (int i = 0; i < 5000; ++i) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(1ms);
-  }
-  return false;
-}
-
-arena_usage settled() {
-  covey::detail::ask_keeper(keeper_op::sync, {}).value();
-  return arena_in_use();
-}
+using covey::testing::eventually;
+using covey::testing::settled;
 
 // A second line of this process to the keeper, in the open.
 covey::unique_fd own_line() {

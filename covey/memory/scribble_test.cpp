@@ -7,6 +7,7 @@
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/testing/settle.hpp>
 
 #include <cstring>
 #include <fstream>
@@ -20,20 +21,8 @@ namespace {
 using namespace std::chrono_literals;
 using covey::detail::arena_in_use;
 using covey::detail::arena_usage;
-
-template <class Condition>
-bool eventually(const Condition& holds) {
-  for (int i = 0; i < 5000; ++i) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(1ms);
-  }
-  return false;
-}
-
-arena_usage settled() {
-  covey::detail::ask_keeper(covey::detail::keeper_op::sync, {}).value();
-  return arena_in_use();
-}
+using covey::testing::eventually;
+using covey::testing::settled;
 
 // Random bytes over the first 256 KiB of each writable mapping of covey's; how many mappings that were.
 int scribble(unsigned seed) {

@@ -8,6 +8,7 @@
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/testing/settle.hpp>
 
 #include <algorithm>
 #include <fstream>
@@ -20,24 +21,9 @@ using namespace std::chrono_literals;
 using covey::detail::arena_in_use;
 using covey::detail::arena_usage;
 using covey::detail::family;
-
-template <class Condition>
-bool eventually(const Condition& holds) {
-  for (int i = 0; i < 5000; ++i) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(1ms);
-  }
-  return false;
-}
-
-arena_usage settled() {
-  covey::detail::ask_keeper(covey::detail::keeper_op::sync, {}).value();
-  return arena_in_use();
-}
-
-bool comes_back_to(const arena_usage& before) {
-  return eventually([&] { return arena_in_use() == before; });
-}
+using covey::testing::comes_back_to;
+using covey::testing::eventually;
+using covey::testing::settled;
 
 // ---- weak_ptr ------------------------------------------------------------------------------------------------------
 

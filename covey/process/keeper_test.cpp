@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <covey/memory/family.hpp>
 #include <covey/process/process.hpp>
+#include <covey/testing/settle.hpp>
 
 #include <filesystem>
 #include <fstream>
@@ -15,25 +16,11 @@ namespace {
 
 using namespace std::chrono_literals;
 using covey::detail::family;
+using covey::testing::eventually;
+using covey::testing::gone;
 
 pid_t keeper_pid() { return family.book->keeper_pid; }
 pid_t guard_pid() { return family.book->guard_pid; }
-
-template <class Condition>
-bool eventually(const Condition& holds) {
-  for (int i = 0; i < 5000; ++i) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(1ms);
-  }
-  return false;
-}
-
-bool gone(pid_t pid) {
-  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-  std::string id, name, state;
-  stat >> id >> name >> state;
-  return !stat || state == "Z" || state == "X";
-}
 
 TEST(Keeper, WorkersOutliveItAndTheirStatusIsStillLearnt) {
   covey::process stays{[] {

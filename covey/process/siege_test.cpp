@@ -10,6 +10,7 @@
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/testing/settle.hpp>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -20,22 +21,8 @@ namespace {
 
 using namespace std::chrono_literals;
 using namespace covey::detail;
-
-template <class Condition>
-bool eventually(const Condition& holds) {
-  for (int i = 0; i < 5000; ++i) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(1ms);
-  }
-  return false;
-}
-
-bool gone(pid_t pid) {
-  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-  std::string id, name, state;
-  stat >> id >> name >> state;
-  return !stat || state == "Z" || state == "X";
-}
+using covey::testing::eventually;
+using covey::testing::gone;
 
 struct holdings {
   int processes = 0;

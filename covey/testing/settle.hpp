@@ -11,11 +11,11 @@
 
 namespace covey::testing {
 
-/// Whether `holds()` becomes true within five seconds.
+/// Whether `holds()` becomes true within ten seconds.
 template <class Condition>
 bool eventually(const Condition& holds) {
   using namespace std::chrono_literals;
-  const auto until = std::chrono::steady_clock::now() + 5s;
+  const auto until = std::chrono::steady_clock::now() + 10s;
   for (int i = 0; std::chrono::steady_clock::now() < until; ++i) {
     if (holds()) return true;
     std::this_thread::sleep_for(i < 50 ? 20us : 1ms);
