@@ -3,12 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <covey/memory/shared_ptr.hpp>
-#include <covey/sync/sync_testing.hpp>
+#include <covey/testing/victims.hpp>
 
 namespace {
 
 using namespace std::chrono_literals;
-using namespace covey::sync_testing;
+using namespace covey::testing;
 using testing::HasSubstr;
 
 struct lines {

@@ -3,14 +3,14 @@
 #include <gtest/gtest.h>
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/sync/recursive_mutex.hpp>
-#include <covey/sync/sync_testing.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <deque>
 
 namespace {
 
 using namespace std::chrono_literals;
-using namespace covey::sync_testing;
+using namespace covey::testing;
 
 struct store {
   int items = 0;

@@ -5,14 +5,14 @@
 #include <covey/sync/latch.hpp>
 #include <covey/sync/mutex.hpp>
 #include <covey/sync/recursive_mutex.hpp>
-#include <covey/sync/sync_testing.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <mutex>
 
 namespace {
 
 using namespace std::chrono_literals;
-using namespace covey::sync_testing;
+using namespace covey::testing;
 using testing::HasSubstr;
 
 constexpr covey::mutex_options watched{.detect_deadlock = true};

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 #include <covey/process/process.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <thread>
 
@@ -28,6 +29,26 @@ TEST(Event, IsClearedAndSetAgain) {
   e.clear();
   EXPECT_FALSE(e.is_set());
   EXPECT_FALSE(e.wait_until(std::chrono::steady_clock::now()));
+}
+
+// They looked for the flag only, and a clear() before they were on a processor again left them asleep.
+TEST(Event, LetsAllGoWhoWaitedAlsoWhenItIsClearedAtOnce) {
+  covey::event flash;
+  for (int round = 0; round < 10; ++round) {
+    std::vector<covey::process> waiters;
+    for (int i = 0; i < 4; ++i)
+      waiters.push_back(covey::testing::started(
+          [](covey::event e, covey::event there) {
+            there.set();
+            e.wait();
+          },
+          flash));
+    for (auto& w : waiters) EXPECT_TRUE(covey::testing::until_asleep(w));
+    flash.set();
+    flash.clear();
+    for (auto& w : waiters) EXPECT_EQ(w.join().code(), 0);
+    EXPECT_FALSE(flash.wait_for(0ns));
+  }
 }
 
 TEST(Event, WakesTheOthersWhenAWaiterWasKilled) {

@@ -2,7 +2,7 @@
 #include <covey/sync/guarded.hpp>
 #include <gtest/gtest.h>
 #include <covey/sync/mutex.hpp>
-#include <covey/sync/sync_testing.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <algorithm>
 #include <map>
@@ -12,7 +12,7 @@
 namespace {
 
 using namespace std::chrono_literals;
-using namespace covey::sync_testing;
+using namespace covey::testing;
 
 struct sale {
   explicit sale(int tickets) : left(tickets) {}

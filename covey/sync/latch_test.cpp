@@ -1,12 +1,12 @@
 // Counted down by several processes; waiters are killed.
 #include <covey/sync/latch.hpp>
 #include <gtest/gtest.h>
-#include <covey/sync/sync_testing.hpp>
+#include <covey/testing/victims.hpp>
 
 namespace {
 
 using namespace std::chrono_literals;
-using namespace covey::sync_testing;
+using namespace covey::testing;
 
 TEST(Latch, OpensWhenAllHaveCountedDown) {
   covey::latch ready{4};

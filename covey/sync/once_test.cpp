@@ -2,13 +2,13 @@
 #include <covey/sync/once.hpp>
 #include <gtest/gtest.h>
 #include <covey/sync/semaphore.hpp>
-#include <covey/sync/sync_testing.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <stdexcept>
 
 namespace {
 
-using namespace covey::sync_testing;
+using namespace covey::testing;
 
 TEST(CallOnce, RunsInOneOfManyProcesses) {
   covey::once_flag flag;

@@ -1,12 +1,12 @@
 // Owners are killed with permits in hand; the permits come back.
 #include <covey/sync/permits.hpp>
 #include <gtest/gtest.h>
-#include <covey/sync/sync_testing.hpp>
+#include <covey/testing/victims.hpp>
 
 namespace {
 
 using namespace std::chrono_literals;
-using namespace covey::sync_testing;
+using namespace covey::testing;
 
 covey::process owner_of(const covey::permits& p, int n) {
   return started(

@@ -1,14 +1,14 @@
 // Owners are killed at every depth; what the others then see is the contract.
 #include <covey/sync/recursive_mutex.hpp>
 #include <gtest/gtest.h>
-#include <covey/sync/sync_testing.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <mutex>
 
 namespace {
 
 using namespace std::chrono_literals;
-using namespace covey::sync_testing;
+using namespace covey::testing;
 
 bool free_for_others(covey::recursive_mutex m) {
   bool got = false;

@@ -1,12 +1,12 @@
 // Takers and givers in several processes, some killed while they wait.
 #include <covey/sync/semaphore.hpp>
 #include <gtest/gtest.h>
-#include <covey/sync/sync_testing.hpp>
+#include <covey/testing/victims.hpp>
 
 namespace {
 
 using namespace std::chrono_literals;
-using namespace covey::sync_testing;
+using namespace covey::testing;
 
 TEST(Semaphore, GivesAsOftenAsWasReleased) {
   covey::counting_semaphore<> s{2};

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/sync/latch.hpp>
-#include <covey/sync/sync_testing.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <mutex>
 #include <shared_mutex>
@@ -12,7 +12,7 @@
 namespace {
 
 using namespace std::chrono_literals;
-using namespace covey::sync_testing;
+using namespace covey::testing;
 using testing::HasSubstr;
 
 covey::process reader_of(const covey::shared_mutex& m) {
