@@ -85,6 +85,12 @@ class visitor {
     return ::poll(&p, 1, 0) > 0;
   }
   void signal(int s) const { ::kill(pid_, s); }
+  /// SIGSTOP, and all its threads have stopped when it returns.
+  void stop() const {
+    int status = 0;
+    ::kill(pid_, SIGSTOP);
+    while (::waitpid(pid_, &status, WUNTRACED) != pid_ || !WIFSTOPPED(status)) continue;
+  }
   /// SIGKILL, and gone when it returns.
   void kill() {
     if (pid_ <= 0) return;
@@ -455,7 +461,7 @@ TEST(Named, AStoppedHolderIsPassedOver) {
   visitor stopped, running;
   EXPECT_EQ(stopped.ask("create " + own_name()), "made");
   EXPECT_EQ(running.ask("attach " + own_name()), "found");
-  stopped.signal(SIGSTOP);
+  stopped.stop();
   for (int i = 0; i < 5; ++i) (void)covey::attach<board>(own_name());
   running.kill();
   EXPECT_THAT(error_of([] { (void)covey::attach<board>({.name = own_name(), .patience = 30ms}); }),
