@@ -134,6 +134,24 @@ TEST(SharedMutex, TellsEverybodyThatAWriterDiedUntilItIsRecovered) {
   m.unlock();
 }
 
+TEST(SharedMutex, ForgetsAReaderWhoseThreadEnded) {
+  covey::shared_mutex m;
+  covey::event reads;
+  covey::event end;
+  std::jthread reader([&] {
+    m.lock_shared();
+    reads.set();
+    end.wait();
+  });
+  reads.wait();
+  std::jthread writer([&] {
+    m.lock();
+    m.unlock();
+  });
+  EXPECT_FALSE(m.lock_for(1ms));
+  end.set();
+}
+
 // It had not begun to change anything.
 TEST(SharedMutex, ForgetsAWriterThatDiedWhileItWaitedForReaders) {
   covey::shared_mutex m;
