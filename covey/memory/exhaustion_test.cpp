@@ -102,9 +102,21 @@ TEST(Limited, DISABLED_HasASmallArena) {
   EXPECT_EQ(error_of([] { (void)covey::make_shared_array<char>(3ULL << 30); }), std::errc::not_enough_memory);
 }
 
+// Its check of virtual tables reads through a pipe.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool checked_through_pipes = true;
+#else
+constexpr bool checked_through_pipes = false;
+#endif
+#else
+constexpr bool checked_through_pipes = false;
+#endif
+
 // ---- descriptors ---------------------------------------------------------------------------------------------------
 
 TEST(DescriptorLimit, OfTheProgramIsAnErrorAndLosesNothing) {
+  if (checked_through_pipes) GTEST_SKIP() << "the sanitizer itself needs descriptors, and takes their lack for errors";
   EXPECT_EQ(run_limited("RunsOutOfDescriptors", [] {}), 0);
 }
 
@@ -113,6 +125,7 @@ TEST(DescriptorLimit, OfTheKeeperIsAnErrorAndLosesNothing) {
 }
 
 TEST(DescriptorLimit, TooLowForTheFamilyIsOneClearError) {
+  if (checked_through_pipes) GTEST_SKIP() << "the sanitizer itself needs descriptors, and takes their lack for errors";
   EXPECT_EQ(run_limited("HasNoDescriptors", [] { set_limit(RLIMIT_NOFILE, 7, 7); }), 0);
 }
 
