@@ -230,7 +230,11 @@ class stepping {
     const auto& warm = depth == 0 && plan_.warm ? plan_.warm : action;
     scratch_.push_back(plan_.prepare());
     void* const other = scratch_.back().get();
-    return std::make_unique<tracee>([&] { warm(other); }, [&] { action(world.get()); });
+    const auto prepare = [&] {
+      warm(other);
+      if (depth == 0 && plan_.before) plan_.before(world.get());
+    };
+    return std::make_unique<tracee>(prepare, [&] { action(world.get()); });
   }
 
   last_process replay(const std::vector<death>& deaths, const std::shared_ptr<void>& world) {

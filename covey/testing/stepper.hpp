@@ -41,7 +41,7 @@ namespace covey::detail {
 struct stepped_plan {
   std::string name;
   std::function<std::shared_ptr<void>()> prepare;
-  std::function<void(void*)> run, recover, warm, while_stopped;
+  std::function<void(void*)> run, recover, warm, before, while_stopped;
   std::function<void(void*, const testing::last_process&)> check;
 };
 
@@ -70,6 +70,10 @@ struct stepped {
   /// first time. By default the operation itself; necessary for operations that sleep.
   std::function<void(World&)> warm{};
 
+  /// Runs in the process to be killed after it warmed up, on the World itself: the part of an operation that is not
+  /// stepped, because it was stepped elsewhere.
+  std::function<void(World&)> before{};
+
   /// Runs while the process is stopped for ever at the same places: what others can do then. Not for locks.
   std::function<void(World&)> while_stopped{};
 };
@@ -91,6 +95,7 @@ step_report try_step(std::string name, const stepped<World>& operation) {
        .run = on(operation.run),
        .recover = on(operation.recover),
        .warm = on(operation.warm),
+       .before = on(operation.before),
        .while_stopped = on(operation.while_stopped),
        .check = [f = operation.check](void* world,
                                       const last_process& last) { f(*static_cast<World*>(world), last); }});

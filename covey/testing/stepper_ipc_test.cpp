@@ -76,8 +76,37 @@ void expect_put(three& w, const last_process& last) {
   expect_whole(w.q);
 }
 
-TEST(StepperQueue, Put) {
-  step("queue.put", stepped<three>{.run = put_one<three>, .check = expect_put});
+TEST(StepperQueue, Put) { step("queue.put", stepped<three>{.run = put_one<three>, .check = expect_put}); }
+
+// What a process puts after its first message.
+TEST(StepperQueue, PutAgain) {
+  step("queue.put again", stepped<empty>{.run = [](empty& w) { w.q.put(2); },
+                                         .check =
+                                             [](empty& w, const last_process& last) {
+                                               std::vector<int> all = drain(w.q);
+                                               if (!last.finished && all.size() == 1) all.push_back(2);
+                                               EXPECT_EQ(all, (std::vector{1, 2}));
+                                               expect_whole(w.q);
+                                             },
+                                         .recover = look<empty>,
+                                         .before = [](empty& w) { w.q.put(1); }});
+}
+
+// The message before is acknowledged by the get.
+TEST(StepperQueue, GetAgain) {
+  step("queue.get again", stepped<three>{.run = [](three& w) { (void)w.q.get(); },
+                                         .check =
+                                             [](three& w, const last_process& last) {
+                                               std::vector<int> all = drain(w.q);
+                                               if (!last.finished && all.size() == 3) all.erase(all.begin());
+                                               EXPECT_EQ(all, (std::vector{2, 3}));
+                                               expect_whole(w.q);
+                                             },
+                                         .recover = look<three>,
+                                         .before = [](three& w) { (void)w.q.get(); }});
+}
+
+TEST(StepperQueue, PutRepaired) {
   step("queue.put, then size", stepped<three>{.run = put_one<three>,
                                               .check =
                                                   [](three& w, const last_process&) {
@@ -130,9 +159,16 @@ TEST(StepperQueue, Get) {
        stepped<three>{.run = [](three& w) { (void)w.q.get(); }, .check = redelivered, .recover = look<three>});
   step("queue.get_for", stepped<three>{.run = [](three& w) { (void)w.q.get_for(1h); }, .check = redelivered});
   step("queue.get_many", stepped<three>{.run = [](three& w) { (void)w.q.get_many(2); }, .check = redelivered});
-  // Who dies after a recoverer that died as a consumer too.
+}
+
+// Who dies after a recoverer that died as a consumer too.
+TEST(StepperQueue, GetAfterGet) {
   step("queue.get, then get", stepped<three>{.run = [](three& w) { (void)w.q.get(); },
-                                             .check = redelivered,
+                                             .check =
+                                                 [](three& w, const last_process&) {
+                                                   EXPECT_EQ(drain(w.q), (std::vector{1, 2, 3}));
+                                                   expect_whole(w.q);
+                                                 },
                                              .recover = [](three& w) { (void)w.q.get(); }});
 }
 
