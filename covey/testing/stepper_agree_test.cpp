@@ -286,4 +286,74 @@ TEST(StepperGuarded, Update) {
                                   }});
 }
 
+// ---- killed on the way to sleep, and in the sleep
+// ----------------------------------------------------------------------
+
+struct nothing_to_take {
+  covey::counting_semaphore<> s{0};
+};
+
+struct read_by_another {
+  covey::shared_mutex m;
+  read_by_another() { m.lock_shared(); }
+};
+
+struct taken_by_another {
+  covey::permits p{1};
+  taken_by_another() { p.acquire(); }
+};
+
+TEST(StepperSleep, HarmsNobody) {
+  step("semaphore.acquire of none",
+       stepped<nothing_to_take>{.run = [](nothing_to_take& w) { w.s.acquire(); },
+                                .check =
+                                    [](nothing_to_take& w, const last_process& last) {
+                                      EXPECT_FALSE(last.finished);
+                                      w.s.release();
+                                      EXPECT_TRUE(w.s.try_acquire());
+                                    },
+                                .warm = [](nothing_to_take& w) { (void)w.s.try_acquire_for(0ns); }});
+  step("shared_mutex.lock while read",
+       stepped<read_by_another>{.run = [](read_by_another& w) { w.m.lock(); },
+                                .check =
+                                    [](read_by_another& w, const last_process& last) {
+                                      EXPECT_FALSE(last.finished);
+                                      EXPECT_FALSE(w.m.needs_recovery_approx());
+                                      EXPECT_TRUE(w.m.try_lock_shared());
+                                      w.m.unlock_shared();
+                                      w.m.unlock_shared();
+                                      EXPECT_TRUE(w.m.try_lock());
+                                      w.m.unlock();
+                                    },
+                                .warm = [](read_by_another& w) { (void)w.m.lock_for(0ns); }});
+  step("permits.acquire of none",
+       stepped<taken_by_another>{.run = [](taken_by_another& w) { w.p.acquire(); },
+                                 .check =
+                                     [](taken_by_another& w, const last_process& last) {
+                                       EXPECT_FALSE(last.finished);
+                                       w.p.release();
+                                       EXPECT_TRUE(w.p.try_acquire());
+                                       w.p.release();
+                                     },
+                                 .warm = [](taken_by_another& w) { (void)w.p.try_acquire_for(0ns); }});
+  step("condition.wait", stepped<condition_world>{.run =
+                                                      [](condition_world& w) {
+                                                        std::unique_lock lock(w.m);
+                                                        w.c.wait(lock, [] { return false; });
+                                                      },
+                                                  .check =
+                                                      [](condition_world& w, const last_process& last) {
+                                                        EXPECT_FALSE(last.finished);
+                                                        w.m.recover([] {});
+                                                        const std::unique_lock lock(w.m, std::try_to_lock);
+                                                        EXPECT_TRUE(lock.owns_lock());
+                                                        w.c.notify_one();
+                                                      },
+                                                  .warm =
+                                                      [](condition_world& w) {
+                                                        std::unique_lock lock(w.m);
+                                                        (void)w.c.wait_for(lock, 0ns);
+                                                      }});
+}
+
 }  // namespace
