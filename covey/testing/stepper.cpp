@@ -238,10 +238,11 @@ class stepping {
   }
 
   last_process replay(const std::vector<death>& deaths, const std::shared_ptr<void>& world) {
-    last_process last;
+    last_process last{.finished = true};
     for (std::size_t depth = 0; depth < deaths.size(); ++depth) {
       const auto t = start(depth, world);
-      last = advance(*t, *deaths[depth].seen, deaths[depth].after);
+      const last_process now = advance(*t, *deaths[depth].seen, deaths[depth].after);
+      last = {.finished = last.finished && now.finished, .slept = now.slept};
       if (plan_.while_stopped && depth == 0 && deaths.size() == 1) plan_.while_stopped(world.get());
       t->kill();
     }

@@ -13,10 +13,10 @@
 
 namespace covey::testing {
 
-/// How far the last process got that was killed before a check.
+/// How far the processes got that were killed before a check.
 struct last_process {
-  bool finished = false;  ///< its operation had returned: what it promised must hold
-  bool slept = false;     ///< it was killed in its sleep
+  bool finished = false;  ///< all had returned from what they did: what that promises must hold
+  bool slept = false;     ///< the last was killed in its sleep
 };
 
 /// What was tried, and what was found.
