@@ -92,9 +92,18 @@ struct recording {
     return points;
   }
 
+  // Where it matters: not thinned out, but for the later rounds of loops and copies of many bytes.
+  [[nodiscard]] std::vector<std::size_t> always() const {
+    constexpr std::size_t rounds = 32;
+    std::vector<std::size_t> points, later;
+    for (const std::size_t point : matters)
+      (point == 0 || point == size() || visit[point - 1] <= rounds ? points : later).push_back(point);
+    return united(points, thinned(later, 100, 0));
+  }
+
   // Where it matters, before each instruction that is met for the first time, and after the last.
   [[nodiscard]] std::vector<std::size_t> distinct() const {
-    std::vector<std::size_t> points = united(matters, first);
+    std::vector<std::size_t> points = united(always(), first);
     if (points.back() != size()) points.push_back(size());
     return points;
   }
@@ -282,7 +291,7 @@ void stepping::explore(std::vector<death>& deaths, std::size_t work) {
     recoverer_instructions_ = seen.size();
     work -= std::min(work, work_of_recording * seen.size());
   }
-  report_.points[depth] += all.size();
+  report_.points[depth] += united(all, seen.matters).size();
   ++turn_;
   // Half of the work is for this one, unless nobody follows.
   const bool followed = plan_.recover && depth + 1 < depths;
@@ -295,7 +304,7 @@ void stepping::explore(std::vector<death>& deaths, std::size_t work) {
     work -= mine;
   }
   std::vector<std::size_t> points = thinned(all, kills, turn_);
-  if (depth == 0) points = united(points, seen.matters);  // never thinned out
+  if (depth == 0) points = united(points, seen.always());
   for (const std::size_t point : points) {
     deaths.push_back({&seen, point});
     die(deaths);
