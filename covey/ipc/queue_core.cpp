@@ -8,6 +8,7 @@
 #include <climits>
 #include <covey/ipc/queue_roles.hpp>
 #include <covey/ipc/queue_side.hpp>
+#include <covey/sync/gate.hpp>
 #include <cstring>
 #include <new>
 
@@ -53,6 +54,18 @@ void sleep_unless(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& 
   sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with wake()
   if (!look()) park(word, seen, deaths, until, stop);
   // Not counted off again: one sleeper too many costs a needless wake, one too few its sleep for ever.
+}
+
+// For as long as that has paid lately, and then lets others run some times: where there are more threads than
+// processors, what is waited for needs the one that this thread has.
+template <class Done>
+bool look_and_yield_until(const Done& done) {
+  if (own_patience.look(done)) return true;
+  for (int i = 0; i < 20; ++i) {
+    yield_cpu();
+    if (done()) return true;
+  }
+  return false;
 }
 
 bool out_of_time(const deadline& until, const stop_word* stop) {
@@ -205,7 +218,7 @@ bool put_when_room(queue_side& side, const deadline& until, const stop_word* sto
     const std::uint32_t deaths = sweep_if_needed(q);
     throw_if_refused(q);
     if (once(effort::little)) return true;
-    if (!std::exchange(spun, true) && spin_and_yield_until([&] { return w.might_have_room(); })) continue;
+    if (!std::exchange(spun, true) && look_and_yield_until([&] { return w.might_have_room(); })) continue;
     if (once(until ? effort::some : effort::all)) return true;
     if (out_of_time(until, stop)) return false;
     bool done = false;
@@ -380,7 +393,7 @@ queue_core::several queue_core::take(std::size_t n, const deadline& until, const
       side.kept = {};
       return {get_result::not_now};
     }
-    if (!std::exchange(spun, true) && spin_and_yield_until([&] { return something_waits(q); })) continue;
+    if (!std::exchange(spun, true) && look_and_yield_until([&] { return something_waits(q); })) continue;
     sleep_unless(h.readable, h.sleeping_readers, deaths, until, stop, [&] {
       count = take_some(side, n);
       return count != 0 || h.flags.load(std::memory_order_seq_cst) != flags;

@@ -78,16 +78,4 @@ bool spin_until(const Done& done, int rounds = 100) {
   return false;
 }
 
-/// As spin_until, and then lets others run some times: where there are more threads than processors, what is waited for
-/// needs the one that the spinner has. About 10 µs when nobody else wants it.
-template <class Done>
-bool spin_and_yield_until(const Done& done) {
-  if (spin_until(done)) return true;
-  for (int i = 0; i < 20; ++i) {
-    yield_cpu();
-    if (done()) return true;
-  }
-  return false;
-}
-
 }  // namespace covey::detail
