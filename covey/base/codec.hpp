@@ -128,6 +128,30 @@ constexpr std::size_t least_bytes() {
     return least_bytes_of_fields<T>(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
 }
 
+template <class T, std::size_t... I>
+constexpr bool fields_are_bitwise(std::index_sequence<I...>);
+
+/// Whether a T is encoded as the bytes that it has: numbers, arrays of such, and aggregates of such without padding.
+template <class T>
+constexpr bool is_bitwise() {
+  if constexpr (!travels<T> || hooked<T> || handle_type<T> || takes_nothing<T> || !std::is_trivially_copyable_v<T>)
+    return false;
+  else if constexpr (number<T>)
+    return !std::same_as<T, bool>;
+  else if constexpr (is_std_array<T>)
+    return is_bitwise<typename T::value_type>();
+  else if constexpr (std::is_aggregate_v<T> && !std::is_array_v<T>)
+    return least_bytes<T>() == sizeof(T) &&
+           fields_are_bitwise<T>(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
+  else
+    return false;
+}
+
+template <class T, std::size_t... I>
+constexpr bool fields_are_bitwise(std::index_sequence<I...>) {
+  return (is_bitwise<std::remove_cv_t<boost::pfr::tuple_element_t<I, T>>>() && ...);
+}
+
 inline void encode_length(encoder& out, std::size_t n) {
   const std::uint64_t wide = n;
   out.raw(&wide, sizeof wide);

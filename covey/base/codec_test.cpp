@@ -198,4 +198,28 @@ TEST(Codec, NamesTheLeastBytesExactlyWhereItCan) {
   static_assert(least_bytes<tree>() == 12);
 }
 
+struct two_numbers {
+  std::uint32_t a;
+  std::array<float, 3> b;
+  bool operator==(const two_numbers&) const = default;
+};
+struct padded {
+  char a;
+  std::uint64_t b;
+};
+struct with_bool {
+  bool a;
+};
+
+TEST(Codec, BitwiseTypesAreEncodedAsTheBytesTheyHave) {
+  static_assert(covey::detail::is_bitwise<two_numbers>() && covey::detail::is_bitwise<std::array<double, 4>>());
+  static_assert(!covey::detail::is_bitwise<padded>() && !covey::detail::is_bitwise<with_bool>());
+  static_assert(!covey::detail::is_bitwise<std::string>() && !covey::detail::is_bitwise<std::optional<int>>());
+  const two_numbers value{7, {1, 2, 3}};
+  covey::detail::encoder out;
+  covey::detail::encode(out, value);
+  ASSERT_EQ(out.bytes.size(), sizeof value);
+  EXPECT_EQ(std::memcmp(out.bytes.data(), &value, sizeof value), 0);
+}
+
 }  // namespace

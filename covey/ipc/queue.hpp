@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <chrono>
 #include <covey/ipc/queue_core.hpp>
 #include <cstring>
@@ -367,6 +368,13 @@ class queue {
   explicit queue(detail::queue_core core) : core_(std::move(core)) {}
 
   bool put_until_deadline(const T& value, const detail::deadline& until, const detail::stop_word* stop) const {
+    if constexpr (detail::is_bitwise<T>())
+      return core_.put(detail::queue_core::outgoing{std::as_bytes(std::span(&value, 1))}, until, stop);
+    else
+      return put_encoded(value, until, stop);
+  }
+
+  bool put_encoded(const T& value, const detail::deadline& until, const detail::stop_word* stop) const {
     const detail::borrowed<detail::encoder> message;
     message->bytes.clear();
     message->attachments.clear();
@@ -375,6 +383,16 @@ class queue {
   }
 
   std::optional<T> get_until_deadline(const detail::deadline& until, const detail::stop_word* stop) const {
+    if constexpr (detail::is_bitwise<T>()) {
+      std::array<std::byte, sizeof(T)> bytes;
+      if (core_.get_into(bytes, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
+      return std::bit_cast<T>(bytes);
+    } else {
+      return get_encoded(until, stop);
+    }
+  }
+
+  std::optional<T> get_encoded(const detail::deadline& until, const detail::stop_word* stop) const {
     const detail::borrowed<detail::queue_core::taken> message;
     if (core_.get(*message, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
     return decode_in_hand(*message);
@@ -396,6 +414,12 @@ class queue {
   }
 
   static T decode_message(std::span<const std::byte> bytes) {
+    if constexpr (detail::is_bitwise<T>()) {
+      std::array<std::byte, sizeof(T)> all;
+      if (bytes.size() != all.size()) throw bad_message("covey: a message has not the size of what is read from it");
+      std::memcpy(all.data(), bytes.data(), all.size());
+      return std::bit_cast<T>(all);
+    }
     detail::decoder in{bytes};
     T value = detail::decode<T>(in);
     detail::expect_end(in);
@@ -425,6 +449,11 @@ class queue {
 
   // At most 16.
   std::size_t put_some(std::span<const T> values, const detail::deadline& until, const detail::stop_word* stop) const {
+    std::array<detail::queue_core::outgoing, 16> messages;
+    if constexpr (detail::is_bitwise<T>()) {
+      for (std::size_t n = 0; n < values.size(); ++n) messages[n] = {std::as_bytes(values.subspan(n, 1))};
+      return core_.put_many(std::span(messages).first(values.size()), until, stop);
+    }
     const detail::borrowed<detail::encoder> all;
     all->bytes.clear();
     all->attachments.clear();
@@ -433,7 +462,6 @@ class queue {
       detail::encode(*all, values[n]);
       ends[n + 1] = {all->bytes.size(), all->attachments.size()};
     }
-    std::array<detail::queue_core::outgoing, 16> messages;
     for (std::size_t n = 0; n < values.size(); ++n) {
       const auto [bytes, attachments] = ends[n];
       messages[n] = {std::span(all->bytes).subspan(bytes, ends[n + 1].first - bytes),

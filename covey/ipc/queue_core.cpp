@@ -94,9 +94,14 @@ std::uint32_t sweep_if_needed(const queue_view& q) {
 
 // ---- what is in hand -----------------------------------------------------------------------------------------------
 
-// After a release: somebody may wait for just that.
-void after_release(const queue_view& q, std::size_t how_many) {
+// After a release: somebody may wait for just that. `fenced`: a compare-and-swap came after the release.
+void after_release(const queue_view& q, std::size_t how_many, bool fenced = false) {
+#if defined(__x86_64__)
+  if (!fenced) std::atomic_thread_fence(std::memory_order_seq_cst);
+#else
+  (void)fenced;
   std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
   queue_header& h = q.header();
   wake(h.writable, h.sleeping_writers, how_many);  // for memory
   if (h.sleeping_joiners.load(std::memory_order_seq_cst) != 0 && idle(q)) wake_all(h.idle, h.sleeping_joiners);
@@ -126,9 +131,10 @@ std::size_t take_some(queue_side& side, std::size_t n) {
     if (side.next_lane >= lanes) side.next_lane = 0;
     while (taken() < n && side.from_same_lane < same_lane_max) {
       const std::size_t wanted = std::min<std::size_t>(n - taken(), same_lane_max - side.from_same_lane);
-      const std::size_t got = take_several(q, side.next_lane, wanted, side.hand);
-      if (got == 0) break;
-      side.from_same_lane += static_cast<unsigned>(got);
+      if (const std::size_t got = take_several(q, side.next_lane, wanted, side.hand); got != 0)
+        side.from_same_lane += static_cast<unsigned>(got);
+      else
+        break;
     }
     if (taken() == n && side.from_same_lane < same_lane_max) break;
     side.from_same_lane = 0;
@@ -405,7 +411,7 @@ queue_core::several queue_core::take(std::size_t n, const deadline& until, const
   if (told)
     wake(h.writable, h.sleeping_writers, count);
   else
-    after_release(q, released + count);
+    after_release(q, released + count, true);
   return {get_result::got, count};
 }
 
@@ -413,6 +419,21 @@ queue_core::get_result queue_core::get(taken& out, const deadline& until, const 
                                        const std::uint32_t* deaths) const {
   const get_result result = take(1, until, stop, deaths).result;
   if (result == get_result::got) copy_latest(side_of(region_), out);
+  return result;
+}
+
+queue_core::get_result queue_core::get_into(std::span<std::byte> out, const deadline& until,
+                                            const stop_word* stop) const {
+  const get_result result = take(1, until, stop, nullptr).result;
+  if (result != get_result::got) return result;
+  queue_side& side = side_of(region_);
+  std::array<std::byte, inline_bytes_max> copy;
+  const auto bytes = content(side, side.hand.back(), copy);
+  if (bytes.size() != out.size()) {
+    acknowledge();
+    throw bad_message("covey: a message has not the size of what is read from it");
+  }
+  std::memcpy(out.data(), bytes.data(), out.size());
   return result;
 }
 

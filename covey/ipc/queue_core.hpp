@@ -104,6 +104,10 @@ class queue_core {
   /// also when the family's deaths are no longer `*deaths`, if given. Throws no_producers, queue_damaged.
   get_result get(taken& out, const deadline& until, const stop_word* stop, const std::uint32_t* deaths = nullptr) const;
 
+  /// As get, for a message that must have the size of `out`: into that. Throws bad_message when it has not; then it is
+  /// gone.
+  get_result get_into(std::span<std::byte> out, const deadline& until, const stop_word* stop) const;
+
   struct several {
     get_result result = get_result::not_now;
     std::size_t count = 0;  // got

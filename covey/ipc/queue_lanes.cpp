@@ -205,11 +205,16 @@ std::uint64_t tail_of(const queue_view& q, std::size_t l, std::uint64_t head) {
 }
 
 std::size_t take_several(const queue_view& q, std::size_t l, std::size_t n, std::vector<held_message>& out) {
+  if (n == 1) {
+    const auto one = take_oldest(q, l);
+    if (one) out.push_back(*one);
+    return one ? 1 : 0;
+  }
   lane_control& lane = q.lane(l);
   std::uint64_t head = lane.head.load(std::memory_order_acquire);
   const participant me = this_name();
   std::size_t taken = 0;
-  for (; n > 1 && taken < n; ++taken) {
+  for (; taken < n; ++taken) {
     const std::uint64_t position = head + taken;
     std::uint64_t raw = q.raw(slot_state::at(slot_kind::queued, position));
     // The head lags behind: whoever comes by meanwhile sees that these are taken, and moves it.
@@ -427,26 +432,32 @@ void sweep_lanes(const queue_view& q) {
 
 // ---- checks --------------------------------------------------------------------------------------------------------
 
+__extension__ using wide = unsigned __int128;
+
 std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> words,
                           std::span<const std::byte> bytes) noexcept {
-  // Each product stands by itself, so the processor works on several at once.
-  std::uint64_t factor = key | 1;
+  // As in NH (Black et al., UMAC, 1999): products of two words each stand by themselves, so the processor works on
+  // several at once.
+  std::uint64_t salt = key | 1;
   std::uint64_t sum = bytes.size() * 0x9e3779b97f4a7c15ULL;
-  const auto mix = [&](std::uint64_t word) {
-    const std::uint64_t product = (word ^ (factor >> 7)) * factor;
-    sum += product ^ (product >> 29);
-    factor += 0x9e3779b97f4a7c16ULL;  // even: the factor stays odd
+  const auto mix = [&](std::uint64_t a, std::uint64_t b) {
+    const auto product = static_cast<wide>(a ^ salt) * (b ^ ~salt);
+    sum += static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
+    salt += 0x9e3779b97f4a7c15ULL;
   };
-  for (const std::uint64_t word : words) mix(word);
-  while (bytes.size() >= sizeof(std::uint64_t)) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, bytes.data(), sizeof word);
-    mix(word);
-    bytes = bytes.subspan(sizeof word);
+  for (std::size_t i = 0; i + 1 < words.size(); i += 2) mix(words[i], words[i + 1]);
+  if (words.size() % 2 != 0) mix(words.back(), 0);
+  std::uint64_t pair[2];
+  while (bytes.size() >= sizeof pair) {
+    std::memcpy(pair, bytes.data(), sizeof pair);
+    mix(pair[0], pair[1]);
+    bytes = bytes.subspan(sizeof pair);
   }
-  std::uint64_t last = 0;
-  std::memcpy(&last, bytes.data(), bytes.size());
-  if (!bytes.empty()) mix(last);
+  if (!bytes.empty()) {
+    pair[0] = pair[1] = 0;
+    std::memcpy(pair, bytes.data(), bytes.size());
+    mix(pair[0], pair[1]);
+  }
   return sum;
 }
 
