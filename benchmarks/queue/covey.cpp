@@ -14,7 +14,9 @@ template <std::size_t Bytes>
 std::pair<std::uint64_t, std::uint64_t> ends(const payload<Bytes>& m) {
   return {m.first, m.last};
 }
-std::pair<std::uint64_t, std::uint64_t> ends(const std::vector<std::uint64_t>& m) { return {m.front(), m.back()}; }
+[[maybe_unused]] std::pair<std::uint64_t, std::uint64_t> ends(const std::vector<std::uint64_t>& m) {
+  return {m.front(), m.back()};
+}
 
 template <class Queue>
 concept puts_many =
@@ -58,7 +60,12 @@ struct covey_queue : peer_defaults {
       reader(channel& c, int) : q(c.q) {}
       template <class F>
       void receive(const F& f) {
-        hand_over(q.get(), f);
+        if constexpr (Bytes > 1024) {
+          const auto m = q.get_view().value();  // large ones are read in place
+          f(m.elements().front(), m.elements().back());
+        } else {
+          hand_over(q.get(), f);
+        }
       }
       template <class F>
       void receive_many(std::size_t max, const F& f) {

@@ -14,11 +14,6 @@ constexpr std::uint64_t commit_step = 256 * 1024;
 
 std::uint64_t data_bytes(const queue_shape& shape) { return shape.bytes + shape.bytes / 4 + (1U << 20); }
 
-void fetch_for_writing(const message_slot& s) {
-  __builtin_prefetch(&s, 1);
-  __builtin_prefetch(reinterpret_cast<const std::byte*>(&s) + 64, 1);
-}
-
 }  // namespace
 
 // ---- extents -------------------------------------------------------------------------------------------------------
@@ -208,7 +203,7 @@ std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
     if (p.extent != 0) extents_->publish(p.extent, position);
     // The commit. An exchange, so that the look for sleepers that follows comes after it.
     s.state.exchange(q_.raw(slot_state::at(slot_kind::queued, position)), std::memory_order_seq_cst);
-    fetch_for_writing(q_.slot(lane_, tail_ + 1));
+    fetch_for_writing(q_.slot(lane_, tail_ + 3));
     return position;
   }
 }
@@ -242,7 +237,7 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
     fill(s, parcels[i]);
     s.state.store(q_.raw(slot_state::at(slot_kind::queued, tail_)), std::memory_order_release);
     advance(parcels[i].size);
-    fetch_for_writing(q_.slot(lane_, tail_ + 2));
+    fetch_for_writing(q_.slot(lane_, tail_ + 4));
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);  // as the exchange in publish()
   return {first, count};

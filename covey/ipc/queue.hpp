@@ -49,6 +49,21 @@ class borrowed {
 
 }  // namespace detail
 
+namespace detail {
+
+/// The elements of a vector or string of numbers as it is encoded: their number, then they themselves.
+template <class Element>
+std::span<const Element> elements_of(std::span<const std::byte> message) {
+  std::uint64_t n = 0;
+  if (message.size() >= sizeof n) std::memcpy(&n, message.data(), sizeof n);
+  if (message.size() < sizeof n || n != (message.size() - sizeof n) / sizeof(Element) ||
+      (message.size() - sizeof n) % sizeof(Element) != 0)
+    throw bad_message("covey: a message is not as long as it says");
+  return {reinterpret_cast<const Element*>(message.data() + sizeof n), static_cast<std::size_t>(n)};
+}
+
+}  // namespace detail
+
 /// A message, and how often it was delivered, with this time: more than once when consumers died with it in hand.
 template <class T>
 struct delivery {
@@ -135,14 +150,12 @@ class message_view {
   friend class queue<T>;
   message_view(detail::queue_core core, const detail::queue_core::viewed& v)
       : core_(std::move(core)), viewed_(v), held_(true) {
-    const auto bytes = viewed_.bytes();
-    std::uint64_t n = 0;
-    if (bytes.size() >= sizeof n) std::memcpy(&n, bytes.data(), sizeof n);
-    if (bytes.size() >= sizeof n && n == (bytes.size() - sizeof n) / sizeof(value_type) &&
-        (bytes.size() - sizeof n) % sizeof(value_type) == 0)
-      return;
-    release();
-    throw bad_message("covey: a message names a length beyond its end");
+    try {
+      detail::elements_of<value_type>(viewed_.bytes());
+    } catch (const bad_message&) {
+      release();
+      throw;
+    }
   }
   detail::queue_core core_;
   detail::queue_core::viewed viewed_;
@@ -253,18 +266,18 @@ class queue {
   /// As get(), with the number of times that the message was delivered.
   std::optional<delivery<T>> get_delivery(std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
-    const detail::borrowed<detail::queue_core::taken> message;
-    if (core_.get(*message, std::nullopt, &stopped) != detail::queue_core::get_result::got) return std::nullopt;
-    return delivery<T>{decode_in_hand(*message), message->deliveries};
+    detail::queue_core::incoming message;
+    if (core_.get(message, std::nullopt, &stopped) != detail::queue_core::get_result::got) return std::nullopt;
+    return delivery<T>{decode_in_hand(message), message.deliveries};
   }
 
   /// Takes a message that failed: its consumer died and the queue's policy is `fail`, or it was delivered
   /// queue_options::deliveries_max times. Never blocks. It is in flight like any other; join() does not wait for those
   /// that nobody has taken. Throws queue_damaged, bad_message.
   std::optional<delivery<T>> get_failed() const {
-    const detail::borrowed<detail::queue_core::taken> message;
-    if (!core_.get_failed(*message)) return std::nullopt;
-    return delivery<T>{decode_in_hand(*message), message->deliveries};
+    detail::queue_core::incoming message;
+    if (!core_.get_failed(message)) return std::nullopt;
+    return delivery<T>{decode_in_hand(message), message.deliveries};
   }
 
   /// How many failed messages wait for get_failed(); exact at one instant when nobody takes any meanwhile.
@@ -369,7 +382,9 @@ class queue {
 
   bool put_until_deadline(const T& value, const detail::deadline& until, const detail::stop_word* stop) const {
     if constexpr (detail::is_bitwise<T>())
-      return core_.put(detail::queue_core::outgoing{std::as_bytes(std::span(&value, 1))}, until, stop);
+      return core_.put(whole(std::as_bytes(std::span(&value, 1))), until, stop);
+    else if constexpr (detail::is_bulk<T>)
+      return put_bulk(value, until, stop);
     else
       return put_encoded(value, until, stop);
   }
@@ -382,30 +397,36 @@ class queue {
     return core_.put(*message, until, stop);
   }
 
-  std::optional<T> get_until_deadline(const detail::deadline& until, const detail::stop_word* stop) const {
-    if constexpr (detail::is_bitwise<T>()) {
-      std::array<std::byte, sizeof(T)> bytes;
-      if (core_.get_into(bytes, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
-      return std::bit_cast<T>(bytes);
-    } else {
-      return get_encoded(until, stop);
-    }
+  static detail::queue_core::outgoing whole(std::span<const std::byte> bytes) { return {.bytes = bytes}; }
+
+  // As it is encoded, but without a copy between.
+  bool put_bulk(const T& value, const detail::deadline& until, const detail::stop_word* stop) const {
+    const std::uint64_t n = value.size();
+    const detail::queue_core::outgoing m{.head = std::as_bytes(std::span(&n, 1)),
+                                         .bytes = std::as_bytes(std::span(value.data(), value.size()))};
+    return core_.put(m, until, stop);
   }
 
-  std::optional<T> get_encoded(const detail::deadline& until, const detail::stop_word* stop) const {
-    const detail::borrowed<detail::queue_core::taken> message;
-    if (core_.get(*message, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
-    return decode_in_hand(*message);
+  std::optional<T> get_until_deadline(const detail::deadline& until, const detail::stop_word* stop) const {
+    detail::queue_core::incoming message;
+    if (core_.get(message, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
+    return decode_in_hand(message);
   }
 
   std::vector<T> get_many_until_deadline(std::size_t max, const detail::deadline& until,
                                          const detail::stop_word* stop) const {
-    const detail::borrowed<detail::queue_core::taken_many> messages;
-    const std::size_t count = core_.get_many(max, *messages, until, stop).count;
+    const std::size_t count = core_.get_many(max, until, stop).count;
     std::vector<T> values;
-    values.reserve(count);
+    detail::queue_core::incoming message;
     try {
-      for (std::size_t n = 0; n < count; ++n) values.push_back(decode_message((*messages)[n]));
+      values.reserve(count);
+      for (std::size_t n = 0; n < count; ++n) {
+        core_.look_at(n, message);
+        values.push_back(decode_message(message.bytes));
+      }
+    } catch (const std::bad_alloc&) {
+      core_.drop_one_put_back_others(detail::queue_core::none);
+      throw;
     } catch (...) {
       core_.drop_one_put_back_others(values.size());
       throw;
@@ -419,18 +440,26 @@ class queue {
       if (bytes.size() != all.size()) throw bad_message("covey: a message has not the size of what is read from it");
       std::memcpy(all.data(), bytes.data(), all.size());
       return std::bit_cast<T>(all);
+    } else if constexpr (detail::is_bulk<T> && alignof(typename T::value_type) <= alignof(std::uint64_t)) {
+      const auto elements = detail::elements_of<typename T::value_type>(bytes);
+      return T(elements.begin(), elements.end());
+    } else {
+      detail::decoder in{bytes};
+      T value = detail::decode<T>(in);
+      detail::expect_end(in);
+      return value;
     }
-    detail::decoder in{bytes};
-    T value = detail::decode<T>(in);
-    detail::expect_end(in);
-    return value;
   }
 
-  T decode_in_hand(const detail::queue_core::taken& message) const {
+  // What cannot be read will be no better the next time; but when there is no memory, somebody else may have some.
+  T decode_in_hand(const detail::queue_core::incoming& message) const {
     try {
       return decode_message(message.bytes);
+    } catch (const std::bad_alloc&) {
+      core_.drop_one_put_back_others(detail::queue_core::none);
+      throw;
     } catch (...) {
-      core_.acknowledge();  // it will be no better the next time
+      core_.acknowledge();
       throw;
     }
   }
@@ -451,23 +480,24 @@ class queue {
   std::size_t put_some(std::span<const T> values, const detail::deadline& until, const detail::stop_word* stop) const {
     std::array<detail::queue_core::outgoing, 16> messages;
     if constexpr (detail::is_bitwise<T>()) {
-      for (std::size_t n = 0; n < values.size(); ++n) messages[n] = {std::as_bytes(values.subspan(n, 1))};
+      for (std::size_t n = 0; n < values.size(); ++n) messages[n] = whole(std::as_bytes(values.subspan(n, 1)));
+      return core_.put_many(std::span(messages).first(values.size()), until, stop);
+    } else {
+      const detail::borrowed<detail::encoder> all;
+      all->bytes.clear();
+      all->attachments.clear();
+      std::array<std::pair<std::size_t, std::size_t>, 17> ends{};
+      for (std::size_t n = 0; n < values.size(); ++n) {
+        detail::encode(*all, values[n]);
+        ends[n + 1] = {all->bytes.size(), all->attachments.size()};
+      }
+      for (std::size_t n = 0; n < values.size(); ++n) {
+        const auto [bytes, attachments] = ends[n];
+        messages[n].bytes = std::span(all->bytes).subspan(bytes, ends[n + 1].first - bytes);
+        messages[n].attachments = std::span(all->attachments).subspan(attachments, ends[n + 1].second - attachments);
+      }
       return core_.put_many(std::span(messages).first(values.size()), until, stop);
     }
-    const detail::borrowed<detail::encoder> all;
-    all->bytes.clear();
-    all->attachments.clear();
-    std::array<std::pair<std::size_t, std::size_t>, 17> ends{};
-    for (std::size_t n = 0; n < values.size(); ++n) {
-      detail::encode(*all, values[n]);
-      ends[n + 1] = {all->bytes.size(), all->attachments.size()};
-    }
-    for (std::size_t n = 0; n < values.size(); ++n) {
-      const auto [bytes, attachments] = ends[n];
-      messages[n] = {std::span(all->bytes).subspan(bytes, ends[n + 1].first - bytes),
-                     std::span(all->attachments).subspan(attachments, ends[n + 1].second - attachments)};
-    }
-    return core_.put_many(std::span(messages).first(values.size()), until, stop);
   }
 
   std::optional<loaned<T>> loan_until(std::size_t n, const detail::deadline& until,

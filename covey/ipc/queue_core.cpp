@@ -127,6 +127,7 @@ std::size_t take_some(queue_side& side, std::size_t n) {
     if (!late) break;
     side.hand.push_back(*late);
   }
+  if (side.in_a_row > 8) fetch_for_writing(q.slot(side.next_lane, side.last_position + 3));
   for (std::size_t tried = 0; tried < lanes && taken() < n; ++tried) {
     if (side.next_lane >= lanes) side.next_lane = 0;
     while (taken() < n && side.from_same_lane < same_lane_max) {
@@ -140,6 +141,9 @@ std::size_t take_some(queue_side& side, std::size_t n) {
     side.from_same_lane = 0;
     ++side.next_lane;
   }
+  if (taken() == 0) return side.in_a_row = 0;
+  ++side.in_a_row;
+  side.last_position = side.hand.back().position;
   return taken();
 }
 
@@ -160,40 +164,19 @@ std::span<const std::byte> content(queue_side& side, const held_message& m,
   return p.bytes.subspan(p.attachments * sizeof(std::uint64_t));
 }
 
-// Runs `copy`; when there is no memory for it, the messages in hand from `first` on wait again: somebody else may have
-// memory.
-template <class Copy>
-void or_put_back(queue_side& side, std::size_t first, const Copy& copy) {
-  try {
-    copy();
-  } catch (const std::bad_alloc&) {
-    for (std::size_t n = side.hand.size(); n-- > first;) put_back(side.q, side.hand[n]);
-    side.hand.resize(first);
-    wake_all(side.q.header().readable, side.q.header().sleeping_readers);
-    throw;
-  }
-}
-
-void copy_latest(queue_side& side, queue_core::taken& out) {
-  const std::size_t last = side.hand.size() - 1;
-  out.deliveries = static_cast<std::uint32_t>(side.hand[last].deliveries);
-  or_put_back(side, last, [&] {
-    std::array<std::byte, inline_bytes_max> copy;
-    const auto bytes = content(side, side.hand[last], copy);
-    out.bytes.assign(bytes.begin(), bytes.end());
-  });
-}
-
 // ---- putting -------------------------------------------------------------------------------------------------------
 
 // The payload as it is stored: the ids of the regions that it names, then its bytes.
 void store_payload(const queue_core::outgoing& message, std::byte* to) {
-  const auto ids = std::as_bytes(message.attachments);
-  if (!ids.empty()) std::memcpy(to, ids.data(), ids.size());
-  if (!message.bytes.empty()) std::memcpy(to + ids.size(), message.bytes.data(), message.bytes.size());
+  for (const auto part : {std::as_bytes(message.attachments), message.head, message.bytes}) {
+    if (!part.empty()) std::memcpy(to, part.data(), part.size());
+    to += part.size();
+  }
 }
 
-std::size_t stored_size(const queue_core::outgoing& m) { return m.attachments.size_bytes() + m.bytes.size(); }
+std::size_t stored_size(const queue_core::outgoing& m) {
+  return m.attachments.size_bytes() + m.head.size() + m.bytes.size();
+}
 
 void refuse_if_too_large(const queue_view& q, std::size_t bytes) {
   if (bytes > q.shape.bytes)
@@ -224,7 +207,11 @@ bool put_when_room(queue_side& side, const deadline& until, const stop_word* sto
     const std::uint32_t deaths = sweep_if_needed(q);
     throw_if_refused(q);
     if (once(effort::little)) return true;
-    if (!std::exchange(spun, true) && look_and_yield_until([&] { return w.might_have_room(); })) continue;
+    // Not at once at the first free slot: looking at the head takes its cache line from those who move it.
+    if (!std::exchange(spun, true) && look_and_yield_until([&] { return w.might_have_room(); })) {
+      for (int i = 0; i < 20; ++i) pause_cpu();
+      continue;
+    }
     if (once(until ? effort::some : effort::all)) return true;
     if (out_of_time(until, stop)) return false;
     bool done = false;
@@ -269,7 +256,7 @@ class unpublished {
       if (!extent) return false;
       parcel_.extent = *extent;
       store_payload(message_, w.payload(*extent));
-    } else if (parcel_.attachments == 0) {
+    } else if (parcel_.size == message_.bytes.size()) {
       parcel_.here = message_.bytes.data();
     } else {
       store_payload(message_, here_);
@@ -319,7 +306,7 @@ std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadl
     std::size_t n = 0;
     for (; n < parcels.size() && done + n < messages.size(); ++n) {
       const outgoing& m = messages[done + n];
-      if (stored_size(m) > inline_bytes_max || !m.attachments.empty()) break;
+      if (m.bytes.size() > inline_bytes_max || stored_size(m) != m.bytes.size()) break;
       parcels[n] = {.size = m.bytes.size(), .here = m.bytes.data()};
     }
     const auto published = writer_of(side).publish_several(std::span(parcels).first(n));
@@ -415,44 +402,38 @@ queue_core::several queue_core::take(std::size_t n, const deadline& until, const
   return {get_result::got, count};
 }
 
+void queue_core::look_at(std::size_t n, incoming& out) const {
+  queue_side& side = side_of(region_);
+  out.bytes = content(side, side.hand[n], out.small);
+  out.deliveries = static_cast<std::uint32_t>(side.hand[n].deliveries);
+}
+
+queue_core::get_result queue_core::get(incoming& out, const deadline& until, const stop_word* stop) const {
+  const get_result result = take(1, until, stop, nullptr).result;
+  if (result == get_result::got) look_at(0, out);
+  return result;
+}
+
 queue_core::get_result queue_core::get(taken& out, const deadline& until, const stop_word* stop,
                                        const std::uint32_t* deaths) const {
   const get_result result = take(1, until, stop, deaths).result;
-  if (result == get_result::got) copy_latest(side_of(region_), out);
-  return result;
-}
-
-queue_core::get_result queue_core::get_into(std::span<std::byte> out, const deadline& until,
-                                            const stop_word* stop) const {
-  const get_result result = take(1, until, stop, nullptr).result;
   if (result != get_result::got) return result;
-  queue_side& side = side_of(region_);
-  std::array<std::byte, inline_bytes_max> copy;
-  const auto bytes = content(side, side.hand.back(), copy);
-  if (bytes.size() != out.size()) {
-    acknowledge();
-    throw bad_message("covey: a message has not the size of what is read from it");
+  incoming m;
+  look_at(0, m);
+  out.deliveries = m.deliveries;
+  try {
+    out.bytes.assign(m.bytes.begin(), m.bytes.end());
+  } catch (const std::bad_alloc&) {
+    drop_one_put_back_others(none);  // somebody else may have memory
+    throw;
   }
-  std::memcpy(out.data(), bytes.data(), out.size());
   return result;
 }
 
-queue_core::several queue_core::get_many(std::size_t n, taken_many& out, const deadline& until,
-                                         const stop_word* stop) const {
+queue_core::several queue_core::get_many(std::size_t n, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
   side.hand.reserve(std::min<std::size_t>(n, side.q.shape.items));
-  const several got = take(n, until, stop, nullptr);
-  out.bytes.clear();
-  out.ends.clear();
-  or_put_back(side, side.hand.size() - got.count, [&] {
-    for (std::size_t i = side.hand.size() - got.count; i < side.hand.size(); ++i) {
-      std::array<std::byte, inline_bytes_max> copy;
-      const auto bytes = content(side, side.hand[i], copy);
-      out.bytes.insert(out.bytes.end(), bytes.begin(), bytes.end());
-      out.ends.push_back(out.bytes.size());
-    }
-  });
-  return got;
+  return take(n, until, stop, nullptr);
 }
 
 queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, const stop_word* stop) const {
@@ -487,7 +468,7 @@ void queue_core::finish(const viewed& v) const noexcept {
   }
 }
 
-bool queue_core::get_failed(taken& out) const {
+bool queue_core::get_failed(incoming& out) const {
   queue_side& side = side_of(region_);
   sweep_if_needed(side.q);
   const std::size_t released = release_all(side);
@@ -496,7 +477,7 @@ bool queue_core::get_failed(taken& out) const {
   if (!m) return false;
   side.hand.push_back(*m);
   side.kept = region_;
-  copy_latest(side, out);
+  look_at(0, out);
   return true;
 }
 

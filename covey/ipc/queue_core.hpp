@@ -72,10 +72,11 @@ class queue_core {
   /// False: full until `until`, or stopped. Throws queue_closed, no_consumers, std::length_error (too large for ever),
   /// queue_damaged.
   bool put(const encoder& message, const deadline& until, const stop_word* stop) const {
-    return put(outgoing{message.bytes, message.attachments}, until, stop);
+    return put(outgoing{{}, message.bytes, message.attachments}, until, stop);
   }
   struct outgoing {
-    std::span<const std::byte> bytes;
+    std::span<const std::byte> head{};  // goes before `bytes`
+    std::span<const std::byte> bytes{};
     std::span<const std::uint64_t> attachments{};
   };
   bool put(const outgoing& message, const deadline& until, const stop_word* stop) const;
@@ -104,27 +105,24 @@ class queue_core {
   /// also when the family's deaths are no longer `*deaths`, if given. Throws no_producers, queue_damaged.
   get_result get(taken& out, const deadline& until, const stop_word* stop, const std::uint32_t* deaths = nullptr) const;
 
-  /// As get, for a message that must have the size of `out`: into that. Throws bad_message when it has not; then it is
-  /// gone.
-  get_result get_into(std::span<std::byte> out, const deadline& until, const stop_word* stop) const;
+  /// A message in the hand of this thread, where it lies: large ones in memory that only their producer can write.
+  struct incoming {
+    alignas(8) std::array<std::byte, 72> small;  // a small one is copied
+    std::span<const std::byte> bytes{};
+    std::uint32_t deliveries = 0;
+  };
+  /// As above, without a copy. Its bytes are there until it is acknowledged.
+  get_result get(incoming& out, const deadline& until, const stop_word* stop) const;
 
   struct several {
     get_result result = get_result::not_now;
     std::size_t count = 0;  // got
   };
 
-  /// Several messages, one after the other.
-  struct taken_many {
-    std::vector<std::byte> bytes;
-    std::vector<std::size_t> ends;  // of each, in `bytes`
-    [[nodiscard]] std::span<const std::byte> operator[](std::size_t n) const {
-      const std::size_t begin = n == 0 ? 0 : ends[n - 1];
-      return std::span(bytes).subspan(begin, ends[n] - begin);
-    }
-  };
-
-  /// As get, but takes as many as wait and at most `n`; all of them stay in flight.
-  several get_many(std::size_t n, taken_many& out, const deadline& until, const stop_word* stop) const;
+  /// Takes as many as wait and at most `n`; all of them stay in flight.
+  several get_many(std::size_t n, const deadline& until, const stop_word* stop) const;
+  /// The `n`th of those in the hand of this thread.
+  void look_at(std::size_t n, incoming& out) const;
 
   /// A message that is read in place. It stays in flight until it is given to finish(), whatever else its thread gets.
   struct viewed {
@@ -141,10 +139,11 @@ class queue_core {
   void finish(const viewed& v) const noexcept;
 
   /// Takes one that failed; it is in flight in the hand of this thread. False when there is none.
-  bool get_failed(taken& out) const;
+  bool get_failed(incoming& out) const;
   [[nodiscard]] std::size_t failed() const;
 
   /// Of what this thread has in hand, the `n`th is acknowledged; the others wait again at their old places.
+  static constexpr std::size_t none = ~std::size_t{0};
   void drop_one_put_back_others(std::size_t n) const;
 
   /// Acknowledges the oldest message in the hand of this thread. False when there is none.

@@ -52,6 +52,12 @@ struct alignas(128) message_slot {
 };
 static_assert(sizeof(message_slot) == 128);
 
+/// Asks for both cache lines of a slot that will be written soon, while something else is done.
+inline void fetch_for_writing(const message_slot& s) noexcept {
+  __builtin_prefetch(&s, 1);
+  __builtin_prefetch(reinterpret_cast<const std::byte*>(&s) + 64, 1);
+}
+
 inline constexpr std::uint64_t size_mask = (1ULL << 40) - 1;
 
 // ---- lanes ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ struct queue_side {
   std::vector<region> data;             // of lanes, those that were read from
   std::size_t next_lane = 0;
   unsigned from_same_lane = 0;
+  unsigned in_a_row = 0;                // takes that found something
+  std::uint64_t last_position = 0;
 
   /// The region of lane `l`, with its larger payloads. Throws queue_damaged.
   std::span<const std::byte> data_of(std::size_t l);
