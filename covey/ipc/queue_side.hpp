@@ -21,6 +21,7 @@ struct queue_side {
   std::size_t next_lane = 0;
   unsigned from_same_lane = 0;
   unsigned in_a_row = 0;                // takes that found something
+  unsigned busy = 0;                    // how often it found something lately
   std::uint64_t last_position = 0;
 
   /// The region of lane `l`, with its larger payloads. Throws queue_damaged.
