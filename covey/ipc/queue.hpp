@@ -51,6 +51,13 @@ class borrowed {
 
 namespace detail {
 
+/// A vector or string of numbers, whose elements lie aligned in a message.
+template <class T>
+inline constexpr bool is_readable_in_place = false;
+template <class T>
+  requires(is_bulk<T>)
+inline constexpr bool is_readable_in_place<T> = alignof(typename T::value_type) <= alignof(std::uint64_t);
+
 /// The elements of a vector or string of numbers as it is encoded: their number, then they themselves.
 template <class Element>
 std::span<const Element> elements_of(std::span<const std::byte> message) {
@@ -287,14 +294,14 @@ class queue {
   /// size. Blocks until there is memory for it. For T that are vectors or strings of numbers; the elements are not
   /// initialised. Throws like put().
   [[nodiscard]] loaned<T> loan(std::size_t n) const
-    requires(detail::is_bulk<T>)
+    requires(detail::is_readable_in_place<T>)
   {
     return *loan_until(n, std::nullopt, nullptr);
   }
 
   /// Nothing when there is no memory for it now.
   [[nodiscard]] std::optional<loaned<T>> try_loan(std::size_t n) const
-    requires(detail::is_bulk<T>)
+    requires(detail::is_readable_in_place<T>)
   {
     return loan_until(n, std::chrono::steady_clock::now(), nullptr);
   }
@@ -313,7 +320,7 @@ class queue {
   /// As get(), but the message is read where it lies, without a copy (small ones are copied into the view). It is in
   /// flight until the view is released or destroyed. For T that are vectors or strings of numbers.
   std::optional<message_view<T>> get_view(std::stop_token stop = {}) const
-    requires(detail::is_bulk<T>)
+    requires(detail::is_readable_in_place<T>)
   {
     const detail::stop_word stopped(std::move(stop));
     return get_view_until(std::nullopt, &stopped);
@@ -321,7 +328,7 @@ class queue {
 
   /// Takes a message if there is one, to be read where it lies. Never blocks.
   std::optional<message_view<T>> try_get_view() const
-    requires(detail::is_bulk<T>)
+    requires(detail::is_readable_in_place<T>)
   {
     return get_view_until(std::chrono::steady_clock::now(), nullptr);
   }
@@ -440,7 +447,7 @@ class queue {
       if (bytes.size() != all.size()) throw bad_message("covey: a message has not the size of what is read from it");
       std::memcpy(all.data(), bytes.data(), all.size());
       return std::bit_cast<T>(all);
-    } else if constexpr (detail::is_bulk<T> && alignof(typename T::value_type) <= alignof(std::uint64_t)) {
+    } else if constexpr (detail::is_readable_in_place<T>) {
       const auto elements = detail::elements_of<typename T::value_type>(bytes);
       return T(elements.begin(), elements.end());
     } else {
