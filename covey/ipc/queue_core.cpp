@@ -18,7 +18,11 @@ namespace {
 constexpr std::uint64_t bytes_max = 990ULL << 30;
 constexpr std::uint64_t slots_bytes_wanted = 256ULL << 20;  // address space; a lane's slots take memory as it is used
 constexpr std::uint64_t lanes_max = 256;
-constexpr unsigned same_lane_max = 64;  // messages from one lane while another may wait
+// Messages from one lane while others may wait: many when they are done quickly, because what another processor wrote
+// must be fetched from there; one by one when each is work.
+constexpr unsigned same_lane_max = 512;
+constexpr unsigned timed_takes = 16;
+constexpr auto timed_takes_are_quick = std::chrono::microseconds(100);
 
 // ---- waking --------------------------------------------------------------------------------------------------------
 
@@ -116,6 +120,15 @@ std::size_t release_all(queue_side& side) {
   return n;
 }
 
+// How many this thread takes from one lane before it looks at the next.
+unsigned lane_limit(queue_side& side) {
+  if (++side.takes % timed_takes == 0) {
+    const auto now = std::chrono::steady_clock::now();
+    side.lane_limit = now - std::exchange(side.timed_at, now) < timed_takes_are_quick ? same_lane_max : 1;
+  }
+  return side.lane_limit;
+}
+
 // Into the hand: at most `n`.
 std::size_t take_some(queue_side& side, std::size_t n) {
   const queue_view& q = side.q;
@@ -128,16 +141,21 @@ std::size_t take_some(queue_side& side, std::size_t n) {
     side.hand.push_back(*late);
   }
   if (side.in_a_row > 8) fetch_for_writing(q.slot(side.next_lane, side.last_position + 3));
+  const unsigned limit = lane_limit(side);
+  if (side.from_same_lane >= limit) {
+    side.from_same_lane = 0;
+    ++side.next_lane;
+  }
   for (std::size_t tried = 0; tried < lanes && taken() < n; ++tried) {
     if (side.next_lane >= lanes) side.next_lane = 0;
-    while (taken() < n && side.from_same_lane < same_lane_max) {
-      const std::size_t wanted = std::min<std::size_t>(n - taken(), same_lane_max - side.from_same_lane);
+    while (taken() < n && side.from_same_lane < limit) {
+      const std::size_t wanted = std::min<std::size_t>(n - taken(), limit - side.from_same_lane);
       if (const std::size_t got = take_several(q, side.next_lane, wanted, side.hand); got != 0)
         side.from_same_lane += static_cast<unsigned>(got);
       else
         break;
     }
-    if (taken() == n && side.from_same_lane < same_lane_max) break;
+    if (taken() == n && side.from_same_lane < limit) break;
     side.from_same_lane = 0;
     ++side.next_lane;
   }

@@ -20,6 +20,9 @@ struct queue_side {
   std::vector<region> data;             // of lanes, those that were read from
   std::size_t next_lane = 0;
   unsigned from_same_lane = 0;
+  unsigned lane_limit = 1;
+  unsigned takes = 0;
+  std::chrono::steady_clock::time_point timed_at{};
   unsigned in_a_row = 0;                // takes that found something
   unsigned busy = 0;                    // how often it found something lately
   std::uint64_t last_position = 0;
