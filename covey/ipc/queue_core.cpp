@@ -120,6 +120,20 @@ std::size_t release_all(queue_side& side) {
   return n;
 }
 
+// Waits up to about a microsecond until a few more messages are there. Where they come one after another that is soon,
+// and looking at the very slot that is being filled would take its cache line from who fills it, each time.
+bool several_wait(const queue_side& side) {
+  constexpr std::uint64_t few = 7;
+  const queue_view& q = side.q;
+  const std::uint64_t position = q.lane(side.next_lane).head.load(std::memory_order_relaxed) + few;
+  const std::uint64_t raw = q.raw(slot_state::at(slot_kind::queued, position));
+  for (int i = 0; i < 64; ++i) {
+    if (q.slot(side.next_lane, position).state.load(std::memory_order_relaxed) == raw) return true;
+    pause_cpu();
+  }
+  return false;
+}
+
 // How many this thread takes from one lane before it looks at the next.
 unsigned lane_limit(queue_side& side) {
   if (++side.takes % timed_takes == 0) {
@@ -144,10 +158,9 @@ std::size_t take_some(queue_side& side, std::size_t n) {
   const unsigned limit = lane_limit(side);
   if (side.from_same_lane >= limit) {
     side.from_same_lane = 0;
-    ++side.next_lane;
+    if (++side.next_lane >= lanes) side.next_lane = 0;
   }
   for (std::size_t tried = 0; tried < lanes && taken() < n; ++tried) {
-    if (side.next_lane >= lanes) side.next_lane = 0;
     while (taken() < n && side.from_same_lane < limit) {
       const std::size_t wanted = std::min<std::size_t>(n - taken(), limit - side.from_same_lane);
       if (const std::size_t got = take_several(q, side.next_lane, wanted, side.hand); got != 0)
@@ -157,7 +170,7 @@ std::size_t take_some(queue_side& side, std::size_t n) {
     }
     if (taken() == n && side.from_same_lane < limit) break;
     side.from_same_lane = 0;
-    ++side.next_lane;
+    if (++side.next_lane >= lanes) side.next_lane = 0;
   }
   if (taken() == 0) return side.in_a_row = 0;
   ++side.in_a_row;
@@ -405,14 +418,10 @@ queue_core::several queue_core::take(std::size_t n, const deadline& until, const
       side.kept = {};
       return {get_result::not_now};
     }
-    // Seldom where messages come one after another: looking at a slot takes its cache line from who fills it.
-    const int pauses = std::exchange(side.busy, side.busy / 2) > 32 ? 12 : 1;
-    const auto one_waits = [&] {
-      for (int i = 1; i < pauses; ++i) pause_cpu();
-      return something_waits(q);
-    };
+    const bool streaming = std::exchange(side.busy, side.busy / 2) > 32;
+    const auto one_waits = [&] { return streaming ? several_wait(side) || something_waits(q) : something_waits(q); };
     if (!std::exchange(spun, true) && look_and_yield_until(one_waits)) {
-      side.busy = pauses > 1 ? 64 : side.busy;
+      if (streaming) side.busy = 64;
       continue;
     }
     sleep_unless(h.readable, h.sleeping_readers, deaths, until, stop, [&] {

@@ -155,6 +155,7 @@ std::optional<held_message> take_oldest(const queue_view& q, std::size_t l) {
     std::uint64_t head = q.lane(l).head.load(std::memory_order_acquire);
     look seen{sight::waiting, q.raw(slot_state::at(slot_kind::queued, head))};
     if (q.slot(l, head).state.load(std::memory_order_acquire) != seen.raw) seen = look_at_head(q, l, head);
+    if (seen.what == sight::waiting) fetch_rest(q.slot(l, head));  // comes while the state is swapped
     if (seen.what == sight::empty) return std::nullopt;
     message_slot& s = q.slot(l, head);
     if (!take_slot(q, s, seen.raw)) continue;

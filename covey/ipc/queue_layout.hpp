@@ -58,6 +58,11 @@ inline void fetch_for_writing(const message_slot& s) noexcept {
   __builtin_prefetch(reinterpret_cast<const std::byte*>(&s) + 64, 1);
 }
 
+/// Asks for the second cache line of a slot that will be read.
+inline void fetch_rest(const message_slot& s) noexcept {
+  __builtin_prefetch(reinterpret_cast<const std::byte*>(&s) + 64, 0);
+}
+
 inline constexpr std::uint64_t size_mask = (1ULL << 40) - 1;
 
 // ---- lanes ---------------------------------------------------------------------------------------------------------
