@@ -156,21 +156,17 @@ std::size_t take_some(queue_side& side, std::size_t n) {
   }
   if (side.in_a_row > 8) fetch_for_writing(q.slot(side.next_lane, side.last_position + 3));
   const unsigned limit = lane_limit(side);
-  if (side.from_same_lane >= limit) {
+  const auto next_lane = [&] {
     side.from_same_lane = 0;
     if (++side.next_lane >= lanes) side.next_lane = 0;
-  }
-  for (std::size_t tried = 0; tried < lanes && taken() < n; ++tried) {
-    while (taken() < n && side.from_same_lane < limit) {
-      const std::size_t wanted = std::min<std::size_t>(n - taken(), limit - side.from_same_lane);
-      if (const std::size_t got = take_several(q, side.next_lane, wanted, side.hand); got != 0)
-        side.from_same_lane += static_cast<unsigned>(got);
-      else
-        break;
-    }
-    if (taken() == n && side.from_same_lane < limit) break;
-    side.from_same_lane = 0;
-    if (++side.next_lane >= lanes) side.next_lane = 0;
+  };
+  for (std::size_t empty = 0; empty < lanes && taken() < n;) {
+    if (side.from_same_lane >= limit) next_lane();
+    const std::size_t wanted = std::min<std::size_t>(n - taken(), limit - side.from_same_lane);
+    const std::size_t got = take_several(q, side.next_lane, wanted, side.hand);
+    side.from_same_lane += static_cast<unsigned>(got);
+    empty = got != 0 ? 0 : empty + 1;
+    if (got == 0) next_lane();
   }
   if (taken() == 0) return side.in_a_row = 0;
   ++side.in_a_row;
