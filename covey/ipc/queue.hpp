@@ -379,6 +379,11 @@ class queue {
   /// Whether both name the same queue.
   bool operator==(const queue& other) const noexcept { return core_.memory() == other.core_.memory(); }
 
+  /// For wait_any: ready when there is a message, or the end.
+  [[nodiscard]] auto wait_hook() const {
+    return detail::wait_hook{[c = &core_] { return c->ready(); }, [c = &core_] { return c->arm(); }};
+  }
+
   void encode_handle(detail::encoder& out) const { core_.memory().encode(out); }  ///< for covey
   static queue decode_handle(detail::decoder& in) { return queue(detail::queue_core::decode(in)); }  ///< for covey
 
@@ -595,6 +600,8 @@ class queue_reader {
   }
   /// See queue::task_done().
   void task_done() const { taken().task_done(); }
+  /// For wait_any: as queue's. Takes the role.
+  [[nodiscard]] auto wait_hook() const { return taken().wait_hook(); }
   /// The queue itself, without the role.
   [[nodiscard]] const covey::queue<T>& queue() const noexcept { return queue_; }
 

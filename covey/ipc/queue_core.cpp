@@ -43,8 +43,18 @@ void wake_all(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& slee
   unpark(word, INT_MAX);
 }
 
-void wake_everybody(queue_header& h) {
+void wake_readers(queue_header& h, std::size_t how_many) {
+  wake(h.readable, h.sleeping_readers, how_many);
+  h.pollers.wake();
+}
+
+void wake_all_readers(queue_header& h) {
   wake_all(h.readable, h.sleeping_readers);
+  h.pollers.wake();
+}
+
+void wake_everybody(queue_header& h) {
+  wake_all_readers(h);
   wake_all(h.writable, h.sleeping_writers);
   wake_all(h.idle, h.sleeping_joiners);
 }
@@ -110,7 +120,7 @@ void after_release(const queue_view& q, std::size_t how_many, bool fenced = fals
   wake(h.writable, h.sleeping_writers, how_many);  // for memory
   if (h.sleeping_joiners.load(std::memory_order_seq_cst) != 0 && idle(q)) wake_all(h.idle, h.sleeping_joiners);
   if ((h.flags.load(std::memory_order_acquire) & flag_writers_lost) != 0)
-    wake_all(h.readable, h.sleeping_readers);  // they wait for what this message might become
+    wake_all_readers(h);  // they wait for what this message might become
 }
 
 std::size_t release_all(queue_side& side) {
@@ -308,7 +318,7 @@ void after_commit(queue_side& side, std::uint64_t position) {
   queue_header& h = side.q.header();
   if ((h.flags.load(std::memory_order_seq_cst) & flag_closed) != 0 && side.writer->retract(position))
     throw queue_closed();
-  wake(h.readable, h.sleeping_readers, 1);
+  wake_readers(h, 1);
 }
 
 }  // namespace
@@ -350,7 +360,7 @@ std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadl
       for (std::size_t i = published.count; i-- > 0;) retracted += side.writer->retract(published.first + i) ? 1 : 0;
       if (retracted != 0) throw queue_closed();
     }
-    wake(h.readable, h.sleeping_readers, published.count);
+    wake_readers(h, published.count);
   }
   return done;
 }
@@ -536,7 +546,7 @@ void queue_core::drop_one_put_back_others(std::size_t n) const {
     i == n ? release(side.q, side.hand[i]) : put_back(side.q, side.hand[i]);
   side.hand.clear();
   after_release(side.q, 1);
-  wake_all(side.q.header().readable, side.q.header().sleeping_readers);
+  wake_all_readers(side.q.header());
 }
 
 bool queue_core::join(const deadline& until, const stop_word* stop) const {
@@ -558,6 +568,26 @@ void queue_core::close(close_mode mode) const {
   h.flags.fetch_or(discard ? flag_closed | flag_discarded : flag_closed, std::memory_order_seq_cst);
   if (discard) discard_all(side.q);
   wake_everybody(h);
+}
+
+bool queue_core::ready() const {
+  try {
+    const queue_side& side = side_of(region_);
+    sweep_if_needed(side.q);
+    const std::uint32_t flags = side.q.header().flags.load(std::memory_order_seq_cst);
+    if ((flags & flag_closed) != 0 || anything_to_take(side.q)) return true;
+    return (flags & flag_writers_lost) != 0 && (!side.hand.empty() || idle(side.q));
+  } catch (const queue_damaged&) {
+    return true;  // get() says so
+  }
+}
+
+wait_word queue_core::arm() const {
+  try {
+    return side_of(region_).q.header().pollers.arm();
+  } catch (const queue_damaged&) {
+    return {};
+  }
 }
 
 bool queue_core::closed() const {

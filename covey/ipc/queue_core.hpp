@@ -5,6 +5,7 @@
 #include <array>
 #include <covey/memory/park.hpp>
 #include <covey/memory/region.hpp>
+#include <covey/memory/waitable.hpp>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -151,6 +152,11 @@ class queue_core {
 
   /// False: `until` passed first.
   bool join(const deadline& until, const stop_word* stop) const;
+
+  /// For who waits for this among other things: whether get() would return at once, having released what this thread
+  /// has in hand. Once the writers are lost it may still wait for what other consumers have in hand.
+  [[nodiscard]] bool ready() const;
+  wait_word arm() const;
 
   void close(close_mode mode) const;
   [[nodiscard]] bool closed() const;

@@ -165,12 +165,28 @@ std::optional<held_message> take_oldest(const queue_view& q, std::size_t l) {
   }
 }
 
+namespace {
+
+bool is_late(slot_state s) { return s.kind() == slot_kind::queued && s.deliveries() != 0; }
+
+}  // namespace
+
+bool anything_to_take(const queue_view& q) {
+  const std::size_t lanes = q.lanes_used();
+  std::uint64_t head = 0;
+  for (std::size_t l = 0; l < lanes; ++l)
+    if (look_at_head(q, l, head).what == sight::waiting) return true;
+  const queue_header& h = q.header();
+  return h.late.load(std::memory_order_acquire) != h.late_done.load(std::memory_order_acquire) &&
+         for_each_slot(q, [](std::size_t, message_slot&, std::uint64_t, slot_state s) { return is_late(s); });
+}
+
 std::optional<held_message> take_late(const queue_view& q) {
   queue_header& h = q.header();
   std::uint32_t done = h.late_done.load(std::memory_order_acquire);
   const std::uint32_t late = h.late.load(std::memory_order_acquire);
   if (late == done) return std::nullopt;
-  auto taken = take_scanning(q, [](slot_state s) { return s.kind() == slot_kind::queued && s.deliveries() != 0; });
+  auto taken = take_scanning(q, is_late);
   // Whoever returns a message raises `late` afterwards: a scan that found nothing has seen all up to `late`.
   while (!taken && static_cast<std::int32_t>(late - done) > 0 &&
          !h.late_done.compare_exchange_weak(done, late, std::memory_order_seq_cst)) {

@@ -24,6 +24,9 @@ std::size_t take_several(const queue_view& q, std::size_t l, std::size_t n, std:
 /// Takes the oldest message that waits behind its lane's head because it came back from a consumer.
 std::optional<held_message> take_late(const queue_view& q);
 
+/// Whether take_oldest or take_late would find one.
+bool anything_to_take(const queue_view& q);
+
 /// Takes a message that failed: its consumer died, and the queue does not deliver such messages again.
 std::optional<held_message> take_failed(const queue_view& q);
 

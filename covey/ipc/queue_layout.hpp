@@ -5,6 +5,7 @@
 
 #include <covey/ipc/queue_core.hpp>
 #include <covey/memory/lock_word.hpp>
+#include <covey/memory/waitable.hpp>
 #include <source_location>
 
 namespace covey::detail {
@@ -120,6 +121,7 @@ struct queue_header {
   std::atomic<std::uint32_t> swept_deaths;
   std::atomic<participant> counting;             // who wants others to pause
   std::atomic<std::uint32_t> sleeping_readers, sleeping_writers, sleeping_joiners;  // at least so many; hints
+  poll_word pollers;                             // who waits for messages, or the end, among other things
 
   // Futex words.
   alignas(128) std::atomic<std::uint32_t> readable;

@@ -207,6 +207,20 @@ bool process::alive() const noexcept {
   return ::poll(&p, 1, 0) == 0;
 }
 
+detail::wait_descriptor process::end_hook::polled() const noexcept {
+  return {p->status_ ? -1 : p->pidfd_.get(), POLLIN, false};
+}
+
+// The system tells of an end before the keeper has looked after it.
+void process::end_hook::settle() const noexcept {
+  if (!p->forked_) wait_for_death(p->id_, std::nullopt);
+}
+
+// A forked child that dies before it has told the keeper its name is in nobody's count of deaths.
+bool process::end_hook::must_look_again() const noexcept {
+  return p->forked_ && !p->status_ && phase_of(entry_of(p->id_).state.load()) == process_phase::starting;
+}
+
 void process::send(int signal) const noexcept {
   if (id_ != 0 && !status_ && pidfd_) ::syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0);
 }

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 #include <chrono>
 #include <covey/base/unique_fd.hpp>
+#include <covey/memory/waitable.hpp>
 #include <covey/process/callable.hpp>
 #include <covey/process/exit_status.hpp>
 #include <functional>
@@ -101,10 +102,22 @@ class process {
   /// A pidfd, for poll and epoll: readable when it ended. Owned by this object.
   [[nodiscard]] int native_handle() const noexcept { return pidfd_.get(); }
 
+  /// For wait_any: ready when it ended, or there is none.
+  [[nodiscard]] auto wait_hook() const noexcept { return end_hook{this}; }
+
   /// Its number in the family; for covey's own structures.
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
 
  private:
+  struct end_hook {
+    const process* p;
+    [[nodiscard]] bool ready() const noexcept { return !p->alive(); }
+    [[nodiscard]] detail::wait_word arm() const noexcept { return {}; }  // its death is the family's
+    [[nodiscard]] detail::wait_descriptor polled() const noexcept;
+    void settle() const noexcept;
+    [[nodiscard]] bool must_look_again() const noexcept;
+  };
+
   void start(const detail::packed_call& call, bool takes_token);
   void send(int signal) const noexcept;
   void end_politely() noexcept;

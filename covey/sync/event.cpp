@@ -11,6 +11,8 @@ namespace {
 constexpr std::uint32_t sleepers = 2;
 constexpr std::uint32_t one_generation = 4;
 
+bool over_since(std::uint32_t first, std::uint32_t seen) { return (seen & 1) != 0 || (seen ^ first) >= one_generation; }
+
 }  // namespace
 
 void event::state::set() noexcept {
@@ -23,16 +25,23 @@ void event::state::set() noexcept {
 
 bool event::state::wait(const detail::deadline& until, const detail::stop_word* stop) noexcept {
   const std::uint32_t first = word.load(std::memory_order_acquire);  // pairs with set(), as the loads below
-  const auto over = [first](std::uint32_t seen) { return (seen & flag) != 0 || (seen ^ first) >= one_generation; };
-  const auto is_over = [&] { return over(word.load(std::memory_order_acquire)); };
+  const auto is_over = [&] { return over(first); };
   if (is_over() || detail::own_patience.look(is_over)) return true;
   for (;;) {
     const std::uint32_t deaths = detail::deaths_seen();
     if (is_over()) return true;
     const std::uint32_t seen = word.fetch_or(sleepers, std::memory_order_acquire);
-    if (over(seen)) return true;
+    if (over_since(first, seen)) return true;
     if (detail::park(word, seen | sleepers, deaths, until, stop) != detail::wake_reason::woken) return is_over();
   }
+}
+
+bool event::state::over(std::uint32_t first) const noexcept {
+  return over_since(first, word.load(std::memory_order_acquire));
+}
+
+detail::wait_word event::state::arm() noexcept {
+  return {&word, word.fetch_or(sleepers, std::memory_order_seq_cst) | sleepers};
 }
 
 bool event::wait_for(std::chrono::nanoseconds timeout, std::stop_token stop) const {

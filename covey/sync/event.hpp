@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <covey/memory/waitable.hpp>
 #include <covey/sync/handle.hpp>
 #include <stop_token>
 
@@ -47,6 +48,12 @@ class event {
   /// Whether both name the same event.
   bool operator==(const event& other) const noexcept { return state_ == other.state_; }
 
+  /// For wait_any: ready when set, or set and cleared since this call.
+  [[nodiscard]] auto wait_hook() const {
+    const std::uint32_t first = state_->word.load(std::memory_order_acquire);
+    return detail::wait_hook{[s = &*state_, first] { return s->over(first); }, [s = &*state_] { return s->arm(); }};
+  }
+
   void encode_handle(detail::encoder& out) const { state_.encode(out); }  ///< for covey
   /// For covey.
   static event decode_handle(detail::decoder& in) { return event(handle::decode(in)); }
@@ -57,6 +64,8 @@ class event {
   struct state {
     void set() noexcept;
     bool wait(const detail::deadline& until, const detail::stop_word* stop) noexcept;
+    [[nodiscard]] bool over(std::uint32_t first) const noexcept;
+    detail::wait_word arm() noexcept;
 
     std::atomic<std::uint32_t> word{0};  // generation << 2 | somebody sleeps << 1 | flag
   };

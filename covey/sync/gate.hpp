@@ -4,6 +4,7 @@
 
 #include <climits>
 #include <covey/memory/park.hpp>
+#include <covey/memory/waitable.hpp>
 
 namespace covey::detail {
 
@@ -57,10 +58,14 @@ class gate {
 
   /// Lets up to `count` sleepers look again.
   void wake(int count = INT_MAX) noexcept {
+    pollers_.wake();
     if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
     changes_.fetch_add(1, std::memory_order_seq_cst);
     unpark(changes_, count);
   }
+
+  /// For who waits for this among other things.
+  wait_word arm() noexcept { return pollers_.arm(); }
 
  private:
   class sleeper {
@@ -78,6 +83,7 @@ class gate {
 
   std::atomic<std::uint32_t> changes_{0};
   std::atomic<std::uint32_t> sleepers_{0};
+  poll_word pollers_;
 };
 
 }  // namespace covey::detail

@@ -54,6 +54,12 @@ class latch {
   /// Whether both name the same latch.
   bool operator==(const latch& other) const noexcept { return state_ == other.state_; }
 
+  /// For wait_any: ready when the count is 0.
+  [[nodiscard]] auto wait_hook() const {
+    return detail::wait_hook{[s = &*state_] { return s->left.load(std::memory_order_acquire) == 0; },
+                             [s = &*state_] { return s->waiting.arm(); }};
+  }
+
   void encode_handle(detail::encoder& out) const { state_.encode(out); }  ///< for covey
   /// For covey.
   static latch decode_handle(detail::decoder& in) { return latch(handle::decode(in)); }

@@ -55,6 +55,14 @@ std::uint32_t permits_state::available() const noexcept {
   return n;
 }
 
+bool permits_state::any_available() const noexcept {
+  for (std::uint32_t i = 0; i < count(); ++i) {
+    const process_id owner = owners_[i].load(std::memory_order_relaxed);
+    if (owner == 0 || !process_alive(owner)) return true;
+  }
+  return false;
+}
+
 }  // namespace detail
 
 namespace {

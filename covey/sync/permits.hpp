@@ -27,6 +27,8 @@ class permits_state {
   [[nodiscard]] std::uint32_t count() const noexcept { return count_ < count_max ? count_ : count_max; }
   [[nodiscard]] std::uint32_t held(process_id by) const noexcept;
   [[nodiscard]] std::uint32_t available() const noexcept;
+  [[nodiscard]] bool any_available() const noexcept;
+  wait_word arm() noexcept { return waiting_.arm(); }
 
  private:
   std::uint32_t count_;  // constant
@@ -92,6 +94,11 @@ class permits {
 
   /// Whether both name the same permits.
   bool operator==(const permits& other) const noexcept { return state_ == other.state_; }
+
+  /// For wait_any: ready while try_acquire() would get one.
+  [[nodiscard]] auto wait_hook() const {
+    return detail::wait_hook{[s = &*state_] { return s->any_available(); }, [s = &*state_] { return s->arm(); }};
+  }
 
   void encode_handle(detail::encoder& out) const { state_.encode(out); }  ///< for covey
   /// For covey.

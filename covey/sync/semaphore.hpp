@@ -29,6 +29,7 @@ class semaphore_state {
   bool wait(const deadline& until, const stop_word* stop);
 
   [[nodiscard]] std::uint32_t count_approx() const noexcept { return count_.load(std::memory_order_relaxed); }
+  wait_word arm() noexcept { return waiting_.arm(); }
 
  private:
   std::atomic<std::uint32_t> count_;
@@ -100,6 +101,11 @@ class counting_semaphore {
 
   /// Whether both name the same semaphore.
   bool operator==(const counting_semaphore& other) const noexcept { return state_ == other.state_; }
+
+  /// For wait_any: ready while try_acquire() would take one.
+  [[nodiscard]] auto wait_hook() const {
+    return detail::wait_hook{[s = &*state_] { return s->count_approx() != 0; }, [s = &*state_] { return s->arm(); }};
+  }
 
   void encode_handle(detail::encoder& out) const { state_.encode(out); }  ///< for covey
   /// For covey.

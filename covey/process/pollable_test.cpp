@@ -1,0 +1,200 @@
+// Event loops over descriptors of objects.
+#include <covey/process/pollable.hpp>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <covey/ipc/queue.hpp>
+#include <covey/process/process.hpp>
+#include <covey/sync/event.hpp>
+#include <covey/sync/permits.hpp>
+#include <covey/sync/semaphore.hpp>
+#include <covey/testing/settle.hpp>
+#include <covey/testing/victims.hpp>
+
+#include <thread>
+
+namespace {
+
+using namespace std::chrono_literals;
+using covey::pollable;
+
+bool is_readable(const pollable& p, int timeout_ms = 0) {
+  pollfd f{p.fd(), POLLIN, 0};
+  return ::poll(&f, 1, timeout_ms) > 0;
+}
+
+// What a death or a late wake has made readable is rearmed until it stays unreadable.
+bool comes_to_rest(pollable& p) {
+  return covey::testing::eventually([&] { return !p.rearm() && !is_readable(p); });
+}
+
+TEST(Pollable, TellsWhatWasThereBefore) {
+  covey::event e;
+  e.set();
+  pollable p{e};
+  EXPECT_TRUE(is_readable(p));
+  EXPECT_TRUE(p.rearm());
+  EXPECT_TRUE(is_readable(p));
+  e.clear();
+  EXPECT_FALSE(p.rearm());
+  EXPECT_FALSE(is_readable(p));
+}
+
+TEST(Pollable, TellsWhatComes) {
+  const covey::queue<int> q;
+  covey::counting_semaphore<> s(0);
+  covey::event e;
+  pollable pq{q};
+  pollable ps{s};
+  pollable pe{e};
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_FALSE(is_readable(pq) || is_readable(ps) || is_readable(pe));
+    q.put(i);
+    EXPECT_TRUE(is_readable(pq, -1));
+    s.release();
+    EXPECT_TRUE(is_readable(ps, -1));
+    e.set();
+    EXPECT_TRUE(is_readable(pe, -1));
+    EXPECT_TRUE(pq.rearm() && ps.rearm() && pe.rearm());
+    EXPECT_EQ(q.try_get(), i);
+    s.acquire();
+    e.clear();
+    EXPECT_FALSE(pq.rearm() || ps.rearm() || pe.rearm());
+  }
+  e.set();
+  e.clear();
+  EXPECT_TRUE(is_readable(pe, -1));
+}
+
+TEST(Pollable, TellsOfTheDead) {
+  covey::permits one(1);
+  covey::process owner = covey::testing::started(
+      [](covey::permits from, covey::event there) {
+        from.acquire();
+        there.set();
+        covey::testing::until_killed();
+      },
+      one);
+  pollable p{one};
+  EXPECT_TRUE(comes_to_rest(p));
+  owner.kill();
+  EXPECT_TRUE(covey::testing::eventually([&] { return is_readable(p, -1) && p.rearm(); }));
+  EXPECT_TRUE(one.try_acquire());
+}
+
+// Two queues and a socket, level-triggered and edge-triggered, one message a turn and all that there are.
+class Loop : public testing::TestWithParam<std::tuple<bool, bool>> {};
+
+TEST_P(Loop, MissesNothing) {
+  const auto [edge, one_a_turn] = GetParam();
+  constexpr int messages = 3000;
+  const covey::queue<int> a{covey::queue_options{.items = 4}};
+  const covey::queue<int> b;
+  int pair[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+  const covey::unique_fd here(pair[0]);
+  const covey::unique_fd there(pair[1]);
+  pollable pa{a};
+  pollable pb{b};
+  const covey::unique_fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  const auto add = [&](int fd, bool et) {
+    epoll_event e{};
+    e.events = EPOLLIN | (et ? static_cast<std::uint32_t>(EPOLLET) : 0U);
+    e.data.fd = fd;
+    ASSERT_EQ(::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &e), 0);
+  };
+  add(pa.fd(), edge);
+  add(pb.fd(), edge);
+  add(here.get(), false);
+  std::vector<covey::process> putters;
+  for (const auto& q : {a, b})
+    putters.emplace_back(
+        [](covey::queue<int> out) {
+          for (int i = 0; i < messages; ++i) out.put(i);
+          out.close();
+        },
+        q);
+  std::jthread sender([&] {
+    for (int i = 0; i < messages; ++i) (void)::send(there.get(), &i, sizeof i, 0);
+  });
+  int got_a = 0;
+  int got_b = 0;
+  int received = 0;
+  const auto serve = [&](pollable& p, const covey::queue<int>& q, int& got) {
+    while (const auto m = q.try_get()) {
+      EXPECT_EQ(*m, got++);
+      if (one_a_turn) break;
+    }
+    p.rearm();
+  };
+  while (got_a < messages || got_b < messages || received < messages) {
+    epoll_event events[3];
+    const int n = ::epoll_wait(epoll.get(), events, 3, 10'000);
+    ASSERT_GT(n, 0) << got_a << ' ' << got_b << ' ' << received;
+    for (int i = 0; i < n; ++i) {
+      const int fd = events[i].data.fd;
+      if (fd == pa.fd()) serve(pa, a, got_a);
+      if (fd == pb.fd()) serve(pb, b, got_b);
+      int value = 0;
+      if (fd == here.get() && ::recv(fd, &value, sizeof value, MSG_DONTWAIT) > 0) {
+        EXPECT_EQ(value, received++);
+      }
+    }
+  }
+  for (auto& p : putters) EXPECT_TRUE(p.join().success());
+  EXPECT_TRUE(is_readable(pa, 10'000));  // the end
+}
+
+INSTANTIATE_TEST_SUITE_P(Pollable, Loop, testing::Combine(testing::Bool(), testing::Bool()), [](const auto& way) {
+  return std::string(std::get<0>(way.param) ? "Edge" : "Level") + (std::get<1>(way.param) ? "One" : "All");
+});
+
+TEST(Pollable, ServesMoreThanOneThreadCanWatch) {
+  const std::vector<covey::event> events(300);
+  std::deque<pollable> all;
+  for (const auto& e : events) all.emplace_back(e);
+  for (std::size_t i = 0; i < events.size(); i += 37) {
+    covey::event(events[i]).set();
+    EXPECT_TRUE(is_readable(all[i], -1));
+    EXPECT_FALSE(is_readable(all[(i + 1) % 300]) && all[(i + 1) % 300].rearm());
+  }
+}
+
+TEST(Pollable, LeavesNoDescriptors) {
+  const covey::queue<int> q;
+  {
+    const pollable warm{q};
+  }
+  const auto before = covey::testing::descriptors_open();
+  for (int i = 0; i < 1000; ++i) const pollable p{q};
+  EXPECT_EQ(covey::testing::descriptors_open(), before);
+}
+
+TEST(Pollable, UsesNoProcessorWhileNothingHappens) {
+  const auto context_switches = [] {
+    rusage all{};
+    rusage own{};
+    ::getrusage(RUSAGE_SELF, &all);
+    ::getrusage(RUSAGE_THREAD, &own);
+    return all.ru_nvcsw + all.ru_nivcsw - own.ru_nvcsw - own.ru_nivcsw;
+  };
+  const covey::queue<int> q;
+  const covey::event never;
+  const pollable p{q};
+  const pollable other{never};
+  std::this_thread::sleep_for(20ms);
+  const auto before = context_switches();
+  std::this_thread::sleep_for(100ms);
+  EXPECT_LE(context_switches() - before, 2);
+}
+
+TEST(Pollable, StandsInTheWayOfForking) {
+  const covey::event e;
+  const pollable p{e};
+  EXPECT_THROW((void)covey::process::forked([] { return 0; }), std::system_error);
+}
+
+}  // namespace
