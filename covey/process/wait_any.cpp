@@ -23,6 +23,7 @@ using targets = std::span<wait_target* const>;
 
 constexpr std::size_t waits_max = FUTEX_WAITV_MAX;
 constexpr std::size_t words_max = waits_max - 2;  // and the deaths, and the stop
+constexpr std::size_t few = 4;
 constexpr std::chrono::milliseconds a_moment{2};
 
 [[noreturn]] void refuse_so_many(std::size_t n) {
@@ -80,7 +81,8 @@ void sleep_on(const std::vector<wait_word>& words, std::uint32_t deaths, const d
 std::optional<std::size_t> wait_on_words(targets all, const deadline& until, std::stop_token token) {
   std::optional<std::size_t> ready;
   const auto look = [&] { return (ready = first_ready(all)).has_value(); };
-  if (look() || (!passed(until) && own_patience.look(look))) return ready;
+  if (look() || passed(until)) return ready;
+  if (all.size() <= few && own_patience.look(look)) return ready;  // many cost more to look at than a sleep
   const stop_word stop(std::move(token));
   std::vector<wait_word> words;
   words.reserve(all.size());

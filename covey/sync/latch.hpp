@@ -13,8 +13,9 @@ namespace covey {
 ///
 /// Handle:  a copy is the same latch; give it to any task, process or message.
 /// Safety:  process-safe.
-/// Death:   a count that the dead owed is not counted: a latch does not know whom it waits for. Wait with a timeout
-///          where they may die, or use a barrier, which knows its parties. A waiter killed anywhere harms nobody.
+/// Death:   a count that the dead owed is not counted: a latch does not know whom it waits for. Where they may
+///          die, wait_any(latch, process), or use a barrier, which knows its parties. A waiter killed anywhere harms
+///          nobody.
 /// Order:   what happened before count_down() is visible after a wait that returned because of it.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: covey/sync/latch_test.cpp
