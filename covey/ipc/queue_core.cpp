@@ -66,7 +66,8 @@ void sleep_unless(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& 
                   const deadline& until, const stop_word* stop, const Look& look) {
   const std::uint32_t seen = word.load(std::memory_order_seq_cst);
   sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with wake()
-  if (!look()) park(word, seen, deaths, until, stop);
+  while (!look() && park(word, seen, deaths, until, stop) == wake_reason::woken)
+    if (word.load(std::memory_order_seq_cst) != seen || deaths_seen() != deaths) break;
   // Not counted off again: one sleeper too many costs a needless wake, one too few its sleep for ever.
 }
 

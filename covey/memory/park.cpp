@@ -37,17 +37,16 @@ wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
   futex_waitv waits[3] = {entry(word, expected, true), entry(family.book->deaths, deaths, true), {}};
   unsigned count = 2;
   if (stop != nullptr && stop->word() != nullptr) waits[count++] = entry(*stop->word(), 0, false);
-  timespec at{};
-  if (until) {
-    // The kernel refuses what was before it started, which would look like a wake.
-    const auto ns = std::max<std::int64_t>(
-        0, std::chrono::duration_cast<std::chrono::nanoseconds>(until->time_since_epoch()).count());
-    at.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
-    at.tv_nsec = static_cast<long>(ns % 1'000'000'000);
-  }
-  const long r = ::syscall(SYS_futex_waitv, waits, count, 0, until ? &at : nullptr, CLOCK_MONOTONIC);
+  const auto look_again = std::chrono::steady_clock::now() + look_again_after;
+  const bool to_the_end = until && *until <= look_again;
+  // The kernel refuses what was before it started, which would look like a wake.
+  const auto ns = std::max<std::int64_t>(
+      0, std::chrono::duration_cast<std::chrono::nanoseconds>((to_the_end ? *until : look_again).time_since_epoch())
+             .count());
+  const timespec at{static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
+  const long r = ::syscall(SYS_futex_waitv, waits, count, 0, &at, CLOCK_MONOTONIC);
   if (stop != nullptr && stop->stopped()) return wake_reason::stopped;
-  if (r < 0 && errno == ETIMEDOUT) return wake_reason::timed_out;
+  if (r < 0 && errno == ETIMEDOUT && to_the_end) return wake_reason::timed_out;
   return wake_reason::woken;
 }
 

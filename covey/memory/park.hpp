@@ -45,6 +45,11 @@ class stop_word {
 /// How many deaths the family had. Read it before looking at the state that decides whether to sleep.
 inline std::uint32_t deaths_seen() noexcept { return family.book->deaths.load(std::memory_order_seq_cst); }
 
+/// Every sleeper looks again after so long. A wake that the dead owed comes from `deaths`; one that is owed by a
+/// process that was stopped between its change and the wake comes from nobody else, perhaps for ever. Costs about 10 µs
+/// of processor time each time.
+inline constexpr std::chrono::seconds look_again_after{1};
+
 /// Sleeps while `word` is `expected` and the family's deaths are `deaths`, until `until`, or until `stop`.
 /// May return `woken` for no reason.
 wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,
