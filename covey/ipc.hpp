@@ -2,4 +2,5 @@
 /// Values travel between processes: queue.
 #pragma once
 
+#include <covey/ipc/pipe.hpp>
 #include <covey/ipc/queue.hpp>

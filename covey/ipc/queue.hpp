@@ -602,6 +602,8 @@ class queue_reader {
   void task_done() const { taken().task_done(); }
   /// For wait_any: as queue's. Takes the role.
   [[nodiscard]] auto wait_hook() const { return taken().wait_hook(); }
+  /// Takes the role now, not at the first get.
+  void take_role() const { share_.take(); }
   /// The queue itself, without the role.
   [[nodiscard]] const covey::queue<T>& queue() const noexcept { return queue_; }
 
@@ -642,6 +644,8 @@ class queue_writer {
   }
   /// See queue::close().
   void close(close_mode mode = close_mode::drain) const { taken().close(mode); }
+  /// Takes the role now, not at the first put.
+  void take_role() const { share_.take(); }
   /// The queue itself, without the role.
   [[nodiscard]] const covey::queue<T>& queue() const noexcept { return queue_; }
 
