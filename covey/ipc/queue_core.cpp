@@ -26,15 +26,18 @@ constexpr auto timed_takes_are_quick = std::chrono::microseconds(100);
 
 // ---- waking --------------------------------------------------------------------------------------------------------
 
-// Whoever slept is woken first and counted off then: who is stopped in between leaves the rest to the next.
+// Counted off first: each who counted itself is owed one wake, by whoever has counted it off. (The other way round, two
+// who wake the same sleeper would also count off its next sleep.) Who is stopped in between owes his wake for ever:
+// park() looks again by itself.
 void wake(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers, std::size_t how_many) {
   std::uint32_t n = sleepers.load(std::memory_order_seq_cst);
-  if (n == 0) return;
-  const std::uint32_t woken = static_cast<std::uint32_t>(std::min<std::size_t>(n, how_many));
+  std::uint32_t woken = 0;
+  do {
+    if (n == 0) return;
+    woken = static_cast<std::uint32_t>(std::min<std::size_t>(n, how_many));
+  } while (!sleepers.compare_exchange_weak(n, n - woken, std::memory_order_seq_cst));
   word.fetch_add(1, std::memory_order_seq_cst);
   unpark(word, static_cast<int>(woken));
-  while (n >= woken && !sleepers.compare_exchange_weak(n, n - woken, std::memory_order_seq_cst)) {
-  }
 }
 
 void wake_all(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers) {

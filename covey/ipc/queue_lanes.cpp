@@ -484,8 +484,7 @@ std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& s) noexcept {
   return checksum_of(key, words, {});
 }
 
-void queue_view::damaged(std::source_location w) const {
-  fprintf(stderr, "DAMAGED %s:%u\n", w.file_name(), w.line());
+void queue_view::damaged() const {
   report_damage(id);
   throw queue_damaged();
 }

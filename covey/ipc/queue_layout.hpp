@@ -6,7 +6,6 @@
 #include <covey/ipc/queue_core.hpp>
 #include <covey/memory/lock_word.hpp>
 #include <covey/memory/waitable.hpp>
-#include <source_location>
 
 namespace covey::detail {
 
@@ -160,7 +159,7 @@ struct queue_view {
   }
 
   /// Tells the family that this queue was overwritten, and throws queue_damaged.
-  [[noreturn]] void damaged(std::source_location w = std::source_location::current()) const;
+  [[noreturn]] void damaged() const;
 };
 
 /// Whether a queue of this shape lies within `bytes`.
