@@ -38,8 +38,9 @@ class polled_object_of final : public polled_object {
 /// Gives a queue, an event, a semaphore… a descriptor that poll, epoll and event loops take. (A process has one
 /// already: process::native_handle().)
 ///
-/// It becomes readable when the object may have become ready, and at each death in the family; it stays so until
-/// rearm(). Nothing is to be read from it. The loop takes what there is without blocking and rearms then:
+/// It becomes readable when the object may have become ready, at each death in the family, and a second after rearm();
+/// it stays so until rearm(). Nothing is to be read from it. The loop takes what there is without blocking and rearms
+/// then:
 ///
 ///     covey::pollable p{queue};
 ///     epoll_event e{.events = EPOLLIN, .data = {.ptr = &p}};

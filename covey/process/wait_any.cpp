@@ -49,11 +49,11 @@ std::vector<wait_word>& arm_all(targets all, std::vector<wait_word>& words) {
   return words;
 }
 
-// A look that nothing will wake us for, if there is one to come, else the deadline.
-deadline next_look(targets all, const deadline& until) {
-  if (std::none_of(all.begin(), all.end(), [](const wait_target* t) { return t->must_look_again(); })) return until;
-  const auto soon = clock::now() + a_moment;
-  return until && *until < soon ? until : soon;
+// Until then nobody needs to wake us; see look_again_after.
+clock::time_point next_look(targets all, const deadline& until) {
+  const bool soon = std::any_of(all.begin(), all.end(), [](const wait_target* t) { return t->must_look_again(); });
+  const auto next = clock::now() + (soon ? std::chrono::nanoseconds(a_moment) : look_again_after);
+  return until ? std::min(*until, next) : next;
 }
 
 timespec kernel_time(std::chrono::nanoseconds t) {
@@ -65,7 +65,8 @@ bool passed(const deadline& until) { return until && *until <= clock::now(); }
 
 // ---- on words ------------------------------------------------------------------------------------------------------
 
-void sleep_on(const std::vector<wait_word>& words, std::uint32_t deaths, const deadline& until, const stop_word& stop) {
+void sleep_on(const std::vector<wait_word>& words, std::uint32_t deaths, clock::time_point until,
+              const stop_word& stop) {
   std::array<futex_waitv, waits_max> waits{};
   unsigned n = 0;
   const auto add = [&](const std::atomic<std::uint32_t>& word, std::uint32_t expected, unsigned flags) {
@@ -74,8 +75,8 @@ void sleep_on(const std::vector<wait_word>& words, std::uint32_t deaths, const d
   for (const wait_word& w : words) add(*w.word, w.expected, 0);
   add(family.book->deaths, deaths, 0);
   if (stop.word() != nullptr) add(*stop.word(), 0, FUTEX_PRIVATE_FLAG);
-  const timespec at = until ? kernel_time(until->time_since_epoch()) : timespec{};
-  ::syscall(SYS_futex_waitv, waits.data(), n, 0, until ? &at : nullptr, CLOCK_MONOTONIC);
+  const timespec at = kernel_time(until.time_since_epoch());
+  ::syscall(SYS_futex_waitv, waits.data(), n, 0, &at, CLOCK_MONOTONIC);
 }
 
 std::optional<std::size_t> wait_on_words(targets all, const deadline& until, std::stop_token token) {
@@ -135,9 +136,9 @@ class polling {
   }
 
  private:
-  void sleep(const deadline& until) {
-    const timespec left = until ? kernel_time(*until - clock::now()) : timespec{};
-    if (::ppoll(polled_.data(), polled_.size(), until ? &left : nullptr, nullptr) <= 0) return;
+  void sleep(clock::time_point until) {
+    const timespec left = kernel_time(until - clock::now());
+    if (::ppoll(polled_.data(), polled_.size(), &left, nullptr) <= 0) return;
     for (std::size_t i = 0; i < all_.size(); ++i)
       if (polled_[i + 1].revents != 0) all_[i]->settle();
   }

@@ -296,6 +296,26 @@ TEST(WaitAny, SeesThatTheLastWriterDied) {
   EXPECT_THROW((void)q.get(), covey::no_producers);
 }
 
+// Who sleeps looks again after a second anyway: so many seconds are more than this test has. So many objects are not
+// looked at before sleeping.
+TEST(WaitAny, IsWokenEachTime) {
+  constexpr int rounds = 200;
+  const covey::queue<int> there;
+  const covey::counting_semaphore<> back(0);
+  const covey::event never;
+  covey::process echo{[](covey::queue<int> in, covey::counting_semaphore<> out, covey::event no) {
+                        while (wait_any(no, no, no, no, in) == 4 && in.get()) out.release();
+                      },
+                      there, back, never};
+  for (int i = 0; i < rounds; ++i) {
+    there.put(i);
+    EXPECT_EQ(wait_any(never, never, never, never, back), 4U);
+    EXPECT_TRUE(covey::counting_semaphore<>(back).try_acquire());
+  }
+  there.close();
+  EXPECT_TRUE(echo.join().success());
+}
+
 // A wake that was meant for one who waits for the queue alone must not be lost at one who then returns for the event.
 TEST(WaitAny, TakesNoWakeFromOthers) {
   constexpr int messages = 20'000;

@@ -1,6 +1,6 @@
 // Who runs what: each shard has one thread, which is started with it and never ends. It only sleeps, compares words and
-// raises eventfds; it takes no name in the family, holds no lock while it sleeps, and uses no CPU while nothing that is
-// watched changes. Whoever watches something changes the list under the shard's mutex and then wakes it by `changes_`.
+// raises eventfds; it takes no name in the family and holds no lock while it sleeps. Whoever watches something changes
+// the list under the shard's mutex and then wakes the thread by `changes_`.
 #include <covey/process/watcher.hpp>
 
 #include <linux/futex.h>
@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +24,14 @@
 #include <vector>
 
 namespace covey::detail {
+namespace {
+
+timespec kernel_time(std::chrono::steady_clock::time_point t) {
+  const std::int64_t ns = std::chrono::nanoseconds(t.time_since_epoch()).count();
+  return {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
+}
+
+}  // namespace
 
 class watch_shard {
  public:
@@ -96,6 +105,12 @@ class watch_shard {
     ::syscall(SYS_futex, &changes_, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
   }
 
+  void raise_all() {
+    const std::lock_guard locked(mutex_);
+    for (entry& e : entries_)
+      if (!std::exchange(e.raised, true)) raise(e.eventfd);
+  }
+
   // Raises what has changed, and says for what to sleep.
   std::size_t look_and_list(std::array<futex_waitv, watched_words_max + 2>& waits) {
     const std::lock_guard locked(mutex_);
@@ -119,7 +134,9 @@ class watch_shard {
     std::array<futex_waitv, watched_words_max + 2> waits{};
     for (;;) {
       const std::size_t n = look_and_list(waits);
-      ::syscall(SYS_futex_waitv, waits.data(), n, 0, nullptr, CLOCK_MONOTONIC);
+      const auto at = kernel_time(std::chrono::steady_clock::now() + look_again_after);
+      const long r = ::syscall(SYS_futex_waitv, waits.data(), n, 0, n > 1 ? &at : nullptr, CLOCK_MONOTONIC);
+      if (r < 0 && errno == ETIMEDOUT) raise_all();  // as every sleeper, whoever watches looks again then
     }
   }
 

@@ -10,8 +10,8 @@ namespace covey::detail {
 
 class watch_shard;
 
-/// While it lives, its eventfd becomes readable when one of its words changes, or somebody of the family dies; once
-/// after each call of watch().
+/// While it lives, its eventfd becomes readable when one of its words changes, somebody of the family dies, or
+/// look_again_after has passed; once after each call of watch().
 ///
 /// Safety: thread-compatible.
 class watching {
