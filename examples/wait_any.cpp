@@ -54,8 +54,9 @@ void wait_in_an_event_loop() {
   }
   for (epoll_event e{}; ::epoll_wait(epoll, &e, 1, -1) == 1;) {
     if (e.data.fd == bell[0]) break;
+    const bool closed = letters.closed();  // asked first: nothing comes after what is taken then
     while (const auto letter = letters.try_get()) fmt::print("{}\n", *letter);
-    if (letters.closed()) {
+    if (closed) {
       ::epoll_ctl(epoll, EPOLL_CTL_DEL, mail.fd(), nullptr);  // it stays readable at the end
       (void)!::write(bell[1], "!", 1);
     } else {

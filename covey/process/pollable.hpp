@@ -46,9 +46,10 @@ class polled_object_of final : public polled_object {
 ///     epoll_event e{.events = EPOLLIN, .data = {.ptr = &p}};
 ///     epoll_ctl(epoll, EPOLL_CTL_ADD, p.fd(), &e);
 ///     …                                          // p is readable:
+///     const bool closed = queue.closed();        // asked first: nothing comes after what is taken then
 ///     while (auto message = queue.try_get()) handle(*message);
-///     if (queue.closed()) …                      // the end: destroy p, which stays readable
-///     p.rearm();
+///     if (closed) epoll_ctl(epoll, EPOLL_CTL_DEL, p.fd(), nullptr);  // an end stays readable
+///     else p.rearm();
 ///
 /// rearm() looks at the object: what came in between makes the descriptor readable again at once, so that nothing is
 /// missed, and a loop that takes one message a turn is told again too. This is right with level-triggered and with
