@@ -1,6 +1,8 @@
 /// @file
-/// Values travel between processes: queue.
+/// Values travel between processes: queues in several orders, and pipes.
 #pragma once
 
+#include <covey/ipc/lifo_queue.hpp>
 #include <covey/ipc/pipe.hpp>
+#include <covey/ipc/priority_queue.hpp>
 #include <covey/ipc/queue.hpp>

@@ -6,7 +6,7 @@
 #include <array>
 #include <bit>
 #include <chrono>
-#include <covey/ipc/queue_core.hpp>
+#include <covey/ipc/queue_verbs.hpp>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -20,63 +20,6 @@ template <class T>
 class queue_reader;
 template <class T>
 class queue_writer;
-
-namespace detail {
-
-/// A buffer of this thread that keeps its memory from one message to the next, unless the message was large. While it
-/// is lent, others get one of their own: encoding may put to another queue.
-template <class T>
-class borrowed {
- public:
-  borrowed() : from_spare_(!std::exchange(lent, true)), own_(from_spare_ ? nullptr : std::make_unique<T>()) {}
-  borrowed(const borrowed&) = delete;
-  borrowed& operator=(const borrowed&) = delete;
-  ~borrowed() {
-    if (!from_spare_) return;
-    if (spare.bytes.capacity() > kept_bytes_max) spare = T{};
-    lent = false;
-  }
-  T& operator*() const noexcept { return from_spare_ ? spare : *own_; }
-  T* operator->() const noexcept { return &**this; }
-
- private:
-  static constexpr std::size_t kept_bytes_max = 64 * 1024;
-  static inline thread_local T spare{};
-  static inline thread_local bool lent = false;
-  bool from_spare_;
-  std::unique_ptr<T> own_;
-};
-
-}  // namespace detail
-
-namespace detail {
-
-/// A vector or string of numbers, whose elements lie aligned in a message.
-template <class T>
-inline constexpr bool is_readable_in_place = false;
-template <class T>
-  requires(is_bulk<T>)
-inline constexpr bool is_readable_in_place<T> = alignof(typename T::value_type) <= alignof(std::uint64_t);
-
-/// The elements of a vector or string of numbers as it is encoded: their number, then they themselves.
-template <class Element>
-std::span<const Element> elements_of(std::span<const std::byte> message) {
-  std::uint64_t n = 0;
-  if (message.size() >= sizeof n) std::memcpy(&n, message.data(), sizeof n);
-  if (message.size() < sizeof n || n != (message.size() - sizeof n) / sizeof(Element) ||
-      (message.size() - sizeof n) % sizeof(Element) != 0)
-    throw bad_message("covey: a message is not as long as it says");
-  return {reinterpret_cast<const Element*>(message.data() + sizeof n), static_cast<std::size_t>(n)};
-}
-
-}  // namespace detail
-
-/// A message, and how often it was delivered, with this time: more than once when consumers died with it in hand.
-template <class T>
-struct delivery {
-  T value;              ///< the message
-  unsigned deliveries;  ///< 1 the first time; 127 stands for more
-};
 
 /// Memory of a queue for one message, to be written in place: see queue::loan(). A range of its elements.
 ///

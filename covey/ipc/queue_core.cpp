@@ -95,7 +95,7 @@ bool out_of_time(const deadline& until, const stop_word* stop) {
 void sweep(const queue_view& q, std::uint32_t deaths) {
   if (is_damaged(q.id)) throw queue_damaged();
   queue_header& h = q.header();
-  strike_dead_roles(q);
+  strike_dead_roles(roles_of(q));
   sweep_lanes(q);
   h.swept_deaths.store(deaths, std::memory_order_release);
   wake_everybody(h);
@@ -620,13 +620,13 @@ std::size_t queue_core::capacity() const noexcept {
   }
 }
 
-void queue_core::take_role(queue_role role) const { enter_role(side_of(region_).q, role); }
+void queue_core::take_role(queue_role role) const { enter_role(roles_of(side_of(region_).q), role); }
 
 void queue_core::leave_role(queue_role role) const noexcept {
   if (family.book == nullptr) return;  // forked past covey: it is the parent's
   try {
     const queue_side& side = side_of(region_);
-    if (leave_role_of(side.q, role)) wake_everybody(side.q.header());
+    if (leave_role_of(roles_of(side.q), role)) wake_everybody(side.q.header());
   } catch (...) {
     // The queue is damaged: there is nobody left to tell.
   }

@@ -15,8 +15,8 @@ process_id process_in(std::uint64_t word) { return word & ~(3ULL << 30); }
 
 std::uint32_t lost_flag(queue_role role) { return role == queue_role::reader ? flag_readers_lost : flag_writers_lost; }
 
-bool anybody_has(const queue_header& h, queue_role role) {
-  for (const auto& r : h.roles) {
+bool anybody_has(const role_table& t, queue_role role) {
+  for (const auto& r : t.holders) {
     const std::uint64_t word = r.load(std::memory_order_seq_cst);
     if (word != 0 && role_in(word) == role && process_alive(process_in(word))) return true;
   }
@@ -24,11 +24,11 @@ bool anybody_has(const queue_header& h, queue_role role) {
 }
 
 // The last one left, unless somebody comes in at this moment: who comes in takes the flag back after its entry.
-bool note_if_lost(queue_header& h, queue_role role) {
-  if (anybody_has(h, role)) return false;
-  h.flags.fetch_or(lost_flag(role), std::memory_order_seq_cst);
-  if (!anybody_has(h, role)) return true;
-  h.flags.fetch_and(~lost_flag(role), std::memory_order_seq_cst);
+bool note_if_lost(const role_table& t, queue_role role) {
+  if (anybody_has(t, role)) return false;
+  t.flags.fetch_or(lost_flag(role), std::memory_order_seq_cst);
+  if (!anybody_has(t, role)) return true;
+  t.flags.fetch_and(~lost_flag(role), std::memory_order_seq_cst);
   return false;
 }
 
@@ -46,44 +46,41 @@ std::map<role_key, std::uint32_t>& own_roles() {
 
 }  // namespace
 
-void enter_role(const queue_view& q, queue_role role) {
+void enter_role(const role_table& t, queue_role role) {
   const std::scoped_lock lock(roles_mutex);
-  std::uint32_t& own = own_roles()[{this_process_id(), q.id, role}];
+  std::uint32_t& own = own_roles()[{this_process_id(), t.queue, role}];
   if (own++ != 0) return;
-  queue_header& h = q.header();
-  for (auto& r : h.roles) {
+  for (auto& r : t.holders) {
     std::uint64_t word = r.load(std::memory_order_relaxed);
     if (word != 0 || !r.compare_exchange_strong(word, word_of(this_process_id(), role), std::memory_order_seq_cst))
       continue;
-    h.flags.fetch_and(~lost_flag(role), std::memory_order_seq_cst);
+    t.flags.fetch_and(~lost_flag(role), std::memory_order_seq_cst);
     return;
   }
-  own_roles().erase({this_process_id(), q.id, role});
+  own_roles().erase({this_process_id(), t.queue, role});
   throw std::length_error("covey: more than 512 processes hold a role of one queue");
 }
 
-bool leave_role_of(const queue_view& q, queue_role role) {
+bool leave_role_of(const role_table& t, queue_role role) {
   const std::scoped_lock lock(roles_mutex);
-  const auto own = own_roles().find({this_process_id(), q.id, role});
+  const auto own = own_roles().find({this_process_id(), t.queue, role});
   if (own == own_roles().end() || --own->second > 0) return false;
   own_roles().erase(own);
-  queue_header& h = q.header();
-  for (auto& r : h.roles) {
+  for (auto& r : t.holders) {
     std::uint64_t word = word_of(this_process_id(), role);
     r.compare_exchange_strong(word, 0, std::memory_order_seq_cst);
   }
-  return note_if_lost(h, role);
+  return note_if_lost(t, role);
 }
 
-void strike_dead_roles(const queue_view& q) {
-  queue_header& h = q.header();
-  for (auto& r : h.roles) {
+void strike_dead_roles(const role_table& t) {
+  for (auto& r : t.holders) {
     std::uint64_t word = r.load(std::memory_order_acquire);
     if (word == 0 || process_alive(process_in(word))) continue;
     const queue_role role = role_in(word);
     // Before the entry goes: who is killed in between leaves it to be found again.
-    if (role == queue_role::writer) h.flags.fetch_or(flag_writer_died, std::memory_order_seq_cst);
-    note_if_lost(h, role);
+    if (role == queue_role::writer) t.flags.fetch_or(flag_writer_died, std::memory_order_seq_cst);
+    note_if_lost(t, role);
     r.compare_exchange_strong(word, 0, std::memory_order_seq_cst);
   }
 }

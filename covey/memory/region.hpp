@@ -26,7 +26,9 @@ enum class region_kind : std::uint32_t {
   barrier,
   latch,
   once,
-  guarded
+  guarded,
+  ordered_queue,
+  broadcast
 };
 
 /// How to make a region.

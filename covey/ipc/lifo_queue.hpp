@@ -1,0 +1,49 @@
+/// @file
+/// lifo_queue: the newest message goes first.
+#pragma once
+
+#include <covey/ipc/ordered_core.hpp>
+#include <covey/ipc/queue_verbs.hpp>
+
+namespace covey {
+
+/// A bounded queue of T from which the newest message is got first, between any number of producers and consumers, in
+/// threads and processes. Its verbs are queue's.
+///
+/// Handle:  a copy is the same queue; give it to any task, process or message.
+/// Safety:  process-safe. Who is *stopped* (SIGSTOP) at the wrong instruction stops all others until it goes on: there
+///          is one lock, held for about a microsecond at a time. queue has none.
+/// Death:   a participant killed at any instruction leaves every committed message in the queue, in flight at a living
+///          consumer, or consumed; a message that was being put is not seen. Nobody waits for the dead.
+/// Order:   last in, first out, over all producers. A redelivered message comes back to the place that it had. What
+///          happened before put() is visible after the get() that returned its message.
+/// Fork:    a child forked past covey must not use it.
+/// Design:  docs/design/ordered_queue.md
+template <class T>
+class lifo_queue : public queue_verbs<lifo_queue<T>, T, detail::ordered_core> {
+  using verbs = queue_verbs<lifo_queue<T>, T, detail::ordered_core>;
+
+ public:
+  /// Makes a queue for `items` messages. Throws std::system_error if no shared memory can be had.
+  explicit lifo_queue(std::size_t items = queue_options{}.items) : lifo_queue(queue_options{.items = items}) {}
+
+  /// Makes a queue.
+  explicit lifo_queue(const queue_options& options) : verbs({options, detail::queue_order::newest_first}) {}
+
+  /// For covey.
+  static lifo_queue decode_handle(detail::decoder& in) {
+    return lifo_queue(detail::ordered_core::decode(in, detail::queue_order::newest_first));
+  }
+
+ private:
+  friend verbs;
+  friend class reader_of<lifo_queue>;
+  friend class writer_of<lifo_queue>;
+  explicit lifo_queue(detail::ordered_core core) : verbs(std::move(core)) {}
+
+  bool put_until_deadline(const T& value, const detail::deadline& until, const detail::stop_word* stop) const {
+    return detail::put_message(value, [&](const auto& m) { return this->core_.put(m, 0, until, stop); });
+  }
+};
+
+}  // namespace covey

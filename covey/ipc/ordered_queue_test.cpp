@@ -1,0 +1,411 @@
+// Queues under one lock: their order, and that the death of who uses them, also inside the lock, loses and doubles
+// nothing.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+#include <covey/ipc/lifo_queue.hpp>
+#include <covey/ipc/priority_queue.hpp>
+#include <covey/ipc/queue.hpp>
+#include <covey/process/process.hpp>
+#include <covey/sync/event.hpp>
+
+#include <limits>
+#include <map>
+#include <random>
+#include <thread>
+
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::ElementsAre;
+
+template <class Queue>
+std::vector<typename Queue::value_type> drain(const Queue& q) {
+  std::vector<typename Queue::value_type> all;
+  while (auto v = q.try_get()) all.push_back(std::move(*v));
+  return all;
+}
+
+// ---- order ---------------------------------------------------------------------------------------------------------
+
+TEST(LifoQueue, GivesTheNewestFirst) {
+  const covey::lifo_queue<int> q;
+  for (const int n : {1, 2, 3}) q.put(n);
+  EXPECT_EQ(q.get(), 3);
+  q.put(4);
+  EXPECT_THAT(drain(q), ElementsAre(4, 2, 1));
+}
+
+TEST(PriorityQueue, GivesTheSmallestFirstAsPythonDoes) {
+  const covey::priority_queue<int> q;
+  for (const int n : {5, -1, 3, std::numeric_limits<int>::min(), 0}) q.put(n);
+  EXPECT_THAT(drain(q), ElementsAre(std::numeric_limits<int>::min(), -1, 0, 3, 5));
+}
+
+TEST(PriorityQueue, GivesTheGreatestFirstWithTheCompareOfStd) {
+  const covey::priority_queue<int, std::less<>> q;
+  for (const int n : {5, -1, 3}) q.put(n);
+  EXPECT_THAT(drain(q), ElementsAre(5, 3, -1));
+}
+
+TEST(PriorityQueue, KeepsTheOrderOfThoseWithTheSamePriority) {
+  const covey::priority_queue<std::string> q;
+  for (const auto* text : {"b1", "a1", "c1", "a2", "b2", "a3"}) q.put(text, text[0]);
+  EXPECT_THAT(drain(q), ElementsAre("a1", "a2", "a3", "b1", "b2", "c1"));
+}
+
+struct job {
+  std::string name;
+  double priority = 0;
+};
+
+TEST(PriorityQueue, KnowsThePriorityOfAValueWithOneOfItsOwn) {
+  const covey::priority_queue<job> jobs;
+  for (const double p : {0.5, -2.0, 1e300, -0.0, 0.0, -std::numeric_limits<double>::infinity()})
+    jobs.put(job{std::to_string(p), p});
+  std::vector<double> order;
+  for (const job& j : drain(jobs)) order.push_back(j.priority);
+  EXPECT_THAT(order, ElementsAre(-std::numeric_limits<double>::infinity(), -2.0, 0.0, 0.0, 0.5, 1e300));
+  EXPECT_THROW(jobs.put(job{"", std::numeric_limits<double>::quiet_NaN()}), std::invalid_argument);
+
+  const covey::priority_queue<std::pair<unsigned, std::string>> pairs;
+  for (const unsigned n : {3U, ~0U, 1U}) pairs.put({n, "x"});
+  std::vector<unsigned> numbers;
+  for (const auto& [n, text] : drain(pairs)) numbers.push_back(n);
+  EXPECT_THAT(numbers, ElementsAre(1U, 3U, ~0U));
+}
+
+TEST(PriorityQueue, IsAHeapForManyAtRandom) {
+  const covey::priority_queue<std::pair<int, int>> q{5000};
+  std::mt19937 random(1);
+  std::multimap<int, int> model;  // keeps the order of equal ones
+  for (int i = 0; i < 30'000; ++i) {
+    if (model.size() < 5000 && random() % 5 < 3) {
+      const int p = static_cast<int>(random() % 50);
+      q.put({p, i});
+      model.emplace(p, i);
+    } else if (const auto got = q.try_get()) {
+      ASSERT_EQ(*got, (std::pair<int, int>(*model.begin())));
+      model.erase(model.begin());
+    }
+  }
+  EXPECT_EQ(q.size(), model.size());
+}
+
+// ---- the interface of queue ----------------------------------------------------------------------------------------
+
+template <class Queue>
+class OrderedQueue : public ::testing::Test {};
+using both = ::testing::Types<covey::lifo_queue<int>, covey::priority_queue<int>>;
+TYPED_TEST_SUITE(OrderedQueue, both);
+
+TYPED_TEST(OrderedQueue, IsBoundedAndSaysSo) {
+  const TypeParam q{2};
+  EXPECT_EQ(q.capacity(), 2U);
+  EXPECT_TRUE(q.try_put(1));
+  EXPECT_TRUE(q.put_for(1, 1ms));
+  EXPECT_FALSE(q.try_put(1));
+  EXPECT_FALSE(q.put_for(1, 1ms));
+  EXPECT_EQ(q.size(), 2U);
+  EXPECT_EQ(q.size_approx(), 2U);
+  EXPECT_EQ(q.get(), 1);
+  EXPECT_TRUE(q.try_put(1));
+  EXPECT_EQ(q.get_many(10).size(), 2U);
+  EXPECT_EQ(q.get_for(1ms), std::nullopt);
+  EXPECT_EQ(q.get_many_for(5, 1ms).size(), 0U);
+  const std::vector many{1, 2, 3};
+  EXPECT_EQ(q.try_put_many(many), 2U);
+}
+
+TYPED_TEST(OrderedQueue, ClosesForAll) {
+  const TypeParam q;
+  q.put(1);
+  q.close();
+  EXPECT_TRUE(q.closed());
+  EXPECT_THROW(q.put(2), covey::queue_closed);
+  EXPECT_EQ(q.get(), 1);
+  EXPECT_EQ(q.get(), std::nullopt);
+  const TypeParam discarded;
+  discarded.put(1);
+  discarded.close(covey::close_mode::discard);
+  EXPECT_EQ(discarded.get(), std::nullopt);
+  discarded.join();
+}
+
+TYPED_TEST(OrderedQueue, JoinsWhenAllIsDone) {
+  const TypeParam q;
+  q.put(1);
+  q.put(2);
+  EXPECT_FALSE(q.join_for(0ms));
+  EXPECT_EQ(q.get_many(2).size(), 2U);
+  q.task_done();
+  EXPECT_FALSE(q.join_for(0ms));
+  std::jthread waiting([&] { q.join(); });
+  q.task_done();
+  waiting.join();
+  EXPECT_THROW(q.task_done(), std::logic_error);
+}
+
+TYPED_TEST(OrderedQueue, IsWorkOfSeveralProcesses) {
+  const TypeParam q{16};
+  const covey::queue<int> sums;
+  std::vector<covey::process> workers;
+  for (int i = 0; i < 3; ++i)
+    workers.emplace_back(
+        [](covey::reader_of<TypeParam> in, covey::queue<int> out) {
+          int sum = 0;
+          while (const auto n = in.get()) sum += *n;
+          out.put(sum);
+        },
+        q.reader(), sums);
+  int expected = 0;
+  for (int i = 0; i < 3000; ++i) expected += (q.put(i), i);
+  q.close();
+  int sum = 0;
+  for (int i = 0; i < 3; ++i) sum += sums.get().value();
+  EXPECT_EQ(sum, expected);
+}
+
+TEST(LifoQueue, CarriesAnythingOfAnySize) {
+  const covey::lifo_queue<std::string> texts{covey::queue_options{.items = 8, .bytes = 1U << 20}};
+  std::vector<std::string> put;
+  for (const std::size_t size : {0UL, 1UL, 240UL, 248UL, 249UL, 5'000UL, 500'000UL}) {
+    put.emplace_back(size, static_cast<char>('a' + size % 26));
+    texts.put(put.back());
+  }
+  EXPECT_FALSE(texts.try_put(std::string(600'000, 'x')));  // bytes
+  EXPECT_THROW(texts.put(std::string(1U << 20, 'x')), std::length_error);
+  EXPECT_EQ(drain(texts), std::vector(put.rbegin(), put.rend()));
+  const covey::lifo_queue<std::pair<std::string, covey::event>> handles;
+  const covey::event e;
+  handles.put({"event", e});
+  handles.get().value().second.set();
+  EXPECT_TRUE(e.is_set());
+}
+
+TEST(LifoQueue, IsNoQueueOfAnotherOrder) {
+  const covey::lifo_queue<int> q;
+  covey::detail::encoder out;
+  q.encode_handle(out);
+  covey::detail::decoder in{out.bytes};
+  EXPECT_THROW((void)covey::queue<int>::decode_handle(in), covey::bad_message);
+}
+
+// ---- death ---------------------------------------------------------------------------------------------------------
+
+template <class Queue>
+void get_and_die(const Queue& q, std::size_t n = 1) {
+  covey::process{[](Queue in, std::size_t many) {
+                   (void)in.get_many(many);
+                   ::kill(::getpid(), SIGKILL);
+                 },
+                 q, n}
+      .join();
+}
+
+TEST(OrderedQueueDeath, RedeliversToTheOldPlace) {
+  const covey::priority_queue<int> q;
+  for (const int n : {1, 2, 3}) q.put(n);
+  get_and_die(q, 2);
+  q.put(0);
+  EXPECT_THAT(drain(q), ElementsAre(0, 1, 2, 3));
+  const covey::lifo_queue<int> stack;
+  for (const int n : {1, 2, 3}) stack.put(n);
+  get_and_die(stack, 2);
+  stack.put(4);
+  EXPECT_EQ(stack.get_delivery().value().deliveries, 1U);
+  EXPECT_EQ(stack.get_delivery().value().deliveries, 2U);
+  EXPECT_THAT(drain(stack), ElementsAre(2, 1));
+}
+
+TEST(OrderedQueueDeath, FailsOrDropsByPolicy) {
+  const covey::lifo_queue<int> fails{covey::queue_options{.on_death = covey::in_flight_policy::fail}};
+  fails.put(1);
+  get_and_die(fails);
+  EXPECT_EQ(fails.try_get(), std::nullopt);
+  fails.join();
+  EXPECT_EQ(fails.failed(), 1U);
+  EXPECT_EQ(fails.get_failed().value().value, 1);
+  EXPECT_EQ(fails.failed(), 0U);
+  const covey::lifo_queue<int> drops{covey::queue_options{.on_death = covey::in_flight_policy::drop}};
+  drops.put(1);
+  get_and_die(drops);
+  EXPECT_EQ(drops.try_get(), std::nullopt);
+  EXPECT_EQ(drops.failed(), 0U);
+  const covey::lifo_queue<int> thrice{covey::queue_options{.deliveries_max = 3}};
+  thrice.put(13);
+  for (int i = 0; i < 3; ++i) get_and_die(thrice);
+  EXPECT_EQ(thrice.try_get(), std::nullopt);
+  EXPECT_EQ(thrice.get_failed().value().value, 13);
+}
+
+TEST(OrderedQueueDeath, IsSeenByTheOtherRole) {
+  const covey::priority_queue<int> q{1};
+  covey::process reader{[](covey::reader_of<covey::priority_queue<int>> in) {
+                          (void)in.get();
+                          ::kill(::getpid(), SIGKILL);
+                        },
+                        q.reader()};
+  EXPECT_THROW(
+      {
+        for (;;) q.put(1);
+      },
+      covey::no_consumers);
+  const covey::priority_queue<int> other;
+  covey::process writer{[](covey::writer_of<covey::priority_queue<int>> out) {
+                          out.put(5);
+                          ::kill(::getpid(), SIGKILL);
+                        },
+                        other.writer()};
+  EXPECT_EQ(other.get(), 5);
+  EXPECT_THROW((void)other.get(), covey::no_producers);
+}
+
+struct parcel {
+  int producer = 0;   // a number that no other producer has
+  int sequence = 0;
+  std::string padding;
+  [[maybe_unused]] int priority = 0;
+};
+
+// A producer reports each put that returned: those are the committed ones.
+template <class Queue>
+void produce(Queue out, int me, covey::queue<std::pair<int, int>> committed) {
+  std::mt19937 random(static_cast<unsigned>(me));
+  for (int i = 0;; ++i) {
+    out.put({me, i, std::string(random() % 3 == 0 ? random() % 9000 : random() % 100, 'x'),
+             static_cast<int>(random() % 5)});
+    committed.put({me, i});
+  }
+}
+
+template <class Queue>
+void consume(Queue in, covey::queue<std::pair<int, int>> consumed) {
+  while (auto p = in.get()) consumed.put({p->producer, p->sequence});
+}
+
+template <class Queue>
+void lose_nothing_under(int kills) {
+  const Queue q{covey::queue_options{.items = 128, .bytes = 1U << 20}};
+  const covey::queue<std::pair<int, int>> committed{4096};
+  const covey::queue<std::pair<int, int>> consumed{4096};
+  std::map<std::pair<int, int>, int> put;
+  std::map<std::pair<int, int>, int> got;
+  std::jthread count_put([&] {
+    while (auto m = committed.get()) ++put[*m];
+  });
+  std::jthread count_got([&] {
+    while (auto m = consumed.get()) ++got[*m];
+  });
+  std::mt19937 random(7);
+  int next_producer = 0;
+  const auto producer = [&] {
+    return covey::process{covey::process_options{.daemon = true}, produce<Queue>, q, next_producer++, committed};
+  };
+  const auto consumer = [&] {
+    return covey::process{covey::process_options{.daemon = true}, consume<Queue>, q, consumed};
+  };
+  std::vector<covey::process> producers;
+  std::vector<covey::process> consumers;
+  for (int i = 0; i < 2; ++i) {
+    producers.push_back(producer());
+    consumers.push_back(consumer());
+  }
+  for (int i = 0; i < kills; ++i) {
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
+    const bool kill_producer = random() % 2 == 0;
+    auto& victim = (kill_producer ? producers : consumers)[random() % 2];
+    victim.kill();
+    victim = kill_producer ? producer() : consumer();
+  }
+  producers.clear();
+  q.join();
+  q.close();
+  for (auto& c : consumers) EXPECT_EQ(c.join().code(), 0);
+  committed.close();
+  consumed.close();
+  count_put.join();
+  count_got.join();
+  int lost = 0;
+  int doubled = 0;
+  for (const auto& [key, n] : put) lost += got.contains(key) ? 0 : 1;
+  for (const auto& [key, n] : got) doubled += n - 1;
+  EXPECT_EQ(lost, 0) << "of " << put.size();
+  EXPECT_LE(doubled, kills) << "at most one message is in the hand of each dead consumer";
+  EXPECT_GT(put.size(), 1000U);
+}
+
+TEST(OrderedQueueDeath, LosesNothingUnderRandomKills) {
+  lose_nothing_under<covey::priority_queue<parcel>>(300);
+  lose_nothing_under<covey::lifo_queue<parcel>>(300);
+}
+
+TEST(OrderedQueueDeath, LeavesTheSameQueueUsableAfterManyKills) {
+  const covey::lifo_queue<int> q{16};
+  std::mt19937 random(11);
+  for (int i = 0; i < 150; ++i) {
+    covey::process a{covey::process_options{.daemon = true},
+                     [](covey::lifo_queue<int> out) {
+                       for (int n = 0;; ++n) out.put(n);
+                     },
+                     q};
+    covey::process b{covey::process_options{.daemon = true},
+                     [](covey::lifo_queue<int> in) {
+                       while (in.get()) {
+                       }
+                     },
+                     q};
+    std::this_thread::sleep_for(std::chrono::microseconds(500 + random() % 1500));
+  }
+  drain(q);
+  q.join();
+  // All capacity is there: nothing leaked into being put or in flight.
+  for (int i = 0; i < 16; ++i) EXPECT_TRUE(q.try_put(i)) << i;
+  EXPECT_FALSE(q.try_put(16));
+  for (int i = 15; i >= 0; --i) EXPECT_EQ(q.get(), i);
+}
+
+// ---- what is written over ------------------------------------------------------------------------------------------
+
+void write_over(const covey::lifo_queue<std::string>& q, unsigned seed, bool zeros) {
+  covey::process{[](covey::lifo_queue<std::string> victim, unsigned n, bool with_zeros) {
+                   (void)victim.size();
+                   covey::detail::encoder out;
+                   victim.encode_handle(out);
+                   const auto r = covey::detail::region::hold(out.attachments.at(0));
+                   std::mt19937_64 random(n);
+                   const std::size_t from = random() % 8192 & ~7ULL;
+                   const std::size_t to = from + 8 + random() % 40'000;
+                   for (std::size_t at = from; at + 8 <= to; at += 8)
+                     *reinterpret_cast<volatile std::uint64_t*>(r.data() + at) = with_zeros ? 0 : random();
+                   ::kill(::getpid(), SIGKILL);
+                 },
+                 q, seed, zeros}
+      .join();
+}
+
+// Whatever was overwritten: each call returns what was put, or says that the queue is damaged.
+TEST(OrderedQueueScribble, IsAnErrorAndNotACrash) {
+  int damaged = 0;
+  for (unsigned seed = 0; seed < 60; ++seed) {
+    const covey::lifo_queue<std::string> q{covey::queue_options{.items = 16, .bytes = 64 << 10}};
+    for (int i = 0; i < 10; ++i) q.put(std::string(500, 'x'));
+    write_over(q, seed, seed % 4 == 0);
+    try {
+      while (const auto text = q.get_for(0ms)) EXPECT_EQ(*text, std::string(500, 'x'));
+      for (int i = 0; i < 20; ++i) (void)q.try_put("again");
+      while (q.get_for(0ms)) {
+      }
+      (void)q.join_for(0ms);
+    } catch (const covey::queue_damaged&) {
+      ++damaged;
+    } catch (const covey::queue_closed&) {  // flags are words of their own
+    } catch (const covey::no_consumers&) {
+    } catch (const covey::no_producers&) {
+    }
+  }
+  EXPECT_GT(damaged, 20);
+}
+
+}  // namespace
