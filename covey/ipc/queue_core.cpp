@@ -123,8 +123,7 @@ void after_release(const queue_view& q, std::size_t how_many, bool fenced = fals
   queue_header& h = q.header();
   wake(h.writable, h.sleeping_writers, how_many);  // for memory
   if (h.sleeping_joiners.load(std::memory_order_seq_cst) != 0 && idle(q)) wake_all(h.idle, h.sleeping_joiners);
-  if ((h.flags.load(std::memory_order_acquire) & flag_writers_lost) != 0)
-    wake_all_readers(h);  // they wait for what this message might become
+  if ((q.flags() & flag_writers_lost) != 0) wake_all_readers(h);  // they wait for what this message might become
 }
 
 std::size_t release_all(queue_side& side) {
@@ -231,7 +230,7 @@ lane_writer& writer_of(queue_side& side) {
 }
 
 void throw_if_refused(const queue_view& q) {
-  const std::uint32_t flags = q.header().flags.load(std::memory_order_seq_cst);
+  const std::uint32_t flags = q.flags();
   if ((flags & flag_closed) != 0) throw queue_closed();
   if ((flags & flag_readers_lost) != 0) throw no_consumers();
 }
@@ -259,7 +258,7 @@ bool put_when_room(queue_side& side, const deadline& until, const stop_word* sto
     bool done = false;
     sleep_unless(h.writable, h.sleeping_writers, deaths, until, stop, [&] {
       done = once(effort::all);
-      return done || (h.flags.load(std::memory_order_seq_cst) & (flag_closed | flag_readers_lost)) != 0;
+      return done || (q.flags() & (flag_closed | flag_readers_lost)) != 0;
     });
     if (done) return true;
     spun = false;
@@ -320,8 +319,7 @@ class unpublished {
 // It was committed. Closed meanwhile? Then readers may have been told of the end already.
 void after_commit(queue_side& side, std::uint64_t position) {
   queue_header& h = side.q.header();
-  if ((h.flags.load(std::memory_order_seq_cst) & flag_closed) != 0 && side.writer->retract(position))
-    throw queue_closed();
+  if ((side.q.flags() & flag_closed) != 0 && side.writer->retract(position)) throw queue_closed();
   wake_readers(h, 1);
 }
 
@@ -358,7 +356,7 @@ std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadl
       continue;
     }
     done += published.count;
-    if ((h.flags.load(std::memory_order_seq_cst) & flag_closed) != 0) {
+    if ((side.q.flags() & flag_closed) != 0) {
       // The last first: what a reader still gets is a beginning of what was put.
       std::size_t retracted = 0;
       for (std::size_t i = published.count; i-- > 0;) retracted += side.writer->retract(published.first + i) ? 1 : 0;
@@ -415,7 +413,7 @@ queue_core::several queue_core::take(std::size_t n, const deadline& until, const
   bool told = released == 0;
   for (bool spun = false;;) {
     const std::uint32_t deaths = sweep_if_needed(q);
-    const std::uint32_t flags = h.flags.load(std::memory_order_seq_cst);  // before the look for messages
+    const std::uint32_t flags = q.flags();  // before the look for messages
     if ((flags & flag_discarded) == 0) count = take_some(side, n);
     if (count != 0) break;
     if (!std::exchange(told, true)) after_release(q, released);
@@ -436,7 +434,7 @@ queue_core::several queue_core::take(std::size_t n, const deadline& until, const
     }
     sleep_unless(h.readable, h.sleeping_readers, deaths, until, stop, [&] {
       count = take_some(side, n);
-      return count != 0 || h.flags.load(std::memory_order_seq_cst) != flags;
+      return count != 0 || q.flags() != flags;
     });
     if (count != 0) break;
     spun = false;
@@ -559,7 +557,7 @@ bool queue_core::join(const deadline& until, const stop_word* stop) const {
   for (;;) {
     const std::uint32_t deaths = sweep_if_needed(side.q);
     if (idle(side.q)) return true;
-    if ((h.flags.load(std::memory_order_seq_cst) & flag_readers_lost) != 0) throw no_consumers();
+    if ((side.q.flags() & flag_readers_lost) != 0) throw no_consumers();
     if (out_of_time(until, stop)) return false;
     sleep_unless(h.idle, h.sleeping_joiners, deaths, until, stop, [&] { return idle(side.q); });
   }
@@ -569,7 +567,7 @@ void queue_core::close(close_mode mode) const {
   const queue_side& side = side_of(region_);
   queue_header& h = side.q.header();
   const bool discard = mode == close_mode::discard;
-  h.flags.fetch_or(discard ? flag_closed | flag_discarded : flag_closed, std::memory_order_seq_cst);
+  side.q.change_flags(discard ? flag_closed | flag_discarded : flag_closed, 0);
   if (discard) discard_all(side.q);
   wake_everybody(h);
 }
@@ -578,7 +576,7 @@ bool queue_core::ready() const {
   try {
     const queue_side& side = side_of(region_);
     sweep_if_needed(side.q);
-    const std::uint32_t flags = side.q.header().flags.load(std::memory_order_seq_cst);
+    const std::uint32_t flags = side.q.flags();
     if ((flags & flag_closed) != 0 || anything_to_take(side.q)) return true;
     return (flags & flag_writers_lost) != 0 && (!side.hand.empty() || idle(side.q));
   } catch (const queue_damaged&) {
@@ -594,9 +592,7 @@ wait_word queue_core::arm() const {
   }
 }
 
-bool queue_core::closed() const {
-  return (side_of(region_).q.header().flags.load(std::memory_order_acquire) & flag_closed) != 0;
-}
+bool queue_core::closed() const { return (side_of(region_).q.flags() & flag_closed) != 0; }
 
 std::size_t queue_core::size() const {
   const queue_side& side = side_of(region_);
@@ -675,6 +671,7 @@ queue_core::queue_core(const queue_options& options) {
   auto& h = *new (region_.data()) queue_header{};
   h.shape = shape;
   h.shape_check = shape_check_of(queue_key(region_.id()), shape);
+  h.flags.store(checked_flags(queue_key(region_.id()), 0), std::memory_order_relaxed);
   h.swept_deaths.store(deaths_seen(), std::memory_order_relaxed);
 }
 

@@ -139,8 +139,7 @@ slot_state after_return(const queue_view& q, std::uint64_t position, slot_state 
 void return_from_the_dead(const queue_view& q, std::size_t l, message_slot& s, std::uint64_t raw, slot_state state) {
   const std::uint64_t position = s.position.load(std::memory_order_relaxed);
   if (!same_slot(q, position, static_cast<std::uint64_t>(&s - &q.slot(l, 0)))) q.damaged();
-  const bool drops = q.shape.on_death == in_flight_policy::drop ||
-                     (q.header().flags.load(std::memory_order_acquire) & flag_discarded) != 0;
+  const bool drops = q.shape.on_death == in_flight_policy::drop || (q.flags() & flag_discarded) != 0;
   if (drops) {
     take_and_release(q, l, s, raw, position);
     return;
@@ -441,7 +440,7 @@ void sweep_lanes(const queue_view& q) {
     if (state.kind() == slot_kind::in_flight && !alive(state.hand())) return_from_the_dead(q, l, s, raw, state);
     return false;
   });
-  if ((q.header().flags.load(std::memory_order_acquire) & flag_discarded) != 0) discard_all(q);
+  if ((q.flags() & flag_discarded) != 0) discard_all(q);
   participant counter = q.header().counting.load(std::memory_order_acquire);
   if (counter != 0 && !alive(counter)) q.header().counting.compare_exchange_strong(counter, 0);
   raise_late(q);  // also for a sweeper that died before it could
@@ -482,6 +481,17 @@ std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& s) noexcept {
   const std::array<std::uint64_t, 7> words{
       s.items, s.bytes, s.slots, s.lanes, s.slots_at, s.deliveries_max, static_cast<std::uint64_t>(s.on_death)};
   return checksum_of(key, words, {});
+}
+
+void change_flags(std::atomic<std::uint32_t>& flags, std::uint64_t id, std::uint32_t add, std::uint32_t remove) {
+  const std::uint64_t key = queue_key(id);
+  std::uint32_t stored = flags.load(std::memory_order_seq_cst);
+  do {
+    if (stored == checked_flags(key, stored & 0xff)) continue;
+    report_damage(id);
+    throw queue_damaged();
+  } while (!flags.compare_exchange_weak(stored, checked_flags(key, ((stored & 0xff) | add) & ~remove),
+                                        std::memory_order_seq_cst));
 }
 
 void queue_view::damaged() const {

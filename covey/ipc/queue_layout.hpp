@@ -107,6 +107,12 @@ enum queue_flag : std::uint32_t {
   flag_writer_died = 16,
 };
 
+/// Flags as they are stored: in the upper 24 bits something that only they have in this queue.
+inline constexpr std::uint32_t checked_flags(std::uint64_t key, std::uint32_t flags) {
+  const std::uint64_t mixed = (key ^ (flags + 1ULL)) * 0x9e3779b97f4a7c15ULL;
+  return (static_cast<std::uint32_t>(mixed >> 32) & 0xffffff00U) | flags;
+}
+
 inline constexpr std::size_t role_holders_max = 512;
 
 struct queue_header {
@@ -114,7 +120,7 @@ struct queue_header {
   std::uint64_t shape_check;
 
   // Read by everybody at each step, seldom written.
-  alignas(128) std::atomic<std::uint32_t> flags;
+  alignas(128) std::atomic<std::uint32_t> flags;  // checked_flags()
   std::atomic<std::uint32_t> lanes_used;         // a bound for scans
   std::atomic<std::uint32_t> late, late_done;    // different: a message may wait behind its lane's head
   std::atomic<std::uint32_t> swept_deaths;
@@ -131,6 +137,9 @@ struct queue_header {
   alignas(128) lane_control lanes[1];  // shape.lanes of them
 };
 
+/// Of queue `id`. Throws queue_damaged.
+void change_flags(std::atomic<std::uint32_t>& flags, std::uint64_t id, std::uint32_t add, std::uint32_t remove);
+
 /// The queue's memory, by the private copy of its shape: no index or length that lies in shared memory is followed.
 struct queue_view {
   std::byte* base = nullptr;
@@ -142,6 +151,15 @@ struct queue_view {
   [[nodiscard]] lane_control& lane(std::size_t l) const { return header().lanes[l]; }
   [[nodiscard]] message_slot& slot(std::size_t l, std::uint64_t position) const {
     return reinterpret_cast<message_slot*>(base + shape.slots_at)[l * shape.slots + (position & (shape.slots - 1))];
+  }
+  /// Throws queue_damaged.
+  [[nodiscard]] std::uint32_t flags() const {
+    const std::uint32_t stored = header().flags.load(std::memory_order_seq_cst);
+    if (stored != checked_flags(key, stored & 0xff)) damaged();
+    return stored & 0xff;
+  }
+  void change_flags(std::uint32_t add, std::uint32_t remove) const {
+    detail::change_flags(header().flags, id, add, remove);
   }
   [[nodiscard]] std::uint64_t raw(slot_state s) const { return s.word ^ key; }
   [[nodiscard]] slot_state state_of(std::uint64_t raw_word) const {

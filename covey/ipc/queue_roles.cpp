@@ -23,12 +23,18 @@ bool anybody_has(const role_table& t, queue_role role) {
   return false;
 }
 
+void change_flags(const role_table& t, std::uint32_t add, std::uint32_t remove) {
+  if (t.checked) return detail::change_flags(t.flags, t.queue, add, remove);
+  t.flags.fetch_or(add, std::memory_order_seq_cst);
+  t.flags.fetch_and(~remove, std::memory_order_seq_cst);
+}
+
 // The last one left, unless somebody comes in at this moment: who comes in takes the flag back after its entry.
 bool note_if_lost(const role_table& t, queue_role role) {
   if (anybody_has(t, role)) return false;
-  t.flags.fetch_or(lost_flag(role), std::memory_order_seq_cst);
+  change_flags(t, lost_flag(role), 0);
   if (!anybody_has(t, role)) return true;
-  t.flags.fetch_and(~lost_flag(role), std::memory_order_seq_cst);
+  change_flags(t, 0, lost_flag(role));
   return false;
 }
 
@@ -54,7 +60,7 @@ void enter_role(const role_table& t, queue_role role) {
     std::uint64_t word = r.load(std::memory_order_relaxed);
     if (word != 0 || !r.compare_exchange_strong(word, word_of(this_process_id(), role), std::memory_order_seq_cst))
       continue;
-    t.flags.fetch_and(~lost_flag(role), std::memory_order_seq_cst);
+    change_flags(t, 0, lost_flag(role));
     return;
   }
   own_roles().erase({this_process_id(), t.queue, role});
@@ -79,7 +85,7 @@ void strike_dead_roles(const role_table& t) {
     if (word == 0 || process_alive(process_in(word))) continue;
     const queue_role role = role_in(word);
     // Before the entry goes: who is killed in between leaves it to be found again.
-    if (role == queue_role::writer) t.flags.fetch_or(flag_writer_died, std::memory_order_seq_cst);
+    if (role == queue_role::writer) change_flags(t, flag_writer_died, 0);
     note_if_lost(t, role);
     r.compare_exchange_strong(word, 0, std::memory_order_seq_cst);
   }

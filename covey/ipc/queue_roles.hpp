@@ -10,10 +10,11 @@ namespace covey::detail {
 struct role_table {
   std::atomic<std::uint32_t>& flags;
   std::span<std::atomic<std::uint64_t>, role_holders_max> holders;
-  std::uint64_t queue;  // its id
+  std::uint64_t queue;   // its id
+  bool checked = false;  // the flags are stored as checked_flags()
 };
 
-inline role_table roles_of(const queue_view& q) { return {q.header().flags, q.header().roles, q.id}; }
+inline role_table roles_of(const queue_view& q) { return {q.header().flags, q.header().roles, q.id, true}; }
 
 /// This process has one share more of `role`. Throws std::length_error when too many processes have one.
 void enter_role(const role_table& roles, queue_role role);

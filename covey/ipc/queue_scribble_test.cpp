@@ -1,0 +1,124 @@
+// A participant writes over all of covey's shared memory that it may write. Those who share the queue get errors: no
+// crash, no hang, no wrong message. Those who do not share it notice nothing.
+#include <gtest/gtest.h>
+#include <covey/ipc/queue.hpp>
+#include <covey/process/process.hpp>
+
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <random>
+#include <string>
+#include <thread>
+
+namespace {
+
+using namespace std::chrono_literals;
+
+enum class filling : std::uint8_t { random, zeros, ones, pattern, shifted };
+constexpr filling fillings[] = {filling::random, filling::zeros, filling::ones, filling::pattern, filling::shifted};
+
+void fill(std::uint64_t begin, std::uint64_t end, filling how, std::mt19937_64& random) {
+  auto* const first = reinterpret_cast<std::uint64_t*>(begin);
+  const std::size_t words = (end - begin) / sizeof(std::uint64_t);
+  constexpr std::size_t slot_words = 16;
+  for (std::size_t i = 0; i < words; ++i) {
+    std::uint64_t word = 0;
+    switch (how) {
+      case filling::random: word = random(); break;
+      case filling::zeros: break;
+      case filling::ones: word = ~0ULL; break;
+      case filling::pattern: word = 0x5555555555555555; break;
+      case filling::shifted: word = i + slot_words < words ? first[i + slot_words] : 0; break;
+    }
+    static_cast<volatile std::uint64_t*>(first)[i] = word;
+  }
+}
+
+// Over the first 256 KiB of each writable mapping of the arena: all that these small queues have.
+void scribble(filling how, unsigned seed) {
+  std::mt19937_64 random(seed);
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    char rights[5] = {};
+    if (line.find("memfd:covey:arena") == std::string::npos) continue;
+    if (std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, rights) == 3 && rights[1] == 'w')
+      fill(begin, std::min(end, begin + (256 << 10)), how, random);
+  }
+}
+
+struct sealed {
+  std::uint64_t number = 0, check = 0;
+  std::array<std::uint64_t, 6> rest{};
+  static sealed with(std::uint64_t n) { return {n, n * 0x9e3779b97f4a7c15ULL, {n, n, n, n, n, n}}; }
+  [[nodiscard]] bool whole() const { return check == number * 0x9e3779b97f4a7c15ULL && rest[5] == number; }
+};
+
+constexpr covey::queue_options small{.items = 32, .bytes = 64 * 1024};
+enum : int { told = 3, ended = 4, wrong = 5 };
+
+int puts_until_told(covey::queue<sealed> q) {
+  try {
+    for (std::uint64_t n = 0;; ++n) q.put(sealed::with(n));
+  } catch (const covey::queue_damaged&) {
+    return told;
+  }
+}
+
+int gets_until_told(covey::queue<sealed> q) {
+  try {
+    while (const auto m = q.get())
+      if (!m->whole()) return wrong;
+    return ended;
+  } catch (const covey::queue_damaged&) {
+    return told;
+  }
+}
+
+class QueueScribbled : public ::testing::TestWithParam<filling> {};
+
+TEST_P(QueueScribbled, GivesErrorsToThoseWhoShareItAndNothingToOthers) {
+  for (unsigned seed = 0; seed < 6; ++seed) {
+    const covey::queue<sealed> q{small};
+    const covey::queue<sealed> other{small};
+    covey::process putter{puts_until_told, q};
+    covey::process getter{gets_until_told, q};
+    covey::process bystander{gets_until_told, other};
+    covey::process scribbler{[](covey::queue<sealed> shared, filling how, unsigned s) {
+                               for (int i = 0; i < 20; ++i) (void)shared.try_get();  // its own lane and hand, too
+                               for (int i = 0; i < 3; ++i) scribble(how, s + static_cast<unsigned>(i));
+                             },
+                             q, GetParam(), seed};
+    EXPECT_TRUE(scribbler.join_for(20s));
+    ASSERT_TRUE(putter.join_for(20s)) << "hangs";
+    ASSERT_TRUE(getter.join_for(20s)) << "hangs";
+    EXPECT_EQ(putter.join().code(), told);
+    EXPECT_EQ(getter.join().code(), told);
+    EXPECT_THROW((void)q.size(), covey::queue_damaged);
+    EXPECT_THROW((void)q.join_for(1s), covey::queue_damaged);
+    for (std::uint64_t n = 0; n < 100; ++n) other.put(sealed::with(n));
+    other.close();
+    EXPECT_EQ(bystander.join().code(), ended);
+  }
+}
+
+// Nobody does anything with the queue when it is written over, and who sleeps in it must be told all the same.
+TEST_P(QueueScribbled, WakesThoseWhoSleepInItAsSoonAsSomebodyLooks) {
+  const covey::queue<sealed> q{small};
+  covey::process sleeper{gets_until_told, q};
+  std::this_thread::sleep_for(20ms);
+  covey::process scribbler{[](covey::queue<sealed> shared, filling how) {
+                             (void)shared.try_get();
+                             scribble(how, 1);
+                           },
+                           q, GetParam()};
+  scribbler.join();
+  ASSERT_TRUE(sleeper.join_for(20s)) << "hangs";
+  EXPECT_EQ(sleeper.join().code(), told);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, QueueScribbled, ::testing::ValuesIn(fillings));
+
+}  // namespace
