@@ -11,6 +11,7 @@ namespace covey::detail {
 namespace {
 
 constexpr std::uint64_t commit_step = 256 * 1024;
+constexpr std::chrono::milliseconds quota_wait_max{20};
 
 std::uint64_t data_bytes(const queue_shape& shape) { return shape.bytes + shape.bytes / 4 + (1U << 20); }
 
@@ -185,9 +186,11 @@ void lane_writer::fill(message_slot& s, const parcel& p) {
 
 std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
   lane_control& lane = q_.lane(lane_);
+  // When every slot has a message that is in somebody's hand, there is none to come to.
+  const std::uint64_t last = tail_ + q_.shape.slots;
   for (;;) {
     const std::uint64_t gate = checked_gate();
-    if (!has_room(p, gate)) return std::nullopt;
+    if (tail_ == last || !has_room(p, gate)) return std::nullopt;
     if ((tail_ + 1) * sizeof(message_slot) > slots_committed_) commit_slots(1);
     const bool taken = is_taken(tail_);
     if (!reserve_positions(gate, 1, taken ? 0 : p.size)) continue;
@@ -340,10 +343,10 @@ bool lane_writer::gather_quota(const parcel& p) {
 
 std::optional<std::uint64_t> lane_writer::publish_with_more(const parcel& p, bool wait) {
   lock_word& quotas = q_.header().quotas;
-  if (wait)
-    quotas.lock(lock_word::unrepaired_lock::take);  // nothing to repair: quota that was in hand is nobody's
-  else if (quotas.try_lock(lock_word::unrepaired_lock::take) == lock_word::outcome::not_now)
-    return std::nullopt;
+  // Nothing to repair: quota that was in hand is nobody's. And no endless wait: who has the lock may have been stopped.
+  const auto take = lock_word::unrepaired_lock::take;
+  const auto locked = wait ? quotas.lock(take, deadline_in(quota_wait_max)) : quotas.try_lock(take);
+  if (locked == lock_word::outcome::not_now) return std::nullopt;
   struct unlocker {
     lock_word& word;
     ~unlocker() { word.unlock(); }
@@ -367,7 +370,8 @@ void lane_writer::commit_slots(std::uint64_t count) {
 }
 
 void lane_writer::have_data() {
-  if (data_) return;
+  if (extents_) return;
+  data_ = {};  // a try that failed in the middle is made again
   lane_control& lane = q_.lane(lane_);
   const std::uint64_t id = lane.data.load(std::memory_order_acquire);
   if (id != 0) {
@@ -384,7 +388,6 @@ void lane_writer::have_data() {
     carry(q_.id, ids, +1);
   }
   allow_writing(data_).value();
-  extents_.emplace(data_.size());
   std::vector<extent_ring::extent> live;
   for (std::uint64_t i = 0; i < std::min(tail_, q_.shape.slots); ++i) {
     const message_slot& s = q_.slot(lane_, i);
@@ -395,7 +398,7 @@ void lane_writer::have_data() {
     live.push_back({s.extent, (size + extent_ring::unit - 1) / extent_ring::unit * extent_ring::unit,
                     s.position.load(std::memory_order_relaxed)});
   }
-  extents_->adopt(std::move(live));
+  extents_.emplace(data_.size()).adopt(std::move(live));
 }
 
 std::optional<std::uint64_t> lane_writer::reserve(std::uint64_t bytes) {

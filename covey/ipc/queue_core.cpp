@@ -69,6 +69,7 @@ void sleep_unless(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& 
                   const deadline& until, const stop_word* stop, const Look& look) {
   const std::uint32_t seen = word.load(std::memory_order_seq_cst);
   sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with wake()
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // `look` may use acquire loads, which alone may come before
   while (!look() && park(word, seen, deaths, until, stop) == wake_reason::woken)
     if (word.load(std::memory_order_seq_cst) != seen || deaths_seen() != deaths) break;
   // Not counted off again: one sleeper too many costs a needless wake, one too few its sleep for ever.
@@ -319,7 +320,10 @@ class unpublished {
 // It was committed. Closed meanwhile? Then readers may have been told of the end already.
 void after_commit(queue_side& side, std::uint64_t position) {
   queue_header& h = side.q.header();
-  if ((side.q.flags() & flag_closed) != 0 && side.writer->retract(position)) throw queue_closed();
+  if ((side.q.flags() & flag_closed) != 0 && side.writer->retract(position)) {
+    after_release(side.q, 1);  // who joins may have waited for just this one
+    throw queue_closed();
+  }
   wake_readers(h, 1);
 }
 
@@ -360,7 +364,10 @@ std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadl
       // The last first: what a reader still gets is a beginning of what was put.
       std::size_t retracted = 0;
       for (std::size_t i = published.count; i-- > 0;) retracted += side.writer->retract(published.first + i) ? 1 : 0;
-      if (retracted != 0) throw queue_closed();
+      if (retracted != 0) {
+        after_release(side.q, retracted);
+        throw queue_closed();
+      }
     }
     wake_readers(h, published.count);
   }

@@ -413,7 +413,9 @@ void recover_lane(const queue_view& q, std::size_t l) {
       lane.last_skipped.store(p + 1, std::memory_order_release);  // before: whoever sees it passed may rely on this
       s.skipped.compare_exchange_strong(skipped, p + 1, std::memory_order_seq_cst);
     }
-    if (seen && seen->what == sight::waiting) bytes = s.bytes_end.load(std::memory_order_relaxed);
+    // Also of one that is in a hand: it may come back.
+    const bool was_put = seen && seen->what != sight::empty && s.position.load(std::memory_order_relaxed) == p;
+    if (was_put && skipped != p + 1) bytes = s.bytes_end.load(std::memory_order_relaxed);
   }
   lane.bytes_tail.store(bytes, std::memory_order_release);
 }
