@@ -22,13 +22,7 @@ struct opened {
 
   // Without the lock, counted in `sleepers`.
   void sleep(std::atomic<std::uint32_t>& word, std::uint32_t& sleepers, const deadline& until, const stop_word* stop) {
-    const std::uint32_t deaths = b->swept_deaths;
-    const std::uint32_t seen = word.load(std::memory_order_relaxed);
-    ++sleepers;
-    lists.reset();
-    park(word, seen, deaths, until, stop);
-    lock();
-    if (word.load(std::memory_order_relaxed) == seen && sleepers > 0) --sleepers;  // nobody has counted us off
+    sleep_unlocked(word, sleepers, b->swept_deaths, until, stop, [this] { lists.reset(); }, [this] { lock(); });
   }
 
   const ordered_memory memory;
@@ -37,10 +31,6 @@ struct opened {
   const region& queue;
   std::optional<ordered_lists> lists;
 };
-
-bool out_of_time(const deadline& until, const stop_word* stop) {
-  return (until && *until <= std::chrono::steady_clock::now()) || (stop != nullptr && stop->stopped());
-}
 
 // ---- what this thread has in hand ----------------------------------------------------------------------------------
 
@@ -270,7 +260,7 @@ std::size_t ordered_core::size() const { return opened(region_).lists->queued();
 
 std::size_t ordered_core::size_approx() const noexcept {
   auto& h = *reinterpret_cast<ordered_header*>(region_.data());
-  return std::atomic_ref(h.books.queued).load(std::memory_order_relaxed);
+  return std::atomic_ref(h.locked.books.queued).load(std::memory_order_relaxed);
 }
 
 std::size_t ordered_core::capacity() const noexcept {

@@ -2,17 +2,12 @@
 /// The shared memory of a queue under one lock: header, descriptors, blocks. docs/design/ordered_queue.md draws it.
 #pragma once
 
+#include <covey/ipc/block_chains.hpp>
+#include <covey/ipc/book_lock.hpp>
 #include <covey/ipc/ordered_core.hpp>
 #include <covey/ipc/queue_roles.hpp>
-#include <type_traits>
 
 namespace covey::detail {
-
-inline constexpr std::uint32_t nothing = ~0U;  // no descriptor, no block
-inline constexpr std::size_t block_bytes = 256;
-inline constexpr std::size_t block_payload = block_bytes - 8;  // after the index of the next block
-
-inline constexpr std::uint64_t blocks_for(std::uint64_t bytes) { return (bytes + block_payload - 1) / block_payload; }
 
 /// One message. Its state is a slot_state, of free, queued, failed (with the number of the message as its position) or
 /// in_flight; in flight with no delivery is a message that is still being put.
@@ -36,28 +31,24 @@ struct ordered_shape {
   queue_order order = queue_order::by_rank;
 };
 
-/// What is read and changed under the lock. Who unlocks leaves a checksum, so that who locks next knows whether anybody
-/// else wrote here.
+/// What is read and changed under the lock.
 struct ordered_books {
   // True by themselves.
   std::uint64_t next_number;
-  std::uint32_t blocks_used;  // ever handed out: beyond it nothing is in a chain or on the free list
-  std::uint32_t blocks_committed;  // have memory
+  block_books blocks;
 
   // Indexes, rebuilt from the descriptors.
   std::uint64_t bytes_waiting;  // of all that is queued or being put
-  std::uint32_t queued;  // changed and, outside the lock, read as an atomic
-  std::uint32_t held;  // in flight, or being put
+  std::uint32_t queued;         // changed and, outside the lock, read as an atomic
+  std::uint32_t held;           // in flight, or being put
   std::uint32_t being_put;
   std::uint32_t failed;
   std::uint32_t free_descriptors;
-  std::uint32_t free_blocks, free_block_count;  // a list, through the blocks
   std::uint32_t swept_deaths;
 
   // At least so many sleep.
   std::uint32_t sleeping_readers, sleeping_writers, sleeping_joiners, zero;
 };
-static_assert(std::has_unique_object_representations_v<ordered_books>);
 
 struct ordered_header {
   ordered_shape shape;
@@ -65,9 +56,7 @@ struct ordered_header {
   std::atomic<std::uint32_t> flags;  // queue_flag
   poll_word pollers;
   std::atomic<std::uint32_t> readable, writable, idle;  // futexes, raised under the lock when somebody sleeps
-  lock_word lock;
-  ordered_books books;
-  std::uint64_t books_check;
+  locked_books<ordered_books> locked;
   std::atomic<std::uint64_t> roles[role_holders_max];
 };
 
@@ -87,12 +76,8 @@ class ordered_memory {
     if (n >= shape.descriptors) damaged();
     return reinterpret_cast<std::uint32_t*>(base + index_at())[n];
   }
-  [[nodiscard]] std::uint32_t& next_block(std::uint64_t b) const {
-    return *reinterpret_cast<std::uint32_t*>(block(b) - 8);
-  }
-  [[nodiscard]] std::byte* block(std::uint64_t b) const {
-    if (b >= shape.blocks) damaged();
-    return base + blocks_at() + b * block_bytes + 8;
+  [[nodiscard]] block_chains blocks() const {
+    return {base + blocks_at(), shape.blocks, header().locked.books.blocks, id};
   }
   [[nodiscard]] slot_state state(const message_descriptor& d) const {
     return {d.state.load(std::memory_order_acquire) ^ key};
@@ -109,8 +94,7 @@ class ordered_memory {
   }
   [[nodiscard]] std::uint64_t bytes() const { return blocks_at() + shape.blocks * block_bytes; }
 
-  /// Tells the family that this queue was overwritten, and throws queue_damaged.
-  [[noreturn]] void damaged() const;
+  [[noreturn]] void damaged() const { throw_damaged(id); }
 
   /// Makes a new one, in memory that is all zero.
   static region make(const ordered_shape& shape);

@@ -12,8 +12,6 @@
 namespace covey::detail {
 namespace {
 
-constexpr std::uint64_t commit_step_blocks = (256U << 10) / block_bytes;
-
 std::uint64_t shape_check_of(std::uint64_t key, const ordered_shape& s) {
   const std::array<std::uint64_t, 7> words{s.items,
                                            s.bytes,
@@ -28,10 +26,6 @@ std::uint64_t shape_check_of(std::uint64_t key, const ordered_shape& s) {
 std::uint64_t check_of(const ordered_memory& m, const message_descriptor& d, std::uint64_t payload_sum) {
   const std::array<std::uint64_t, 5> words{d.rank, d.number, d.size_and_attachments, d.first_block, payload_sum};
   return checksum_of(m.key, words, {});
-}
-
-std::uint64_t sum_of(std::uint64_t key, const ordered_books& b) {
-  return checksum_of(key, {}, std::as_bytes(std::span(&b, 1)));
 }
 
 std::uint64_t attachments_of(const message_descriptor& d) { return d.size_and_attachments >> 40; }
@@ -49,11 +43,6 @@ ordered_memory::ordered_memory(const region& r) : base(r.data()), key(queue_key(
   if (header().shape_check != shape_check_of(key, shape) || bytes() > r.size()) damaged();
 }
 
-void ordered_memory::damaged() const {
-  report_damage(id);
-  throw queue_damaged();
-}
-
 region ordered_memory::make(const ordered_shape& shape) {
   ordered_memory m;
   m.shape = shape;
@@ -64,15 +53,15 @@ region ordered_memory::make(const ordered_shape& shape) {
   auto& h = *new (m.base) ordered_header{};
   h.shape = shape;
   h.shape_check = shape_check_of(m.key, shape);
-  h.books.free_blocks = nothing;
-  h.books.swept_deaths = deaths_seen();
+  h.locked.books.blocks.free = nothing;
+  h.locked.books.swept_deaths = deaths_seen();
   for (std::uint64_t i = 0; i < shape.descriptors; ++i) {
     m.set_state(m.descriptor(i), slot_state::at(slot_kind::free, 0));
     m.descriptor(i).first_block = nothing;
     m.index(shape.descriptors - 1 - i) = static_cast<std::uint32_t>(shape.descriptors - 1 - i);
   }
-  h.books.free_descriptors = static_cast<std::uint32_t>(shape.descriptors);
-  h.books_check = sum_of(m.key, h.books);
+  h.locked.books.free_descriptors = static_cast<std::uint32_t>(shape.descriptors);
+  h.locked.close_books(m.key);
   return r;
 }
 
@@ -85,48 +74,21 @@ std::uint64_t payload_sum_of(const ordered_memory& m, std::span<const std::byte>
 // ---- the lock ------------------------------------------------------------------------------------------------------
 
 ordered_lists::ordered_lists(const region& r, const ordered_memory& m)
-    : region_(r), m_(m), h_(m.header()), b_(h_.books) {
-  lock();
+    : region_(r), m_(m), h_(m.header()), b_(h_.locked.books), blocks_(m.blocks()) {
+  lock_books(h_.locked, m_.key, m_.id, [this] { rebuild(); });
+  locked_ = true;
   try {
     if (b_.swept_deaths != deaths_seen()) sweep();
   } catch (...) {
-    unlock_unrepaired();
+    h_.locked.lock.unlock_unrepaired();
     throw;
   }
-}
-
-// Looks up from time to time: whoever holds it may have found the queue damaged, or have been written over.
-void ordered_lists::lock() {
-  lock_word::outcome outcome = lock_word::outcome::not_now;
-  while (outcome == lock_word::outcome::not_now) {
-    outcome = h_.lock.lock(lock_word::unrepaired_lock::take, deadline_in(std::chrono::seconds(1)));
-    locked_ = outcome != lock_word::outcome::not_now;
-    if (!is_damaged(m_.id)) continue;
-    if (locked_) unlock_unrepaired();
-    throw queue_damaged();
-  }
-  try {
-    outcome == lock_word::outcome::unrepaired ? rebuild() : check_books();
-  } catch (...) {
-    unlock_unrepaired();
-    throw;
-  }
-}
-
-void ordered_lists::unlock_unrepaired() {
-  locked_ = false;
-  h_.lock.unlock_unrepaired();
-}
-
-void ordered_lists::check_books() const {
-  if (h_.books_check != sum_of(m_.key, b_)) m_.damaged();
 }
 
 // After the lock: the woken would only wait for it. A wake that is owed when we die here comes from `deaths`.
 void ordered_lists::unlock() {
   locked_ = false;
-  h_.books_check = sum_of(m_.key, b_);
-  h_.lock.unlock();
+  unlock_books(h_.locked, m_.key);
   if (wake_readers_ != 0) unpark(h_.readable, wake_readers_);
   if (wake_writers_ != 0) unpark(h_.writable, wake_writers_);
   if (wake_joiners_ != 0) unpark(h_.idle, wake_joiners_);
@@ -146,24 +108,23 @@ void ordered_lists::readers_may_look(int how_many) {
 // All: one may wait for an item, another for bytes.
 void ordered_lists::writers_may_look() {
   if (b_.sleeping_writers == 0) return;
-  b_.sleeping_writers = 0;
-  h_.writable.fetch_add(1, std::memory_order_relaxed);
+  raise(h_.writable, b_.sleeping_writers);
   wake_writers_ = INT_MAX;
 }
 
 void ordered_lists::after_leaving_hand() {
   writers_may_look();
   if (b_.sleeping_joiners != 0 && idle()) {
-    b_.sleeping_joiners = 0;
-    h_.idle.fetch_add(1, std::memory_order_relaxed);
+    raise(h_.idle, b_.sleeping_joiners);
     wake_joiners_ = INT_MAX;
   }
   if ((flags() & flag_writers_lost) != 0) readers_may_look(INT_MAX);  // they waited for what this might become
 }
 
 void ordered_lists::wake_all() {
-  b_.sleeping_readers = b_.sleeping_writers = b_.sleeping_joiners = 0;
-  for (auto* word : {&h_.readable, &h_.writable, &h_.idle}) word->fetch_add(1, std::memory_order_relaxed);
+  raise(h_.readable, b_.sleeping_readers);
+  raise(h_.writable, b_.sleeping_writers);
+  raise(h_.idle, b_.sleeping_joiners);
   wake_readers_ = wake_writers_ = wake_joiners_ = INT_MAX;
   wake_pollers_ = true;
 }
@@ -171,12 +132,9 @@ void ordered_lists::wake_all() {
 // ---- messages ------------------------------------------------------------------------------------------------------
 
 std::uint32_t ordered_lists::reserve(std::uint64_t size, std::uint64_t attachments) {
-  const std::uint64_t wanted = blocks_for(size);
   if (std::uint64_t{queued()} + b_.being_put >= m_.shape.items || b_.free_descriptors == 0) return nothing;
   if (b_.bytes_waiting > m_.shape.bytes || size > m_.shape.bytes - b_.bytes_waiting) return nothing;
-  if (b_.blocks_used > m_.shape.blocks) m_.damaged();
-  if (wanted > b_.free_block_count + (m_.shape.blocks - b_.blocks_used)) return nothing;
-  commit_for(wanted);
+  if (!blocks_.provide(blocks_for(size))) return nothing;
   const std::uint32_t i = take_descriptor();
   message_descriptor& d = m_.descriptor(i);
   d.size_and_attachments = size | attachments << 40;
@@ -186,11 +144,7 @@ std::uint32_t ordered_lists::reserve(std::uint64_t size, std::uint64_t attachmen
   ++b_.held;
   ++b_.being_put;
   b_.bytes_waiting += size;
-  for (std::uint64_t b = 0; b < wanted; ++b) {
-    const std::uint32_t taken = take_block();
-    m_.next_block(taken) = d.first_block;
-    d.first_block = taken;
-  }
+  blocks_.take(blocks_for(size), d.first_block);
   return i;
 }
 
@@ -256,7 +210,7 @@ void ordered_lists::release(std::uint32_t i) {
   // After the store: who dies between the two leaves references until the queue's end. The other way round the next
   // one would give them back again, and take them from another message.
   if (!references.empty()) carry(m_.id, references, -1);
-  give_chain(d);
+  blocks_.give(d.first_block);
   d.first_block = nothing;
   free_descriptor(i);
   after_leaving_hand();
@@ -286,36 +240,11 @@ std::uint64_t ordered_lists::size_of(const message_descriptor& d) const {
   return size;
 }
 
-void ordered_lists::copy_in(std::uint32_t i, std::span<const std::byte> head, std::span<const std::byte> rest) const {
-  std::uint32_t b = m_.descriptor(i).first_block;
-  std::size_t room = block_payload;
-  for (std::span<const std::byte> part : {head, rest}) {
-    while (!part.empty()) {
-      if (room == 0) {
-        b = m_.next_block(b);
-        room = block_payload;
-      }
-      const std::size_t n = std::min(part.size(), room);
-      std::memcpy(m_.block(b) + (block_payload - room), part.data(), n);
-      part = part.subspan(n);
-      room -= n;
-    }
-  }
-}
-
-void ordered_lists::copy_payload(const message_descriptor& d, std::span<std::byte> out) const {
-  std::uint32_t b = d.first_block;
-  for (std::size_t done = 0; done < out.size(); done += block_payload) {
-    std::memcpy(out.data() + done, m_.block(b), std::min(out.size() - done, block_payload));
-    b = m_.next_block(b);
-  }
-}
-
 void ordered_lists::copy_out(std::uint32_t i, std::vector<std::byte>& out) const {
   const message_descriptor& d = m_.descriptor(i);
   const std::size_t references = attachments_of(d) * sizeof(std::uint64_t);
   out.resize(size_of(d));
-  copy_payload(d, out);
+  blocks_.copy_out(d.first_block, out);
   if (references > out.size()) m_.damaged();
   const auto all = std::span(std::as_const(out));
   if (check_of(m_, d, payload_sum_of(m_, all.first(references), all.subspan(references))) != d.checksum) m_.damaged();
@@ -327,7 +256,7 @@ std::vector<std::uint64_t> ordered_lists::references_of(const message_descriptor
   if (d.has_references == 0) return {};
   (void)size_of(d);
   std::vector<std::uint64_t> ids(attachments_of(d));
-  copy_payload(d, std::as_writable_bytes(std::span(ids)));
+  blocks_.copy_out(d.first_block, std::as_writable_bytes(std::span(ids)));
   return ids;
 }
 
@@ -379,53 +308,14 @@ void ordered_lists::free_descriptor(std::uint32_t i) { m_.index(m_.shape.descrip
 
 std::uint32_t ordered_lists::take_descriptor() { return m_.index(m_.shape.descriptors - b_.free_descriptors--); }
 
-void ordered_lists::commit_for(std::uint64_t wanted) {
-  if (wanted <= b_.free_block_count) return;
-  const std::uint64_t needed = b_.blocks_used + (wanted - b_.free_block_count);
-  const std::uint64_t have = b_.blocks_committed;
-  if (needed <= have) return;
-  const std::uint64_t blocks =
-      std::min((needed + commit_step_blocks - 1) / commit_step_blocks * commit_step_blocks, m_.shape.blocks);
-  if (have > blocks) m_.damaged();
-  commit_pages(m_.base + m_.blocks_at() + have * block_bytes, (blocks - have) * block_bytes).value();
-  b_.blocks_committed = static_cast<std::uint32_t>(blocks);
-}
-
-std::uint32_t ordered_lists::take_block() {
-  if (b_.free_block_count == 0) return b_.blocks_used++;
-  const std::uint32_t b = b_.free_blocks;
-  b_.free_blocks = m_.next_block(b);
-  --b_.free_block_count;
-  return b;
-}
-
-void ordered_lists::give_block(std::uint32_t b) {
-  m_.next_block(b) = b_.free_blocks;
-  b_.free_blocks = b;
-  ++b_.free_block_count;
-}
-
-// A chain that was cut while it was built is short.
-void ordered_lists::give_chain(const message_descriptor& d) {
-  std::uint32_t b = d.first_block;
-  for (std::uint64_t n = 0; b != nothing; ++n) {
-    if (n > m_.shape.blocks) m_.damaged();
-    const std::uint32_t next = m_.next_block(b);
-    give_block(b);
-    b = next;
-  }
-}
-
 // ---- the dead ------------------------------------------------------------------------------------------------------
 
 // An owner of the lock died inside: all lists and counts anew, from the states.
 void ordered_lists::rebuild() {
-  const std::uint64_t used = std::min<std::uint64_t>(b_.blocks_used, m_.shape.blocks);
-  std::vector<bool> in_chain(used);
+  std::vector<bool> marks = blocks_.no_marks();
   set_queued(0);
-  b_.held = b_.being_put = b_.failed = b_.free_descriptors = b_.free_block_count = 0;
+  b_.held = b_.being_put = b_.failed = b_.free_descriptors = 0;
   b_.bytes_waiting = 0;
-  b_.free_blocks = nothing;
   for (std::uint32_t i = 0; i < m_.shape.descriptors; ++i) {
     message_descriptor& d = m_.descriptor(i);
     const slot_state s = m_.state(d);
@@ -434,11 +324,7 @@ void ordered_lists::rebuild() {
       free_descriptor(i);
       continue;
     }
-    // What a chain does not reach is free.
-    for (std::uint32_t b = d.first_block; b != nothing; b = m_.next_block(b)) {
-      if (b >= used || in_chain[b]) m_.damaged();
-      in_chain[b] = true;
-    }
+    blocks_.mark(d.first_block, marks);
     const bool in_hand = s.kind() == slot_kind::in_flight;
     b_.held += in_hand ? 1 : 0;
     b_.being_put += in_hand && s.deliveries() == 0 ? 1 : 0;
@@ -449,8 +335,7 @@ void ordered_lists::rebuild() {
     else if (!in_hand && s.kind() != slot_kind::failed)
       m_.damaged();
   }
-  for (std::uint32_t b = 0; b < used; ++b)
-    if (!in_chain[b]) give_block(b);
+  blocks_.free_unmarked(marks);
   b_.swept_deaths = deaths_seen() - 1;  // and sweep
 }
 

@@ -21,7 +21,9 @@ class ordered_lists {
 
   /// A descriptor and blocks for `size` bytes, in my hand; `nothing` when there is no room now.
   std::uint32_t reserve(std::uint64_t size, std::uint64_t attachments);
-  void copy_in(std::uint32_t i, std::span<const std::byte> head, std::span<const std::byte> rest) const;
+  void copy_in(std::uint32_t i, std::span<const std::byte> head, std::span<const std::byte> rest) const {
+    blocks_.copy_in(m_.descriptor(i).first_block, head, rest);
+  }
   /// From here the descriptor has references, which are given back with it.
   void note_references(std::uint32_t i) const { m_.descriptor(i).has_references = 1; }
   void commit(std::uint32_t i, std::uint64_t rank, std::uint64_t payload_sum);
@@ -51,9 +53,6 @@ class ordered_lists {
   void wake_all();
 
  private:
-  void lock();
-  void unlock_unrepaired();
-  void check_books() const;
   void rebuild();
   void sweep();
   void return_from_the_dead(std::uint32_t i);
@@ -68,12 +67,6 @@ class ordered_lists {
   void sink(std::uint32_t n);
   [[nodiscard]] bool goes_before(std::uint32_t a, std::uint32_t b) const;
 
-  void commit_for(std::uint64_t wanted);
-  std::uint32_t take_block();
-  void give_block(std::uint32_t b);
-  void give_chain(const message_descriptor& d);
-
-  void copy_payload(const message_descriptor& d, std::span<std::byte> out) const;
   [[nodiscard]] std::uint64_t size_of(const message_descriptor& d) const;
   [[nodiscard]] std::vector<std::uint64_t> references_of(const message_descriptor& d) const;
 
@@ -85,6 +78,7 @@ class ordered_lists {
   const ordered_memory& m_;
   ordered_header& h_;
   ordered_books& b_;
+  block_chains blocks_;
   bool locked_ = false;
   int wake_readers_ = 0, wake_writers_ = 0, wake_joiners_ = 0;
   bool wake_pollers_ = false;

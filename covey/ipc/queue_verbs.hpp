@@ -405,7 +405,13 @@ class queue_verbs {
 
   void encode_handle(detail::encoder& out) const { core_.memory().encode(out); }  ///< for covey
 
- protected:
+ private:
+  friend Self;
+  template <class>
+  friend class reader_of;
+  template <class>
+  friend class writer_of;
+
   using core_type = Core;
   explicit queue_verbs(Core core) : core_(std::move(core)) { detail::require_travels<T>(); }
 
@@ -428,14 +434,6 @@ class queue_verbs {
       throw;
     }
   }
-
-  Core core_;
-
- private:
-  template <class>
-  friend class reader_of;
-  template <class>
-  friend class writer_of;
 
   [[nodiscard]] const Self& self() const noexcept { return static_cast<const Self&>(*this); }
 
@@ -465,6 +463,8 @@ class queue_verbs {
     }
     return values;
   }
+
+  Core core_;
 };
 
 }  // namespace covey

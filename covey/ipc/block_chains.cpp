@@ -1,0 +1,115 @@
+#include <covey/ipc/block_chains.hpp>
+
+#include <algorithm>
+#include <covey/ipc/queue_core.hpp>
+#include <cstring>
+
+namespace covey::detail {
+namespace {
+
+constexpr std::uint64_t commit_step = (256U << 10) / block_bytes;
+
+}  // namespace
+
+void throw_damaged(std::uint64_t id) {
+  report_damage(id);
+  throw queue_damaged();
+}
+
+std::byte* block_chains::block(std::uint64_t b) const {
+  if (b >= count_) throw_damaged(id_);
+  return begin_ + b * block_bytes;
+}
+
+std::uint32_t& block_chains::next(std::uint64_t b) const { return *reinterpret_cast<std::uint32_t*>(block(b)); }
+
+bool block_chains::provide(std::uint64_t wanted) const {
+  const std::uint64_t have = books_.committed;
+  if (books_.used > count_ || have > count_) throw_damaged(id_);
+  if (wanted > books_.free_count + (count_ - books_.used)) return false;
+  if (wanted <= books_.free_count) return true;
+  const std::uint64_t needed = books_.used + (wanted - books_.free_count);
+  if (needed <= have) return true;
+  const std::uint64_t blocks = std::min((needed + commit_step - 1) / commit_step * commit_step, count_);
+  commit_pages(begin_ + have * block_bytes, (blocks - have) * block_bytes).value();
+  books_.committed = static_cast<std::uint32_t>(blocks);
+  return true;
+}
+
+void block_chains::take(std::uint64_t wanted, std::uint32_t& first) const {
+  for (; wanted != 0; --wanted) {
+    std::uint32_t b = books_.used;
+    if (books_.free_count == 0) {
+      ++books_.used;
+    } else {
+      b = books_.free;
+      books_.free = next(b);
+      --books_.free_count;
+    }
+    next(b) = first;
+    first = b;
+  }
+}
+
+void block_chains::give_one(std::uint32_t b) const {
+  next(b) = books_.free;
+  books_.free = b;
+  ++books_.free_count;
+}
+
+void block_chains::give(std::uint32_t first) const {
+  std::uint32_t b = first;
+  for (std::uint64_t n = 0; b != nothing; ++n) {
+    if (n > count_) throw_damaged(id_);
+    const std::uint32_t after = next(b);
+    give_one(b);
+    b = after;
+  }
+}
+
+void block_chains::copy_in(std::uint32_t first, std::span<const std::byte> head,
+                           std::span<const std::byte> rest) const {
+  std::uint32_t b = first;
+  std::size_t room = block_payload;
+  for (std::span<const std::byte> part : {head, rest}) {
+    while (!part.empty()) {
+      if (room == 0) {
+        b = next(b);
+        room = block_payload;
+      }
+      const std::size_t n = std::min(part.size(), room);
+      std::memcpy(block(b) + (block_bytes - room), part.data(), n);
+      part = part.subspan(n);
+      room -= n;
+    }
+  }
+}
+
+void block_chains::copy_out(std::uint32_t first, std::span<std::byte> out) const {
+  std::uint32_t b = first;
+  for (std::size_t done = 0; done < out.size(); done += block_payload) {
+    std::memcpy(out.data() + done, block(b) + (block_bytes - block_payload),
+                std::min(out.size() - done, block_payload));
+    b = next(b);
+  }
+}
+
+std::vector<bool> block_chains::no_marks() const {
+  return std::vector<bool>(std::min<std::uint64_t>(books_.used, count_));
+}
+
+void block_chains::mark(std::uint32_t first, std::vector<bool>& marks) const {
+  for (std::uint32_t b = first; b != nothing; b = next(b)) {
+    if (b >= marks.size() || marks[b]) throw_damaged(id_);
+    marks[b] = true;
+  }
+}
+
+void block_chains::free_unmarked(const std::vector<bool>& marks) const {
+  books_.free_count = 0;
+  books_.free = nothing;
+  for (std::uint32_t b = 0; b < marks.size(); ++b)
+    if (!marks[b]) give_one(b);
+}
+
+}  // namespace covey::detail

@@ -1,0 +1,169 @@
+// Operations of the queues under one lock, killed at their instructions, also inside the lock. What was committed
+// arrives once, in order; what was in the hand of the dead arrives again; there is room for as many as before.
+#include <gtest/gtest.h>
+#include <covey/ipc/lifo_queue.hpp>
+#include <covey/ipc/priority_queue.hpp>
+#include <covey/testing/stepper.hpp>
+
+namespace {
+
+using namespace std::chrono_literals;
+using covey::testing::last_process;
+using covey::testing::step;
+using covey::testing::stepped;
+
+constexpr covey::queue_options small{.items = 6, .bytes = 4096};
+
+// Holds 3, 1, 5; the smallest goes first.
+struct three {
+  covey::priority_queue<int> q{small};
+  three() {
+    for (const int n : {3, 1, 5}) q.put(n);
+  }
+};
+
+// Holds 1, 2, 3; the newest goes first.
+struct stack {
+  covey::lifo_queue<int> q{small};
+  stack() {
+    for (const int n : {1, 2, 3}) q.put(n);
+  }
+};
+
+// All that is there, acknowledged.
+template <class Queue>
+auto drain(const Queue& q) {
+  const std::size_t size = q.size();
+  std::vector<typename Queue::value_type> all;
+  while (auto message = q.try_get()) {
+    all.push_back(std::move(*message));
+    q.task_done();
+  }
+  EXPECT_EQ(all.size(), size);
+  return all;
+}
+
+// As much room as ever, and in order.
+void expect_whole(const covey::priority_queue<int>& q) {
+  drain(q);
+  std::vector<int> put;
+  for (int n = 100; q.try_put(n); ++n) put.push_back(n);
+  EXPECT_EQ(put.size(), small.items);
+  EXPECT_EQ(drain(q), put);
+  EXPECT_TRUE(q.join_for(1h));
+}
+
+template <class World>
+void look(World& w) {
+  (void)w.q.size();
+}
+
+TEST(StepperOrdered, Put) {
+  step("priority_queue.put", stepped<three>{.run = [](three& w) { w.q.put(2); },
+                                            .check =
+                                                [](three& w, const last_process& last) {
+                                                  auto all = drain(w.q);
+                                                  if (!last.finished && all.size() == 3) all.insert(all.begin() + 1, 2);
+                                                  EXPECT_EQ(all, (std::vector{1, 2, 3, 5}));
+                                                  expect_whole(w.q);
+                                                },
+                                            .recover = look<three>});
+}
+
+TEST(StepperOrdered, PutOfALargeMessage) {
+  struct world {
+    covey::lifo_queue<std::string> q{covey::queue_options{.items = 6, .bytes = 64 << 10}};
+  };
+  step("lifo_queue.put of 5,000 bytes",
+       stepped<world>{.run = [](world& w) { w.q.put(std::string(5'000, 'a')); },
+                      .check =
+                          [](world& w, const last_process& last) {
+                            const auto all = drain(w.q);
+                            EXPECT_TRUE(all.size() == 1 || (all.empty() && !last.finished));
+                            if (!all.empty()) {
+                              EXPECT_EQ(all[0], std::string(5'000, 'a'));
+                            }
+                            for (int i = 0; i < 5; ++i) w.q.put(std::string(12'000, 'b'));
+                            EXPECT_EQ(drain(w.q).size(), 5U);
+                          },
+                      .recover = look<world>});
+}
+
+TEST(StepperOrdered, PutThatSleeps) {
+  struct world {
+    covey::priority_queue<int> q{small};
+    world() {
+      for (int n = 1; q.try_put(n); ++n) {
+      }
+    }
+  };
+  step("priority_queue.put to a full one", stepped<world>{.run = [](world& w) { w.q.put(0); },
+                                                          .check =
+                                                              [](world& w, const last_process& last) {
+                                                                EXPECT_FALSE(last.finished);
+                                                                EXPECT_EQ(drain(w.q), (std::vector{1, 2, 3, 4, 5, 6}));
+                                                                expect_whole(w.q);
+                                                              },
+                                                          .warm = [](world& w) { (void)w.q.put_for(7, 1us); }});
+}
+
+TEST(StepperOrdered, Get) {
+  step("priority_queue.get", stepped<three>{.run = [](three& w) { (void)w.q.get(); },
+                                            .check =
+                                                [](three& w, const last_process&) {
+                                                  EXPECT_EQ(drain(w.q), (std::vector{1, 3, 5}));
+                                                  expect_whole(w.q);
+                                                },
+                                            .recover = look<three>});
+  step("lifo_queue.get", stepped<stack>{.run = [](stack& w) { (void)w.q.get(); },
+                                        .check =
+                                            [](stack& w, const last_process&) {
+                                              EXPECT_EQ(drain(w.q), (std::vector{3, 2, 1}));
+                                              EXPECT_TRUE(w.q.join_for(1h));
+                                            },
+                                        .recover = [](stack& w) { (void)w.q.get(); }});
+}
+
+TEST(StepperOrdered, GetThatSleeps) {
+  struct world {
+    covey::priority_queue<int> q{small};
+  };
+  step("priority_queue.get from an empty one", stepped<world>{.run = [](world& w) { (void)w.q.get(); },
+                                                              .check =
+                                                                  [](world& w, const last_process& last) {
+                                                                    EXPECT_FALSE(last.finished);
+                                                                    expect_whole(w.q);
+                                                                  },
+                                                              .warm = [](world& w) { (void)w.q.get_for(1us); }});
+}
+
+TEST(StepperOrdered, TaskDone) {
+  step("priority_queue.get+task_done", stepped<three>{.run =
+                                                          [](three& w) {
+                                                            (void)w.q.get();
+                                                            w.q.task_done();
+                                                          },
+                                                      .check =
+                                                          [](three& w, const last_process& last) {
+                                                            auto all = drain(w.q);
+                                                            if (!last.finished && all.size() == 3)
+                                                              all.erase(all.begin());
+                                                            EXPECT_EQ(all, (std::vector{3, 5}));
+                                                            expect_whole(w.q);
+                                                          },
+                                                      .recover = look<three>});
+}
+
+TEST(StepperOrdered, Close) {
+  step("lifo_queue.close(discard)", stepped<stack>{.run = [](stack& w) { w.q.close(covey::close_mode::discard); },
+                                                   .check =
+                                                       [](stack& w, const last_process& last) {
+                                                         EXPECT_TRUE(!last.finished || w.q.closed());
+                                                         w.q.close(covey::close_mode::discard);
+                                                         EXPECT_EQ(w.q.get(), std::nullopt);
+                                                         EXPECT_TRUE(w.q.join_for(1h));
+                                                       },
+                                                   .recover = look<stack>});
+}
+
+}  // namespace
