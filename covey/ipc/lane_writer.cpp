@@ -6,12 +6,13 @@
 #include <covey/ipc/queue_lanes.hpp>
 #include <cstring>
 #include <stdexcept>
+#include <thread>
 
 namespace covey::detail {
 namespace {
 
 constexpr std::uint64_t commit_step = 256 * 1024;
-constexpr std::chrono::milliseconds quota_wait_max{20};
+constexpr std::chrono::milliseconds quota_hold_max{20};  // it takes microseconds
 
 std::uint64_t data_bytes(const queue_shape& shape) { return shape.bytes + shape.bytes / 4 + (1U << 20); }
 
@@ -109,7 +110,7 @@ void lane_writer::see_head() {
 }
 
 bool lane_writer::has_room(const parcel& p, std::uint64_t gate) {
-  const std::uint64_t quota = q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed);
+  const std::uint64_t quota = quota_in_bytes(q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed));
   if (room_for_one(gate) && room_for_bytes(p.size, quota)) return true;
   see_head();
   return room_for_one(gate) && room_for_bytes(p.size, quota);
@@ -194,7 +195,7 @@ std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
     if ((tail_ + 1) * sizeof(message_slot) > slots_committed_) commit_slots(1);
     const bool taken = is_taken(tail_);
     if (!reserve_positions(gate, 1, taken ? 0 : p.size)) continue;
-    if (taken || !room_for_bytes(p.size, lane.bytes_quota.load(std::memory_order_seq_cst))) {
+    if (taken || !room_for_bytes(p.size, quota_in_bytes(lane.bytes_quota.load(std::memory_order_seq_cst)))) {
       lane.bytes_tail.store(bytes_, std::memory_order_relaxed);
       pass_over();
       continue;
@@ -221,7 +222,8 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
   if (room_now() < parcels.size()) see_head();
   const std::uint64_t room = room_now();
   const std::uint64_t bytes_used = bytes_ - bytes_before(head_);
-  const std::uint64_t bytes_quota = std::max(bytes_used, lane.bytes_quota.load(std::memory_order_relaxed));
+  const std::uint64_t bytes_quota =
+      std::max(bytes_used, quota_in_bytes(lane.bytes_quota.load(std::memory_order_relaxed)));
   if ((tail_ + parcels.size()) * sizeof(message_slot) > slots_committed_) commit_slots(parcels.size());
   std::uint64_t bytes = 0;
   std::size_t count = 0;
@@ -230,7 +232,7 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
     bytes += parcels[count++].size;
   if (count == 0 || !reserve_positions(gate, count, bytes)) return {tail_, 0};
   const std::uint64_t first = tail_;
-  if (!room_for_bytes(bytes, lane.bytes_quota.load(std::memory_order_seq_cst))) {
+  if (!room_for_bytes(bytes, quota_in_bytes(lane.bytes_quota.load(std::memory_order_seq_cst)))) {
     lane.bytes_tail.store(bytes_, std::memory_order_relaxed);
     for (std::size_t i = 0; i < count; ++i) pass_over();
     return {tail_, 0};
@@ -255,23 +257,57 @@ bool lane_writer::retract(std::uint64_t position) {
   return true;
 }
 
-// ---- quotas: under the lock ----------------------------------------------------------------------------------------
+// ---- quotas --------------------------------------------------------------------------------------------------------
 
+// One at a time moves quota; nothing else waits for it. It may be killed, or stopped, at any time: then the next one
+// takes its place, and gives every lane's quotas another turn, so that what the former still wants to store, if it goes
+// on one day, is refused. There is nothing to repair: quota that was in its hand is nobody's, for all sums are taken
+// anew.
 namespace {
 
-struct quota_sums {
-  std::uint64_t items = 0, bytes = 0;
+class quota_mover {
+ public:
+  // `wait`: also takes the place of one who has had it for `quota_hold_max`.
+  quota_mover(const queue_view& q, bool wait) : q_(q), holder_(q.header().quota_holder) {
+    participant seen = 0;
+    deadline until;
+    for (int tries = 0; !mine_; ++tries) {
+      participant now = holder_.load(std::memory_order_acquire);
+      if (std::exchange(seen, now) != now) until = deadline_in(quota_hold_max);
+      if (now == 0 || !alive(now) || (wait && *until <= std::chrono::steady_clock::now())) {
+        mine_ = holder_.compare_exchange_strong(now, this_name(), std::memory_order_seq_cst);
+        if (mine_ && now != 0) next_turn();
+      } else if (!wait) {
+        return;
+      } else if (tries < 100) {
+        yield_cpu();
+      } else {
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+      }
+    }
+  }
+  quota_mover(const quota_mover&) = delete;
+  quota_mover& operator=(const quota_mover&) = delete;
+  ~quota_mover() {
+    participant me = this_name();
+    if (mine_) holder_.compare_exchange_strong(me, 0, std::memory_order_seq_cst);
+  }
+  explicit operator bool() const noexcept { return mine_; }
+
+ private:
+  void next_turn() {
+    for (std::size_t l = 0; l < q_.lanes_used(); ++l) {
+      q_.lane(l).gate.fetch_add(next_turn_of_gate, std::memory_order_seq_cst);
+      q_.lane(l).bytes_quota.fetch_add(next_turn_of_bytes, std::memory_order_seq_cst);
+    }
+  }
+
+  const queue_view& q_;
+  std::atomic<participant>& holder_;
+  bool mine_ = false;
 };
 
-quota_sums granted(const queue_view& q) {
-  quota_sums sums;
-  for (std::size_t l = 0; l < q.lanes_used(); ++l) {
-    sums.items += gate_quota(q.lane(l).gate.load(std::memory_order_relaxed));
-    sums.bytes += q.lane(l).bytes_quota.load(std::memory_order_relaxed);
-  }
-  if (sums.items > q.shape.items || sums.bytes > q.shape.bytes) q.damaged();
-  return sums;
-}
+bool is_my_turn(const queue_view& q) { return q.header().quota_holder.load(std::memory_order_seq_cst) == this_name(); }
 
 // How many bytes wait in lane `l`, or more.
 std::uint64_t bytes_waiting(const queue_view& q, std::size_t l) {
@@ -282,12 +318,32 @@ std::uint64_t bytes_waiting(const queue_view& q, std::size_t l) {
     if (head == tail) return 0;
     const message_slot& s = q.slot(l, head);
     const std::uint64_t before = s.bytes_end.load(std::memory_order_acquire) - (s.size_and_attachments & size_mask);
-    const bool is_it = s.position.load(std::memory_order_acquire) == head;
-    if (!is_it || lane.head.load(std::memory_order_acquire) != head) continue;
+    if (s.position.load(std::memory_order_acquire) != head) continue;
     const std::uint64_t waiting = lane.bytes_tail.load(std::memory_order_seq_cst) - before;
-    if (waiting <= q.shape.bytes) return waiting;
+    if (waiting <= q.shape.bytes && lane.head.load(std::memory_order_acquire) == head) return waiting;
   }
-  return ~0ULL;
+  return q.shape.bytes;
+}
+
+struct quota_sums {
+  std::uint64_t items = 0, bytes = 0;
+};
+
+// Nothing when it is not our turn any more. A lane may have more bytes than its quota: who lowered it came at the same
+// time as a message, see take_bytes().
+std::optional<quota_sums> granted(const queue_view& q) {
+  quota_sums sums;
+  std::uint64_t quotas = 0;
+  for (std::size_t l = 0; l < q.lanes_used(); ++l) {
+    const std::uint64_t quota = quota_in_bytes(q.lane(l).bytes_quota.load(std::memory_order_seq_cst));
+    sums.items += gate_quota(q.lane(l).gate.load(std::memory_order_seq_cst));
+    quotas += quota;
+    sums.bytes += std::max(quota, bytes_waiting(q, l));
+  }
+  if (!is_my_turn(q)) return std::nullopt;
+  if (sums.items > q.shape.items || quotas > q.shape.bytes) q.damaged();
+  sums.bytes = std::min(sums.bytes, q.shape.bytes);
+  return sums;
 }
 
 // Takes up to `wanted` from what lane `l` may have waiting and does not.
@@ -303,55 +359,51 @@ std::uint64_t take_items(const queue_view& q, std::size_t l, std::uint64_t wante
   }
 }
 
+// The owner may put meanwhile, by the quota that it had. It stores its new total before it looks at its quota again
+// (publish()), we lower its quota before we look at its total again: one of us sees the other and gives way.
 std::uint64_t take_bytes(const queue_view& q, std::size_t l, std::uint64_t wanted) {
   std::atomic<std::uint64_t>& quota = q.lane(l).bytes_quota;
-  const std::uint64_t had = quota.load(std::memory_order_relaxed);
+  std::uint64_t word = quota.load(std::memory_order_relaxed);
+  const std::uint64_t had = quota_in_bytes(word);
   const std::uint64_t waiting = bytes_waiting(q, l);
   if (waiting >= had) return 0;
   const std::uint64_t taken = std::min(wanted, had - waiting);
-  quota.store(had - taken, std::memory_order_seq_cst);
-  // The owner may have put meanwhile, by the quota that it had: see publish().
-  const std::uint64_t now = bytes_waiting(q, l);
-  if (now <= had - taken) return taken;
-  quota.store(had, std::memory_order_seq_cst);
-  return 0;
+  if (!quota.compare_exchange_strong(word, word - taken, std::memory_order_seq_cst)) return 0;  // not our turn any more
+  return bytes_waiting(q, l) <= had - taken ? taken : 0;
 }
 
 }  // namespace
 
-// Raises this lane's quotas so that `p` has room, if the whole queue has. Under the lock.
+// Raises this lane's quotas so that `p` has room, if the whole queue has. Only as the quota's mover.
 bool lane_writer::gather_quota(const parcel& p) {
   lane_control& lane = q_.lane(lane_);
-  if (has_room(p, lane.gate.load(std::memory_order_relaxed))) return true;  // and now the head is as it is
-  const quota_sums sums = granted(q_);
-  const std::uint64_t quota = gate_quota(lane.gate.load(std::memory_order_relaxed));
-  const std::uint64_t bytes_quota = lane.bytes_quota.load(std::memory_order_relaxed);
+  // As they are in our turn: granted() looks whether it still is. Nobody else raises them, and who takes our place
+  // changes them first.
+  std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
+  std::uint64_t bytes_word = lane.bytes_quota.load(std::memory_order_seq_cst);
+  if (has_room(p, gate)) return true;  // and now the head is as it is
+  const auto sums = granted(q_);
+  if (!sums) return false;
+  const std::uint64_t quota = gate_quota(gate);
+  const std::uint64_t bytes_quota = quota_in_bytes(bytes_word);
   const std::uint64_t items = tail_ - head_ - skipped_.size() + 1;
   const std::uint64_t bytes = bytes_ + p.size - bytes_before(head_);
   const std::uint64_t items_short = items > quota ? items - quota : 0;
   const std::uint64_t bytes_short = bytes > bytes_quota ? bytes - bytes_quota : 0;
-  std::uint64_t more = std::min(q_.shape.items - sums.items, std::max(items_short, q_.shape.items / 8));
-  std::uint64_t more_bytes = std::min(q_.shape.bytes - sums.bytes, std::max(bytes_short, q_.shape.bytes / 8));
+  std::uint64_t more = std::min(q_.shape.items - sums->items, std::max(items_short, q_.shape.items / 8));
+  std::uint64_t more_bytes = std::min(q_.shape.bytes - sums->bytes, std::max(bytes_short, q_.shape.bytes / 8));
   for (std::size_t l = 0; l < q_.lanes_used() && more < items_short; ++l)
     if (l != lane_) more += take_items(q_, l, items_short - more);
   for (std::size_t l = 0; l < q_.lanes_used() && more_bytes < bytes_short; ++l)
     if (l != lane_) more_bytes += take_bytes(q_, l, bytes_short - more_bytes);
-  if (items_short != 0) lane.gate.fetch_add(more * one_more_waits, std::memory_order_seq_cst);
-  if (bytes_short != 0) lane.bytes_quota.store(bytes_quota + more_bytes, std::memory_order_seq_cst);
+  if (items_short != 0 && !lane.gate.compare_exchange_strong(gate, gate + more * one_more_waits)) return false;
+  if (bytes_short != 0 && !lane.bytes_quota.compare_exchange_strong(bytes_word, bytes_word + more_bytes)) return false;
   return more >= items_short && more_bytes >= bytes_short;
 }
 
 std::optional<std::uint64_t> lane_writer::publish_with_more(const parcel& p, bool wait) {
-  lock_word& quotas = q_.header().quotas;
-  // Nothing to repair: quota that was in hand is nobody's. And no endless wait: who has the lock may have been stopped.
-  const auto take = lock_word::unrepaired_lock::take;
-  const auto locked = wait ? quotas.lock(take, deadline_in(quota_wait_max)) : quotas.try_lock(take);
-  if (locked == lock_word::outcome::not_now) return std::nullopt;
-  struct unlocker {
-    lock_word& word;
-    ~unlocker() { word.unlock(); }
-  } const unlock{quotas};
-  if (!gather_quota(p)) return std::nullopt;
+  const quota_mover mover(q_, wait);
+  if (!mover || !gather_quota(p)) return std::nullopt;
   return publish(p);
 }
 

@@ -81,8 +81,8 @@ class lane_writer {
   };
   published publish_several(std::span<const parcel> parcels);
 
-  /// As publish, but first takes from other lanes what they may hold and do not use. Takes a lock that is held for some
-  /// microseconds; with `wait` false not at all when somebody has it.
+  /// As publish, but first takes from other lanes what they may hold and do not use. One at a time does
+  /// so: with `wait` false not at all when somebody is at it, else it takes the place of who takes too long.
   std::optional<std::uint64_t> publish_with_more(const parcel& p, bool wait);
 
   /// Takes back what was just published; false when somebody has got it.

@@ -352,7 +352,8 @@ class counting {
   counting(const counting&) = delete;
   counting& operator=(const counting&) = delete;
   ~counting() {
-    if (mine_) word_.store(0, std::memory_order_release);
+    participant me = this_name();
+    if (mine_) word_.compare_exchange_strong(me, 0, std::memory_order_release, std::memory_order_relaxed);
   }
 
  private:
@@ -389,13 +390,17 @@ std::size_t count_waiting(const queue_view& q) {
     std::size_t n = count_late(q, before);
     for (std::size_t l = 0; l < before.heads.size(); ++l) n += count_between(q, l, before.heads[l], before.tails[l]);
     if (before == snapshot_of(q)) return n;
-    if (tries == 10) paused.emplace(q);
+    if (tries % 10 == 9) paused.emplace(q);
   }
 }
 
 void pause_for_counting(const queue_view& q) noexcept {
-  const participant who = q.header().counting.load(std::memory_order_acquire);
-  for (int i = 0; i < 1000 && q.header().counting.load(std::memory_order_acquire) == who; ++i) pause_cpu();
+  participant who = q.header().counting.load(std::memory_order_acquire);
+  for (int i = 0; i < 1000; ++i) {
+    if (q.header().counting.load(std::memory_order_acquire) != who) return;
+    pause_cpu();
+  }
+  q.header().counting.compare_exchange_strong(who, 0, std::memory_order_seq_cst);  // it was stopped, or may ask again
 }
 
 // ---- the dead ------------------------------------------------------------------------------------------------------

@@ -69,8 +69,8 @@ inline constexpr std::uint64_t size_mask = (1ULL << 40) - 1;
 
 /// A ring of slots with one owner, who puts. Who gets takes slots by compare-and-swap.
 struct lane_control {
-  // Written by the owner; lowered by others under `quotas`.
-  alignas(128) std::atomic<std::uint64_t> gate;  // next position (low half) | how many may wait (high half)
+  // Written by the owner; lowered, and given another turn, by who holds `quota_holder`.
+  alignas(128) std::atomic<std::uint64_t> gate;  // next position, 32 bits | how many may wait, 25 | turn, 7
   std::atomic<std::uint64_t> bytes_tail;         // of all messages ever put here
   std::atomic<std::uint64_t> last_skipped;       // 1 + the last position that was passed over
 
@@ -79,13 +79,18 @@ struct lane_control {
 
   // Seldom written.
   alignas(128) std::atomic<participant> owner;
-  std::atomic<std::uint64_t> bytes_quota;
+  std::atomic<std::uint64_t> bytes_quota;        // how many bytes may wait, 40 bits | turn, 24
   std::atomic<std::uint64_t> data;               // id of the region with the larger payloads, or 0
 };
 
 inline constexpr std::uint64_t one_more_waits = 1ULL << 32;  // in a gate
+inline constexpr std::uint64_t next_turn_of_gate = 1ULL << 57;
+inline constexpr std::uint64_t next_turn_of_bytes = 1ULL << 40;
 inline constexpr std::uint32_t gate_tail(std::uint64_t gate) { return static_cast<std::uint32_t>(gate); }
-inline constexpr std::uint32_t gate_quota(std::uint64_t gate) { return static_cast<std::uint32_t>(gate >> 32); }
+inline constexpr std::uint32_t gate_quota(std::uint64_t gate) {
+  return static_cast<std::uint32_t>(gate >> 32) & 0x1ffffff;
+}
+inline constexpr std::uint64_t quota_in_bytes(std::uint64_t word) { return word & (next_turn_of_bytes - 1); }
 
 // ---- the header ----------------------------------------------------------------------------------------------------
 
@@ -132,7 +137,7 @@ struct queue_header {
   alignas(128) std::atomic<std::uint32_t> readable;
   std::atomic<std::uint32_t> writable, idle;
 
-  alignas(128) lock_word quotas;  // who holds it may move quota from lane to lane
+  alignas(128) std::atomic<participant> quota_holder;  // who may move quota from lane to lane, or 0
   alignas(128) std::atomic<std::uint64_t> roles[role_holders_max];  // process | role bits; 0 is nobody
   alignas(128) lane_control lanes[1];  // shape.lanes of them
 };

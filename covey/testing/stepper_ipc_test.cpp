@@ -5,6 +5,7 @@
 #include <covey/testing/stepper.hpp>
 
 #include <algorithm>
+#include <thread>
 
 namespace {
 
@@ -87,6 +88,59 @@ void expect_put(three& w, const last_process& last) {
 TEST(StepperQueue, Put) { step("queue.put", stepped<three>{.run = put_one<three>, .check = expect_put}); }
 
 // What a process puts after its first message.
+// Its messages are gone, but all of the quota is still with the lane of who put them.
+struct moved_quota {
+  covey::queue<int> q{small};
+  moved_quota() {
+    for (int n = 1; q.try_put(n); ++n) {
+    }
+    drain(q);
+  }
+};
+
+// What others can do while somebody has stopped for ever who had, or put, at most `missing` messages.
+void go_on_with(const covey::queue<int>& q, std::size_t missing) {
+  for (int n = 100; n < 120; ++n) {
+    EXPECT_TRUE(q.put_for(n, 20s));
+    EXPECT_TRUE(q.get_for(20s).has_value());
+    q.task_done();
+  }
+  std::thread newcomer([&] {
+    EXPECT_TRUE(q.put_for(1000, 20s));
+    EXPECT_TRUE(q.get_for(20s).has_value());
+    q.task_done();
+  });
+  newcomer.join();
+  drain(q);
+  std::size_t room = 0;
+  while (q.try_put(7)) ++room;
+  EXPECT_LE(room, small.items);
+  EXPECT_GE(room, small.items - missing);
+  drain(q);
+}
+
+TEST(StepperQueue, PutOfAStoppedOne) {
+  step("queue.put that moves quota, stopped",
+       stepped<moved_quota>{.run = [](moved_quota& w) { w.q.put(1); },
+                            .check = [](moved_quota& w, const last_process&) { expect_whole(w.q); },
+                            .warm = [](moved_quota& w) { (void)w.q.try_put(1); },
+                            .while_stopped = [](moved_quota& w) { go_on_with(w.q, 1); }});
+}
+
+TEST(StepperQueue, GetOfAStoppedOne) {
+  step("queue.get, stopped", stepped<three>{.run = [](three& w) { (void)w.q.get(); },
+                                            .check =
+                                                [](three& w, const last_process&) {
+                                                  EXPECT_LE(w.q.size(), 1U);  // what was in its hand
+                                                  expect_whole(w.q);
+                                                },
+                                            .while_stopped =
+                                                [](three& w) {
+                                                  EXPECT_GE(drain(w.q).size(), 2U);
+                                                  go_on_with(w.q, 0);
+                                                }});
+}
+
 TEST(StepperQueue, PutAgain) {
   step("queue.put again", stepped<empty>{.run = [](empty& w) { w.q.put(2); },
                                          .check =
