@@ -14,11 +14,11 @@ constexpr std::uint64_t bytes_max = 400ULL << 30;
 
 // A queue, locked.
 struct opened {
-  explicit opened(const region& r) : memory(r), h(memory.header()), queue(r) {
-    lists.emplace(r, memory);
+  explicit opened(const region& r) : memory(r), h(memory.header()) {
+    lists.emplace(memory);
     b = &lists->books();
   }
-  void lock() { lists.emplace(queue, memory); }
+  void lock() { lists.emplace(memory); }
 
   // Without the lock, counted in `sleepers`.
   void sleep(std::atomic<std::uint32_t>& word, std::uint32_t& sleepers, const deadline& until, const stop_word* stop) {
@@ -28,7 +28,6 @@ struct opened {
   const ordered_memory memory;
   ordered_header& h;
   ordered_books* b = nullptr;
-  const region& queue;
   std::optional<ordered_lists> lists;
 };
 

@@ -73,8 +73,8 @@ std::uint64_t payload_sum_of(const ordered_memory& m, std::span<const std::byte>
 
 // ---- the lock ------------------------------------------------------------------------------------------------------
 
-ordered_lists::ordered_lists(const region& r, const ordered_memory& m)
-    : region_(r), m_(m), h_(m.header()), b_(h_.locked.books), blocks_(m.blocks()) {
+ordered_lists::ordered_lists(const ordered_memory& m)
+    : m_(m), h_(m.header()), b_(h_.locked.books), blocks_(m.blocks()) {
   lock_books(h_.locked, m_.key, m_.id, [this] { rebuild(); });
   locked_ = true;
   try {

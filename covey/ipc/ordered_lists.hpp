@@ -11,7 +11,7 @@ namespace covey::detail {
 class ordered_lists {
  public:
   /// Throws queue_damaged.
-  ordered_lists(const region& r, const ordered_memory& m);
+  explicit ordered_lists(const ordered_memory& m);
   ordered_lists(const ordered_lists&) = delete;
   ordered_lists& operator=(const ordered_lists&) = delete;
   ~ordered_lists() {
@@ -74,7 +74,6 @@ class ordered_lists {
   void writers_may_look();
   void after_leaving_hand();
 
-  const region& region_;
   const ordered_memory& m_;
   ordered_header& h_;
   ordered_books& b_;
