@@ -10,6 +10,7 @@
 
 #include <covey/memory/family.hpp>
 #include <covey/memory/fork.hpp>
+#include <covey/memory/inherited.hpp>
 #include <covey/memory/keeper.hpp>
 #include <covey/memory/reaping.hpp>
 #include <memory>
@@ -89,6 +90,7 @@ void guard_the_family(const keeper_descriptors& keys) noexcept {
   ::signal(SIGCHLD, SIG_DFL);  // the program may have been started with it ignored
   ::prctl(PR_SET_NAME, "covey-guard");
   leave_the_terminal();
+  close_inherited_descriptors();
   take_all_descriptors(program);
   if (!die_with(keys.life_fd)) ::_exit(127);
   guard_forever(keys, program);

@@ -26,7 +26,8 @@ struct process_options {
 /// A function running in a process of its own.
 ///
 /// The process is forked from the program as it was before main: it sees globals as they were then, and the caller's
-/// stdio, working directory, umask and environment. It ignores SIGINT and SIGQUIT, which a terminal sends to everybody:
+/// stdio, working directory, umask and environment; it has no other descriptor that the program was started with. It
+/// ignores SIGINT and SIGQUIT, which a terminal sends to everybody:
 /// whoever started it decides. When the function returns, stdio is flushed and the process ends without running static
 /// destructors. It never outlives its starter: when that ends, however it ends, the kernel kills it.
 ///

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <covey/memory/messages.hpp>
 
 #include <filesystem>
 #include <fstream>
@@ -249,6 +250,35 @@ TEST(Program, DISABLED_StartsOne) {
   EXPECT_EQ(covey::process(add, 3, 4).join().code(), 7);
   EXPECT_EQ(covey::process([] { return covey::process{add, 3, 4}.join().code(); }).join().code(), 7);
   for (int fd = 0; fd < 3; ++fd) EXPECT_EQ(::fcntl(fd, F_GETFD), -1) << "covey took the place of stdio: " << fd;
+}
+
+// Opened by static initialization: the workers have the object, and so they must have the descriptor.
+const int opened_early = covey::detail::above_stdio(::open("/dev/null", O_RDONLY)).release();
+constexpr int inherited_in = 40, inherited_out = 41;
+
+TEST(Program, AloneHoldsWhatItWasStartedWith) {
+  const pid_t top = ::fork();
+  if (top == 0) {
+    int ends[2];
+    if (::pipe(ends) < 0 || ::dup2(ends[0], inherited_in) < 0 || ::dup2(ends[1], inherited_out) < 0) ::_exit(126);
+    ::close(ends[0]);
+    ::close(ends[1]);
+    ::execl("/proc/self/exe", "program", "--gtest_filter=Program.DISABLED_ClosesWhatItWasStartedWith",
+            "--gtest_also_run_disabled_tests", nullptr);
+    ::_exit(127);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(top, &status, 0), top);
+  EXPECT_EQ(status, 0);
+}
+
+TEST(Program, DISABLED_ClosesWhatItWasStartedWith) {
+  covey::process worker{covey::process_options{.daemon = true}, [] { ::pause(); }};
+  EXPECT_EQ(covey::process([] { return ::fcntl(inherited_out, F_GETFD); }).join().code(), 255) << "a worker has it";
+  EXPECT_EQ(covey::process([] { return ::fcntl(opened_early, F_GETFD); }).join().code(), 0) << "a worker lacks it";
+  ::close(inherited_out);
+  pollfd end{inherited_in, POLLIN, 0};
+  EXPECT_EQ(::poll(&end, 1, 10'000), 1) << "somebody of the family has it";
 }
 
 TEST(Program, IsToldWhichDescriptorCannotBeHad) {
