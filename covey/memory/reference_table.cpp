@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <covey/memory/reaping.hpp>
+#include <covey/memory/region.hpp>
 
 namespace covey::detail {
 namespace {
@@ -220,6 +222,7 @@ void reference_table::free_region(std::uint64_t id) {
   ::fallocate(arena_fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(r.offset),
               static_cast<off_t>(r.bytes));
   r.generation.fetch_add(1, std::memory_order_release);
+  if (r.kind == static_cast<std::uint32_t>(region_kind::subscription)) wake_everybody();
   give_space(r.offset, with_guard_page(r.bytes));
   free_regions_.push_back(static_cast<std::uint32_t>(id));
   holders_.erase(id);

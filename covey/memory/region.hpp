@@ -9,7 +9,7 @@
 namespace covey::detail {
 
 /// What a region is for; checked when a handle is decoded.
-/// A `lane` is mapped read-only, see allow_writing().
+/// A `lane` is mapped read-only, see allow_writing(). The end of a `subscription` counts as a death: all sleepers look.
 enum class region_kind : std::uint32_t {
   plain = 1,
   object,
@@ -28,13 +28,14 @@ enum class region_kind : std::uint32_t {
   once,
   guarded,
   ordered_queue,
-  broadcast
+  broadcast,
+  subscription
 };
 
 /// How to make a region.
 struct region_request {
-  std::uint64_t bytes;                // address space, rounded up to pages
-  std::uint64_t committed = ~0ULL;    // pages that are reserved now; the rest by commit_region
+  std::uint64_t bytes;  // address space, rounded up to pages
+  std::uint64_t committed = ~0ULL;  // pages that are reserved now; the rest by commit_region
   region_kind kind = region_kind::plain;
   std::uint64_t type = 0;  // of an object: a number that decoders compare
   void (*destroy)(std::byte* base) noexcept = nullptr;  // of an object: destroys what lies in the region at `base`
