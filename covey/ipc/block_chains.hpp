@@ -5,6 +5,7 @@
 #include <covey/memory/family.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 #include <vector>
 
@@ -39,8 +40,11 @@ class block_chains {
   void take(std::uint64_t wanted, std::uint32_t& first) const;
   void give(std::uint32_t first) const;
 
-  void copy_in(std::uint32_t first, std::span<const std::byte> head, std::span<const std::byte> rest) const;
+  void copy_in(std::uint32_t first, std::initializer_list<std::span<const std::byte>> parts) const;
   void copy_out(std::uint32_t first, std::span<std::byte> out) const;
+  /// As copy_out, without the lock: the blocks may become another chain's meanwhile. False when it led nowhere; else a
+  /// checksum must tell what was copied.
+  [[nodiscard]] bool copy_out_unlocked(std::uint32_t first, std::span<std::byte> out) const noexcept;
 
   /// Repair: all marks are off, then each chain is marked, then what has no mark is free.
   [[nodiscard]] std::vector<bool> no_marks() const;

@@ -22,7 +22,7 @@ class ordered_lists {
   /// A descriptor and blocks for `size` bytes, in my hand; `nothing` when there is no room now.
   std::uint32_t reserve(std::uint64_t size, std::uint64_t attachments);
   void copy_in(std::uint32_t i, std::span<const std::byte> head, std::span<const std::byte> rest) const {
-    blocks_.copy_in(m_.descriptor(i).first_block, head, rest);
+    blocks_.copy_in(m_.descriptor(i).first_block, {head, rest});
   }
   /// From here the descriptor has references, which are given back with it.
   void note_references(std::uint32_t i) const { m_.descriptor(i).has_references = 1; }

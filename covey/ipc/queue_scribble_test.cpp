@@ -3,58 +3,17 @@
 #include <gtest/gtest.h>
 #include <covey/ipc/queue.hpp>
 #include <covey/process/process.hpp>
+#include <covey/testing/scribbler.hpp>
 
-#include <cstdio>
-#include <cstring>
-#include <fstream>
-#include <random>
-#include <string>
 #include <thread>
 
 namespace {
 
 using namespace std::chrono_literals;
-
-enum class filling : std::uint8_t { random, zeros, ones, pattern, shifted };
-constexpr filling fillings[] = {filling::random, filling::zeros, filling::ones, filling::pattern, filling::shifted};
-
-void fill(std::uint64_t begin, std::uint64_t end, filling how, std::mt19937_64& random) {
-  auto* const first = reinterpret_cast<std::uint64_t*>(begin);
-  const std::size_t words = (end - begin) / sizeof(std::uint64_t);
-  constexpr std::size_t slot_words = 16;
-  for (std::size_t i = 0; i < words; ++i) {
-    std::uint64_t word = 0;
-    switch (how) {
-      case filling::random: word = random(); break;
-      case filling::zeros: break;
-      case filling::ones: word = ~0ULL; break;
-      case filling::pattern: word = 0x5555555555555555; break;
-      case filling::shifted: word = i + slot_words < words ? first[i + slot_words] : 0; break;
-    }
-    static_cast<volatile std::uint64_t*>(first)[i] = word;
-  }
-}
-
-// Over the first 256 KiB of each writable mapping of the arena: all that these small queues have.
-void scribble(filling how, unsigned seed) {
-  std::mt19937_64 random(seed);
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) {
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0;
-    char rights[5] = {};
-    if (line.find("memfd:covey:arena") == std::string::npos) continue;
-    if (std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, rights) == 3 && rights[1] == 'w')
-      fill(begin, std::min(end, begin + (256 << 10)), how, random);
-  }
-}
-
-struct sealed {
-  std::uint64_t number = 0, check = 0;
-  std::array<std::uint64_t, 6> rest{};
-  static sealed with(std::uint64_t n) { return {n, n * 0x9e3779b97f4a7c15ULL, {n, n, n, n, n, n}}; }
-  [[nodiscard]] bool whole() const { return check == number * 0x9e3779b97f4a7c15ULL && rest[5] == number; }
-};
+using covey::testing::filling;
+using covey::testing::fillings;
+using covey::testing::scribble;
+using covey::testing::sealed;
 
 constexpr covey::queue_options small{.items = 32, .bytes = 64 * 1024};
 enum : int { told = 3, ended = 4, wrong = 5 };

@@ -1,0 +1,170 @@
+// Publishers and subscribers are killed, or stopped for ever, at random: those who live get every committed message
+// once, in order, and nothing is left behind.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+#include <covey/ipc/broadcast.hpp>
+#include <covey/ipc/queue.hpp>
+#include <covey/memory/shared_ptr.hpp>
+#include <covey/process/process.hpp>
+#include <covey/sync/event.hpp>
+#include <covey/testing/settle.hpp>
+#include <covey/testing/victims.hpp>
+
+#include <array>
+#include <random>
+#include <thread>
+
+namespace {
+
+using namespace std::chrono_literals;
+using covey::broadcast;
+using covey::slow_subscriber;
+using covey::subscriber;
+
+constexpr int rounds = 100;
+using message = std::tuple<int, int, std::string, covey::shared_ptr<int>>;
+using counts = std::array<std::atomic<int>, rounds>;
+
+std::string filler(int number) { return std::string(static_cast<std::size_t>(number % 7 * 300), 'x'); }
+
+void puts_until_killed(const broadcast<message>& to, int who, const covey::shared_ptr<counts>& committed) {
+  for (int n = 0;; ++n) {
+    to.put({who, n, filler(n), n % 10 == 0 ? covey::make_shared<int>(n) : nullptr});
+    (*committed)[static_cast<std::size_t>(who)] = n + 1;
+  }
+}
+
+// How many it got of each publisher; a first entry of -1 when they were not in order.
+std::vector<int> gets_in_order(const subscriber<message>& from) {
+  std::vector<int> next(rounds, 0);
+  for (const auto& [who, n, text, object] : from) {
+    const bool right = next.at(static_cast<std::size_t>(who))++ == n && text == filler(n) &&
+                       (n % 10 != 0 || (object != nullptr && *object == n));
+    if (!right) return {-1};
+  }
+  return next;
+}
+
+TEST(BroadcastKill, SurvivorsGetEveryCommittedMessageOnceInOrder) {
+  const auto before = covey::testing::settled();
+  {
+    const broadcast<message> b{{.items = 16, .bytes = 64 << 10, .when_slow = slow_subscriber::block}};
+    const auto committed = covey::make_shared<counts>();
+    const covey::queue<std::vector<int>> results;
+    std::vector<covey::process> survivors;
+    for (int i = 0; i < 2; ++i)
+      survivors.emplace_back(
+          [](subscriber<message> from, covey::queue<std::vector<int>> to) { to.put(gets_in_order(from)); },
+          b.subscribe(), results);
+    covey::process publisher{[](broadcast<message> to, covey::shared_ptr<counts> c) {
+                               for (int n = 0; n < 2'000; ++n) {
+                                 to.put({0, n, filler(n), n % 10 == 0 ? covey::make_shared<int>(n) : nullptr});
+                                 (*c)[0] = n + 1;
+                               }
+                             },
+                             b, committed};
+    std::mt19937 random(1);
+    for (int who = 1; who < rounds; ++who) {
+      covey::process putter{
+          [](broadcast<message> to, int id, covey::shared_ptr<counts> c) { puts_until_killed(to, id, c); }, b, who,
+          committed};
+      covey::process getter{[](broadcast<message> all) { (void)gets_in_order(all.subscribe()); }, b};
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 8'000));
+      putter.kill();
+      getter.kill();
+      putter.join();
+      getter.join();
+    }
+    publisher.join();  // a quiet phase: nobody waits for the dead
+    b.close();
+    const auto first = results.get().value();
+    ASSERT_EQ(first.size(), rounds);
+    EXPECT_EQ(first, results.get().value());
+    results.task_done();
+    EXPECT_EQ(results.try_get(), std::nullopt);
+    EXPECT_EQ(first[0], 2'000);
+    int unannounced = 0;
+    for (std::size_t who = 0; who < rounds; ++who) {
+      EXPECT_GE(first[who], (*committed)[who]);
+      EXPECT_LE(first[who], (*committed)[who] + 1);
+      unannounced += first[who] - (*committed)[who];
+    }
+    std::printf("killed %d publishers, %d between commit and return\n", rounds - 1, unannounced);
+    survivors.clear();
+    EXPECT_TRUE(covey::testing::eventually([&] { return b.subscribers() == 0; }));
+  }
+  EXPECT_TRUE(covey::testing::comes_back_to(before));
+}
+
+TEST(BroadcastKill, WhoBlocksGoesOnWhenTheSlowestDies) {
+  const broadcast<int> b{{.items = 2, .when_slow = slow_subscriber::block}};
+  covey::process slow = covey::testing::started(
+      [](subscriber<int>, covey::event e) {
+        e.set();
+        covey::testing::until_killed();
+      },
+      b.subscribe());
+  b.put(1);
+  b.put(2);
+  EXPECT_FALSE(b.put_for(3, 1ms));
+  covey::process putter{[](broadcast<int> to) { to.put(3); }, b};
+  EXPECT_TRUE(covey::testing::until_asleep(putter));
+  slow.kill();
+  EXPECT_EQ(putter.join().code(), 0);
+  EXPECT_EQ(b.subscribers(), 0U);
+}
+
+TEST(BroadcastKill, WhatTheDeadHadNotGotIsGivenBackWithoutAnybodysHelp) {
+  const broadcast<covey::shared_ptr<int>> b;
+  const auto living = b.subscribe();
+  const auto before = covey::testing::settled().regions;
+  covey::process dies = covey::testing::started(
+      [](subscriber<covey::shared_ptr<int>>, covey::event e) {
+        e.set();
+        covey::testing::until_killed();
+      },
+      b.subscribe());
+  covey::process waits{[](subscriber<covey::shared_ptr<int>> s) { (void)s.get(); }, b.subscribe()};
+  b.put(covey::make_shared<int>(1));
+  EXPECT_EQ(**living.get(), 1);
+  waits.join();
+  covey::process sleeps{[](subscriber<covey::shared_ptr<int>> s) { (void)s.get(); }, living};
+  EXPECT_TRUE(covey::testing::until_asleep(sleeps));
+  covey::testing::kill_and_join(dies);
+  EXPECT_TRUE(covey::testing::eventually([&] { return covey::testing::settled().regions == before; }));
+  b.close();
+}
+
+class BroadcastStop : public ::testing::TestWithParam<slow_subscriber> {};
+
+TEST_P(BroadcastStop, ASubscriberThatIsStoppedForEverHindersNobody) {
+  const broadcast<std::pair<int, std::string>> b{{.items = 8, .bytes = 64 << 10, .when_slow = GetParam()}};
+  const auto s = b.subscribe();
+  std::mt19937 random(2);
+  std::vector<covey::process> stopped;
+  for (int round = 0; round < 30; ++round) {
+    stopped.emplace_back(
+        [](subscriber<std::pair<int, std::string>> in) {
+          try {
+            for (;;) (void)in.get();
+          } catch (const covey::too_slow&) {
+            covey::testing::until_killed();
+          }
+        },
+        b.subscribe());
+    for (int n = 0; n < 100; ++n) {
+      ASSERT_TRUE(b.try_put({n, filler(n)}));
+      ASSERT_EQ(s.get().value().first, n);
+      if (n == 50) std::this_thread::sleep_for(std::chrono::microseconds(random() % 2'000));
+      if (n == 60) ::kill(stopped.back().pid(), SIGSTOP);
+    }
+  }
+  for (auto& p : stopped) p.kill();
+  stopped.clear();
+  EXPECT_EQ(s.missed(), 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, BroadcastStop, ::testing::Values(slow_subscriber::lag, slow_subscriber::drop));
+
+}  // namespace
