@@ -6,6 +6,10 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <covey/ipc/broadcast.hpp>
+#include <covey/ipc/lifo_queue.hpp>
+#include <covey/ipc/pipe.hpp>
+#include <covey/ipc/priority_queue.hpp>
 #include <covey/ipc/queue.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
@@ -67,6 +71,40 @@ TEST(Pollable, TellsWhatComes) {
   e.set();
   e.clear();
   EXPECT_TRUE(is_readable(pe, -1));
+}
+
+template <class Object, class Put, class Get>
+void tells_what_comes(const Object& object, const Put& put, const Get& get) {
+  pollable p{object};
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_FALSE(is_readable(p));
+    put();
+    EXPECT_TRUE(is_readable(p, -1));
+    EXPECT_TRUE(p.rearm());
+    get();
+    EXPECT_FALSE(p.rearm());
+  }
+}
+
+TEST(Pollable, TellsWhatComesToAnythingWithMessages) {
+  const auto all_of = [](const auto& from) {
+    return [&from] {
+      while (from.try_get()) {
+      }
+    };
+  };
+  const covey::queue<int> q;
+  const auto reader = q.reader();
+  tells_what_comes(reader, [&] { q.put(1); }, all_of(reader));
+  const covey::priority_queue<int> p;
+  tells_what_comes(p, [&] { p.put(1); }, all_of(p));
+  const covey::lifo_queue<int> l;
+  tells_what_comes(l, [&] { l.put(1); }, all_of(l));
+  const auto [one, other] = covey::make_pipe<int>();
+  tells_what_comes(one, [&o = other] { o.put(1); }, all_of(one));
+  const covey::broadcast<int> b;
+  const auto s = b.subscribe();
+  tells_what_comes(s, [&] { b.put(1); }, all_of(s));
 }
 
 TEST(Pollable, TellsOfTheDead) {

@@ -21,8 +21,9 @@
 
 namespace covey {
 
-/// What wait_any and pollable take: queue, queue_reader, event, counting_semaphore, permits, latch, process, readable,
-/// writable; and any type with the member that covey/memory/waitable.hpp describes.
+/// What wait_any and pollable take: queue, priority_queue, lifo_queue, a reader of one, pipe, subscriber, event,
+/// counting_semaphore, permits, latch, process, readable, writable; and any type with the member that
+/// covey/memory/waitable.hpp describes.
 template <class T>
 concept waitable = requires(const T& object) {
   { object.wait_hook().ready() } -> std::same_as<bool>;

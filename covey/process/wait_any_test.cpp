@@ -4,6 +4,10 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <covey/ipc/broadcast.hpp>
+#include <covey/ipc/lifo_queue.hpp>
+#include <covey/ipc/pipe.hpp>
+#include <covey/ipc/priority_queue.hpp>
 #include <covey/ipc/queue.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
@@ -99,6 +103,36 @@ TEST(WaitAny, SeesAMessageAtAReader) {
   const covey::queue<std::string> q;
   const auto r = q.reader();
   is_seen_before_and_while_waiting(r, [&] { q.put("one"); });
+}
+
+TEST(WaitAny, SeesAMessageInAnyOrder) {
+  const covey::priority_queue<int> p;
+  is_seen_before_and_while_waiting(p, [&] { p.put(1); });
+  const covey::priority_queue<int> read;
+  is_seen_before_and_while_waiting(read.reader(), [&] { read.put(1); });
+  const covey::lifo_queue<int> l;
+  is_seen_before_and_while_waiting(l, [&] { l.put(1); });
+}
+
+TEST(WaitAny, SeesAMessageInAPipe) {
+  const auto [one, other] = covey::make_pipe<int>();
+  is_seen_before_and_while_waiting(one, [&o = other] { o.put(1); });
+  EXPECT_EQ(wait_any_for(0ns, other), std::nullopt);
+  EXPECT_EQ(one.get(), 1);
+  other.close();
+  EXPECT_EQ(wait_any(one), 0U);
+}
+
+TEST(WaitAny, SeesABroadcastOnEachSubscriber) {
+  const covey::broadcast<int> b;
+  const auto s = b.subscribe();
+  const auto t = b.subscribe();
+  is_seen_before_and_while_waiting(s, [&] { b.put(1); });
+  EXPECT_EQ(s.get(), 1);
+  EXPECT_EQ(wait_any_for(0ns, s), std::nullopt);
+  EXPECT_EQ(wait_any(s, t), 1U);
+  EXPECT_EQ(t.get(), 1);
+  is_seen_before_and_while_waiting(t, [&] { b.close(); });
 }
 
 TEST(WaitAny, SeesTheEndOfAQueue) {
