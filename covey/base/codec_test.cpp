@@ -136,7 +136,7 @@ struct tree {
 
 tree chain(int length) {
   tree root{0, {}};
-  for (int i = 1; i < length; ++i) root = tree{i, std::vector<tree>(1, std::move(root))};
+  for (int i = 1; i < length; ++i) root = tree{i, std::vector<tree>(1, root)};
   return root;
 }
 
@@ -219,7 +219,7 @@ TEST(Codec, BitwiseTypesAreEncodedAsTheBytesTheyHave) {
   covey::detail::encoder out;
   covey::detail::encode(out, value);
   ASSERT_EQ(out.bytes.size(), sizeof value);
-  EXPECT_EQ(std::memcmp(out.bytes.data(), &value, sizeof value), 0);
+  EXPECT_EQ(std::memcmp(out.bytes.data(), &value, sizeof value), 0);  // NOLINT(bugprone-suspicious-memory-comparison)
 }
 
 }  // namespace

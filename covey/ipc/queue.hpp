@@ -26,7 +26,7 @@ class loaned {
  public:
   using value_type = typename T::value_type;  ///< of its elements
   loaned(loaned&& other) noexcept
-      : core_(other.core_), memory_(std::exchange(other.memory_, {})) {}  ///< leaves the other empty
+      : core_(std::move(other.core_)), memory_(std::exchange(other.memory_, {})) {}  ///< leaves the other empty
   /// Gives back what it had.
   loaned& operator=(loaned&& other) noexcept {
     std::swap(core_, other.core_);
@@ -69,7 +69,7 @@ class message_view {
  public:
   using value_type = typename T::value_type;  ///< of its elements
   message_view(message_view&& other) noexcept
-      : core_(other.core_),
+      : core_(std::move(other.core_)),
         viewed_(other.viewed_),
         held_(std::exchange(other.held_, false)) {}  ///< leaves the other released
   message_view& operator=(message_view&&) = delete;

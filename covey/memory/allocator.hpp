@@ -184,7 +184,7 @@ class allocator {
   /// Gives back what allocate(n) gave.
   void deallocate(T* p, std::size_t n) noexcept {
     if (detail::heap* const h = heap(); h != nullptr)
-      h->deallocate(p, n * sizeof(T), alignof(T));
+      h->deallocate(static_cast<void*>(p), n * sizeof(T), alignof(T));
     else
       std::allocator<T>().deallocate(p, n);
   }

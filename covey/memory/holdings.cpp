@@ -138,7 +138,8 @@ void unmap_locally(std::uint64_t id, looks& ended) noexcept {
     ended.insert(all.extract(it++));
   if (!ended.empty()) looks_ended.fetch_add(1, std::memory_order_release);  // pairs with look_through()
   unmaps.fetch_add(1, std::memory_order_release);  // pairs with bytes_mapped_at()
-  ::mmap(begin_of(id), r.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+  // Without room for another mapping the bytes stay, until others are mapped over them.
+  (void)::mmap(begin_of(id), r.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
   mapped().by_offset.erase(r.offset);
 }
 

@@ -18,9 +18,7 @@
 namespace {
 
 using namespace std::chrono_literals;
-using covey::detail::arena_in_use;
 using covey::detail::arena_usage;
-using covey::detail::family;
 using covey::testing::comes_back_to;
 using covey::testing::eventually;
 using covey::testing::settled;

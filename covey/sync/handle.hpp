@@ -30,7 +30,7 @@ class handle_on {
 
   handle_on(const handle_on& other) : region_(other.region_), found_(find()) {}
   handle_on(handle_on&& other) : region_(std::move(other.region_)), found_(find()) { other.found_ = nullptr; }
-  handle_on& operator=(const handle_on& other) noexcept {
+  handle_on& operator=(const handle_on& other) {  // NOLINT(bugprone-unhandled-self-assignment): regions handle it
     region_ = other.region_;
     found_ = find();
     return *this;
