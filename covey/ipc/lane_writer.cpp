@@ -12,7 +12,7 @@ namespace covey::detail {
 namespace {
 
 constexpr std::uint64_t commit_step = 256 * 1024;
-constexpr std::chrono::milliseconds quota_hold_max{20};  // it takes microseconds
+constexpr std::chrono::milliseconds quota_hold_max{10};  // it takes microseconds
 
 std::uint64_t data_bytes(const queue_shape& shape) { return shape.bytes + shape.bytes / 4 + (1U << 20); }
 
@@ -103,16 +103,18 @@ bool lane_writer::room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const
   return bytes_ + bytes - bytes_before(head_) <= quota;
 }
 
-void lane_writer::see_head() {
-  head_ = settle_head(q_, lane_);
-  if (head_ > tail_) q_.damaged();
+void lane_writer::see_head(std::uint64_t head) {
+  if (head > tail_) q_.damaged();
+  head_ = std::max(head_, head);
   while (!skipped_.empty() && skipped_.front() < head_) skipped_.pop_front();
 }
 
 bool lane_writer::has_room(const parcel& p, std::uint64_t gate) {
   const std::uint64_t quota = quota_in_bytes(q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed));
   if (room_for_one(gate) && room_for_bytes(p.size, quota)) return true;
-  see_head();
+  see_head(q_.lane(lane_).head.load(std::memory_order_acquire));
+  if (room_for_one(gate) && room_for_bytes(p.size, quota)) return true;
+  see_head(settle_head(q_, lane_));  // takers let it lag behind
   return room_for_one(gate) && room_for_bytes(p.size, quota);
 }
 
@@ -176,10 +178,10 @@ void lane_writer::advance(std::uint64_t bytes) noexcept {
 // All but the state.
 void lane_writer::fill(message_slot& s, const parcel& p) {
   const std::array<std::uint64_t, 4> words{tail_, bytes_ + p.size, p.size | p.attachments << 40, p.extent};
-  s.position.store(words[0], std::memory_order_relaxed);
-  s.bytes_end.store(words[1], std::memory_order_relaxed);
-  s.size_and_attachments = words[2];
-  s.extent = words[3];
+  s.position.store(tail_, std::memory_order_relaxed);
+  s.bytes_end.store(bytes_ + p.size, std::memory_order_relaxed);
+  s.size_and_attachments = p.size | p.attachments << 40;
+  s.extent = p.extent;
   const std::size_t here = p.extent == 0 ? p.size : 0;
   if (here != 0) std::memcpy(s.inlined, p.here, here);
   s.checksum = checksum_of(q_.key, words, {p.here, here});
@@ -219,7 +221,7 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
   const auto room_now = [&] {
     return std::min(gate_quota(gate) - (tail_ - head_ - skipped_.size()), q_.shape.slots - 2 - (tail_ - head_));
   };
-  if (room_now() < parcels.size()) see_head();
+  if (room_now() < parcels.size()) see_head(settle_head(q_, lane_));
   const std::uint64_t room = room_now();
   const std::uint64_t bytes_used = bytes_ - bytes_before(head_);
   const std::uint64_t bytes_quota =

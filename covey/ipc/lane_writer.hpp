@@ -105,7 +105,7 @@ class lane_writer {
   void have_data();
   [[nodiscard]] bool room_for_one(std::uint64_t gate) noexcept;
   [[nodiscard]] bool room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const noexcept;
-  void see_head();
+  void see_head(std::uint64_t head);
   [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate);
   [[nodiscard]] std::uint64_t bytes_before(std::uint64_t position) const noexcept;
   [[nodiscard]] bool is_taken(std::uint64_t position) const;

@@ -177,7 +177,7 @@ std::size_t take_some(queue_side& side, std::size_t n) {
   for (std::size_t empty = 0; empty < lanes && taken() < n;) {
     if (side.from_same_lane >= limit) next_lane();
     const std::size_t wanted = std::min<std::size_t>(n - taken(), limit - side.from_same_lane);
-    const std::size_t got = take_several(q, side.next_lane, wanted, side.hand);
+    const std::size_t got = take_oldest(q, side.next_lane, wanted, side.cursor, side.hand);
     side.from_same_lane += static_cast<unsigned>(got);
     empty = got != 0 ? 0 : empty + 1;
     if (got == 0) next_lane();
@@ -250,7 +250,8 @@ bool put_when_room(queue_side& side, const deadline& until, const stop_word* sto
     throw_if_refused(q);
     if (once(effort::little)) return true;
     // Not at once at the first free slot: looking at the head takes its cache line from those who move it.
-    if (!std::exchange(spun, true) && look_and_yield_until([&] { return w.might_have_room(); })) {
+    if (!out_of_time(until, stop) && !std::exchange(spun, true) &&
+        look_and_yield_until([&] { return w.might_have_room(); })) {
       for (int i = 0; i < 20; ++i) pause_cpu();
       continue;
     }

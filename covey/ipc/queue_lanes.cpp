@@ -149,21 +149,6 @@ void return_from_the_dead(const queue_view& q, std::size_t l, message_slot& s, s
 
 }  // namespace
 
-std::optional<held_message> take_oldest(const queue_view& q, std::size_t l) {
-  for (;;) {
-    std::uint64_t head = q.lane(l).head.load(std::memory_order_acquire);
-    look seen{sight::waiting, q.raw(slot_state::at(slot_kind::queued, head))};
-    if (q.slot(l, head).state.load(std::memory_order_acquire) != seen.raw) seen = look_at_head(q, l, head);
-    if (seen.what == sight::waiting) fetch_rest(q.slot(l, head));  // comes while the state is swapped
-    if (seen.what == sight::empty) return std::nullopt;
-    message_slot& s = q.slot(l, head);
-    if (!take_slot(q, s, seen.raw)) continue;
-    q.lane(l).head.compare_exchange_strong(head, head + 1, std::memory_order_seq_cst);
-    const slot_state was = q.state_of(seen.raw);
-    return held_message{static_cast<std::uint32_t>(l), was.position(), was.delivered_again()};
-  }
-}
-
 namespace {
 
 bool is_late(slot_state s) { return s.kind() == slot_kind::queued && s.deliveries() != 0; }
@@ -220,33 +205,56 @@ std::uint64_t tail_of(const queue_view& q, std::size_t l, std::uint64_t head) {
   return head + q.shape.slots;  // `head` is of long ago
 }
 
-std::size_t take_several(const queue_view& q, std::size_t l, std::size_t n, std::vector<held_message>& out) {
-  if (n == 1) {
-    const auto one = take_oldest(q, l);
-    if (one) out.push_back(*one);
-    return one ? 1 : 0;
+namespace {
+
+void move_head(const queue_view& q, lane_cursor& cursor) {
+  std::atomic<std::uint64_t>& head = q.lane(cursor.lane).head;
+  if (std::exchange(cursor.ahead, 0) == 0) return;
+  std::uint64_t now = head.load(std::memory_order_acquire);
+  while (now < cursor.next && !head.compare_exchange_weak(now, cursor.next, std::memory_order_seq_cst)) {
   }
-  lane_control& lane = q.lane(l);
-  std::uint64_t head = lane.head.load(std::memory_order_acquire);
+}
+
+std::optional<held_message> take_at_head(const queue_view& q, std::size_t l) {
+  for (;;) {
+    std::uint64_t head = 0;
+    const look seen = look_at_head(q, l, head);
+    if (seen.what == sight::empty) return std::nullopt;
+    if (!take_slot(q, q.slot(l, head), seen.raw)) continue;
+    return held_message{static_cast<std::uint32_t>(l), head, q.state_of(seen.raw).delivered_again()};
+  }
+}
+
+}  // namespace
+
+std::size_t take_oldest(const queue_view& q, std::size_t l, std::size_t n, lane_cursor& cursor,
+                        std::vector<held_message>& out) {
+  if (cursor.lane != l) {
+    move_head(q, cursor);
+    cursor = {.lane = l, .next = q.lane(l).head.load(std::memory_order_acquire)};
+  }
   const participant me = this_name();
   std::size_t taken = 0;
-  for (; taken < n; ++taken) {
-    const std::uint64_t position = head + taken;
-    std::uint64_t raw = q.raw(slot_state::at(slot_kind::queued, position));
-    // The head lags behind: whoever comes by meanwhile sees that these are taken, and moves it.
-    if (q.slot(l, position).state.load(std::memory_order_relaxed) != raw ||
-        !q.slot(l, position)
-             .state.compare_exchange_strong(raw, q.raw(slot_state::in_hand_of(me, 0)), std::memory_order_seq_cst,
-                                            std::memory_order_relaxed))
+  for (; taken < n; ++taken, ++cursor.next) {
+    message_slot& s = q.slot(l, cursor.next);
+    std::uint64_t raw = q.raw(slot_state::at(slot_kind::queued, cursor.next));
+    if (s.state.load(std::memory_order_relaxed) != raw) break;
+    fetch_rest(s);  // comes while the state is swapped
+    if (!s.state.compare_exchange_strong(raw, q.raw(slot_state::in_hand_of(me, 0)), std::memory_order_seq_cst,
+                                         std::memory_order_relaxed))
       break;
-    out.push_back({static_cast<std::uint32_t>(l), position, 1});
+    out.push_back({static_cast<std::uint32_t>(l), cursor.next, 1});
   }
-  if (taken != 0 && !lane.head.compare_exchange_strong(head, head + taken, std::memory_order_seq_cst))
-    settle_head(q, l);
+  cursor.ahead += taken;
+  if (cursor.ahead > std::min<std::uint64_t>(q.shape.items / 16, 8) || taken == 0) move_head(q, cursor);
   if (taken != 0) return taken;
-  const auto one = take_oldest(q, l);
-  if (one) out.push_back(*one);
-  return one ? 1 : 0;
+  // Others were here, or it was passed over, or came back to the head.
+  const auto one = take_at_head(q, l);
+  if (!one) return 0;
+  out.push_back(*one);
+  cursor.next = one->position + 1;
+  cursor.ahead = 1;
+  return 1;
 }
 
 bool in_hand(const queue_view& q, const held_message& m, participant hand) {
@@ -285,7 +293,7 @@ slot_content content_of(const queue_view& q, const held_message& m, std::span<st
   const slot_content c{words[2] & size_mask, words[2] >> 40, words[3]};
   const std::size_t here = c.extent == 0 ? c.size : 0;
   if (here > inline_bytes_max || c.attachments > c.size / sizeof(std::uint64_t) || words[0] != m.position) q.damaged();
-  std::memcpy(copy.data(), s.inlined, here);
+  if (here != 0) std::memcpy(copy.data(), s.inlined, inline_bytes_max);  // all: a known number is copied at once
   if (checksum_of(q.key, words, copy.first(here)) != expected) q.damaged();
   return c;
 }
@@ -455,33 +463,49 @@ void sweep_lanes(const queue_view& q) {
 
 // ---- checks --------------------------------------------------------------------------------------------------------
 
+namespace {
+
 __extension__ using wide = unsigned __int128;
 
-std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> words,
-                          std::span<const std::byte> bytes) noexcept {
-  // As in NH (Black et al., UMAC, 1999): products of two words each stand by themselves, so the processor works on
-  // several at once.
-  std::uint64_t salt = key | 1;
-  std::uint64_t sum = bytes.size() * 0x9e3779b97f4a7c15ULL;
-  const auto mix = [&](std::uint64_t a, std::uint64_t b) {
+// As in NH (Black et al., UMAC, 1999): products of two words each stand by themselves, so the processor works on
+// several at once.
+struct pair_sum {
+  std::uint64_t salt, sum;
+
+  void add(std::uint64_t a, std::uint64_t b) {
     const auto product = static_cast<wide>(a ^ salt) * (b ^ ~salt);
     sum += static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
     salt += 0x9e3779b97f4a7c15ULL;
-  };
-  for (std::size_t i = 0; i + 1 < words.size(); i += 2) mix(words[i], words[i + 1]);
-  if (words.size() % 2 != 0) mix(words.back(), 0);
-  std::uint64_t pair[2];
-  while (bytes.size() >= sizeof pair) {
-    std::memcpy(pair, bytes.data(), sizeof pair);
-    mix(pair[0], pair[1]);
-    bytes = bytes.subspan(sizeof pair);
   }
-  if (!bytes.empty()) {
-    pair[0] = pair[1] = 0;
-    std::memcpy(pair, bytes.data(), bytes.size());
-    mix(pair[0], pair[1]);
+};
+
+std::uint64_t word_at(const std::byte* p) {
+  std::uint64_t word = 0;
+  std::memcpy(&word, p, sizeof word);
+  return word;
+}
+
+}  // namespace
+
+std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> words,
+                          std::span<const std::byte> bytes) noexcept {
+  std::size_t n = bytes.size();
+  const std::byte* p = bytes.data();
+  pair_sum s{key | 1, n * 0x9e3779b97f4a7c15ULL};
+  for (std::size_t i = 0; i + 1 < words.size(); i += 2) s.add(words[i], words[i + 1]);
+  if (words.size() % 2 != 0) s.add(words.back(), 0);
+  for (; n >= 16; n -= 16, p += 16) s.add(word_at(p), word_at(p + 8));
+  if (n == 0) return s.sum;
+  std::uint64_t rest[2]{};
+  if (n >= 8) {
+    rest[0] = word_at(p);
+    n -= 8, p += 8;
+    for (std::size_t i = 0; i < n; ++i) rest[1] |= std::to_integer<std::uint64_t>(p[i]) << (8 * i);
+  } else {
+    for (std::size_t i = 0; i < n; ++i) rest[0] |= std::to_integer<std::uint64_t>(p[i]) << (8 * i);
   }
-  return sum;
+  s.add(rest[0], rest[1]);
+  return s.sum;
 }
 
 std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& s) noexcept {

@@ -15,11 +15,17 @@ struct held_message {
   std::uint64_t deliveries;  // with this one
 };
 
-/// Takes the oldest message of lane `l`, if there is one. Throws queue_damaged.
-std::optional<held_message> take_oldest(const queue_view& q, std::size_t l);
+/// How far one taker has come in a lane: it took all before `next`, or found that they had been taken. It lets the
+/// lane's head lag behind a little, because to move it costs as much as to take; whoever needs the head moves it.
+struct lane_cursor {
+  std::size_t lane = 0;
+  std::uint64_t next = 0;
+  std::uint64_t ahead = 0;  // of the head, at most
+};
 
-/// As take_oldest, for up to `n`; they are appended to `out`. How many.
-std::size_t take_several(const queue_view& q, std::size_t l, std::size_t n, std::vector<held_message>& out);
+/// Takes the oldest messages of lane `l`, up to `n`; they are appended to `out`. How many. Throws queue_damaged.
+std::size_t take_oldest(const queue_view& q, std::size_t l, std::size_t n, lane_cursor& cursor,
+                        std::vector<held_message>& out);
 
 /// Takes the oldest message that waits behind its lane's head because it came back from a consumer.
 std::optional<held_message> take_late(const queue_view& q);

@@ -19,6 +19,7 @@ struct queue_side {
   region kept;                          // the queue, while something is in hand: that outlives the thread's handles
   std::vector<region> data;             // of lanes, those that were read from
   std::size_t next_lane = 0;
+  lane_cursor cursor{};
   unsigned from_same_lane = 0;
   unsigned lane_limit = 1;
   unsigned takes = 0;

@@ -119,13 +119,26 @@ bool put_message(const T& value, const Put& put) {
   }
 }
 
+/// Makes an optional's value where it will stay.
+template <class F>
+struct made_by {
+  F make;
+  operator decltype(std::declval<const F&>()())() const { return make(); }  // NOLINT(google-explicit-constructor)
+};
+
 template <class T>
 T decode_message(std::span<const std::byte> bytes) {
   if constexpr (is_bitwise<T>()) {
-    std::array<std::byte, sizeof(T)> all;
-    if (bytes.size() != all.size()) throw bad_message("covey: a message has not the size of what is read from it");
-    std::memcpy(all.data(), bytes.data(), all.size());
-    return std::bit_cast<T>(all);
+    if (bytes.size() != sizeof(T)) throw bad_message("covey: a message has not the size of what is read from it");
+    if constexpr (std::is_trivially_default_constructible_v<T>) {
+      T value;  // one copy, no more
+      std::memcpy(static_cast<void*>(&value), bytes.data(), sizeof value);
+      return value;
+    } else {
+      std::array<std::byte, sizeof(T)> all;
+      std::memcpy(all.data(), bytes.data(), all.size());
+      return std::bit_cast<T>(all);
+    }
   } else if constexpr (is_readable_in_place<T>) {
     const auto elements = elements_of<typename T::value_type>(bytes);
     return T(elements.begin(), elements.end());
@@ -440,7 +453,10 @@ class queue_verbs {
   std::optional<T> get_until_deadline(const detail::deadline& until, const detail::stop_word* stop) const {
     detail::queue_core::incoming message;
     if (core_.get(message, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
-    return decode_in_hand(message);
+    if constexpr (std::is_aggregate_v<T>)  // others may have constructors that take anything
+      return std::optional<T>(std::in_place, detail::made_by{[&] { return decode_in_hand(message); }});
+    else
+      return decode_in_hand(message);
   }
 
   std::vector<T> get_many_until_deadline(std::size_t max, const detail::deadline& until,
