@@ -106,6 +106,7 @@ own_sides::~own_sides() {
 
 std::span<const std::byte> queue_side::data_of(std::size_t l) {
   const std::uint64_t id = q.lane(l).data.load(std::memory_order_acquire);
+  if (id == 0) q.damaged();  // a payload lies there, so there was one
   if (data.size() <= l) data.resize(l + 1);
   if (data[l].id() != id) {
     region held;
