@@ -15,6 +15,7 @@
 #include <chrono>
 #include <covey/base/unique_fd.hpp>
 #include <covey/testing/settle.hpp>
+#include <cstddef>
 #include <cstdio>
 #include <stdexcept>
 #include <system_error>
@@ -34,7 +35,6 @@ constexpr int threw = 98;
 #if defined(__x86_64__)
 void mark_begin() { asm volatile("int3" ::: "memory"); }
 void mark_end() { asm volatile("ud2" ::: "memory"); }
-constexpr std::uint8_t breakpoint = 0xcc;
 
 user_regs_struct registers_of(pid_t pid) {
   user_regs_struct r{};
@@ -138,38 +138,34 @@ bool tracee::enters_kernel_next() const {
   return code[0] == 0x0f && (code[1] == 0x05 || code[1] == 0x34);
 }
 
-void tracee::write_code(std::uint64_t address, std::uint8_t byte, std::uint8_t* before) {
-  errno = 0;
-  long word = ::ptrace(PTRACE_PEEKTEXT, process_.pid(), address, nullptr);
-  if (errno == 0) {
-    if (before != nullptr) *before = static_cast<std::uint8_t>(word & 0xff);
-    word = (word & ~0xffL) | byte;
-    if (::ptrace(PTRACE_POKETEXT, process_.pid(), address, word) == 0) return;
-  }
-  throw std::system_error(errno, std::system_category(), "covey: write a breakpoint");
+namespace {
+
+// A breakpoint of the processor, of this thread alone: it is not in the code that other threads of the process run.
+void set_breakpoint(pid_t pid, std::uint64_t address) {
+  constexpr std::uint64_t first_when_executed = 1;
+  if (::ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[0]), address) < 0 ||
+      ::ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[7]), first_when_executed) < 0)
+    throw std::system_error(errno, std::system_category(), "covey: set a breakpoint");
 }
+
+void clear_breakpoint(pid_t pid) { ::ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[7]), 0); }
+
+}  // namespace
 
 tracee::state tracee::run_to(std::uint64_t address, bool may_sleep) {
   if (next() == address) return state::stands;
-  std::uint8_t code = 0;
-  write_code(address, breakpoint, &code);
+  set_breakpoint(process_.pid(), address);
   if (::ptrace(PTRACE_CONT, process_.pid(), nullptr, 0) < 0)
     throw std::system_error(errno, std::system_category(), "covey: continue a stepped process");
   const state s = wait(may_sleep);
-  if (s != state::stands) return s;
-  write_code(address, code, nullptr);
-  user_regs_struct r = registers_of(process_.pid());
-  r.rip = address;
-  if (::ptrace(PTRACE_SETREGS, process_.pid(), nullptr, &r) < 0)
-    throw std::system_error(errno, std::system_category(), "covey: move a stepped process");
-  return state::stands;
+  if (s == state::stands) clear_breakpoint(process_.pid());
+  return s;
 }
 
 #else
 
 std::uint64_t tracee::next() const { return 0; }
 bool tracee::enters_kernel_next() const { return false; }
-void tracee::write_code(std::uint64_t, std::uint8_t, std::uint8_t*) {}
 tracee::state tracee::run_to(std::uint64_t, bool) { return state::ended; }
 
 #endif

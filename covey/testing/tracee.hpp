@@ -50,7 +50,6 @@ class tracee {
  private:
   state wait(bool may_sleep);
   [[nodiscard]] bool is_asleep() const;
-  void write_code(std::uint64_t address, std::uint8_t byte, std::uint8_t* before);
 
   process process_;
 };
