@@ -188,7 +188,7 @@ class broadcast {
 
   /// When it returns, the message is committed: it outlives this process. Blocks under slow_subscriber::block while a
   /// living subscriber has not got what is kept; else only for other publishers.
-  /// Throws queue_closed, std::length_error (larger than `bytes`), queue_damaged.
+  /// Throws queue_closed, std::length_error (larger than `bytes`), std::system_error (no memory), queue_damaged.
   void put(const T& value) const { (void)put_until_deadline(value, std::nullopt, nullptr); }
 
   /// Returns false when it would have to wait for a subscriber. Throws like put().
@@ -218,7 +218,7 @@ class broadcast {
   /// Whether close() was called.
   [[nodiscard]] bool closed() const { return core_.closed(); }
 
-  /// How many living subscriptions there are. Asks the keeper: about 15 µs.
+  /// How many subscriptions somebody has, also such that were dropped. Asks the keeper: about 15 µs.
   [[nodiscard]] std::size_t subscribers() const { return core_.subscribers(); }
 
   /// How many messages are kept.

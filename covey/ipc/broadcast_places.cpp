@@ -124,10 +124,13 @@ std::uint64_t broadcast_memory::least_cursor() const {
     broadcast_subscription& s = subscription(n);
     std::uint64_t region = s.region.load(std::memory_order_seq_cst);
     if (region == 0) continue;
-    if (is_held_by_somebody(region))
-      least = std::min(least, number_in(s.cursor.load(std::memory_order_seq_cst)));
-    else
+    if (!is_held_by_somebody(region)) {
       s.region.compare_exchange_strong(region, 0, std::memory_order_seq_cst);
+      continue;
+    }
+    const std::uint64_t number = number_in(s.cursor.load(std::memory_order_seq_cst));
+    const bool dropped = shape.when_slow == slow_subscriber::drop && look(number).is == presence::gone;
+    if (!dropped) least = std::min(least, number);
   }
   return least;
 }

@@ -376,6 +376,19 @@ TEST(Broadcast, HoldsNothingForNobody) {
   EXPECT_TRUE(covey::testing::eventually([&] { return watching_too.expired(); }));
 }
 
+TEST(Broadcast, HoldsNothingForWhoWasDropped) {
+  const broadcast<object> b{{.items = 2, .when_slow = slow_subscriber::drop}};
+  const auto dropped = b.subscribe();
+  for (int i = 0; i < 3; ++i) b.put(covey::make_shared<int>(i));
+  const auto living = b.subscribe();
+  object o = covey::make_shared<int>(7);
+  const covey::weak_ptr<int> watching = o;
+  b.put(o);
+  o = nullptr;
+  EXPECT_EQ(**living.get(), 7);
+  EXPECT_TRUE(covey::testing::eventually([&] { return watching.expired(); }));
+}
+
 TEST(Broadcast, HoldsNothingThatWasOverwrittenOrDiscarded) {
   const auto before = covey::testing::settled();
   {
@@ -424,6 +437,12 @@ TEST(Broadcast, AMessageThatCannotBeReadIsSkipped) {
   b.put({});
   EXPECT_THROW((void)wrong.get(), covey::bad_message);
   EXPECT_EQ(wrong.get(), "");
+  b.put({});
+  b.put({1, 2, 3});
+  b.put({});
+  EXPECT_EQ(wrong.get_many(9).size(), 1U);  // what came before it is not lost
+  EXPECT_THROW((void)wrong.get_many(9), covey::bad_message);
+  EXPECT_EQ(wrong.get_many(9).size(), 1U);
 }
 
 }  // namespace
