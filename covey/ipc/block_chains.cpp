@@ -1,6 +1,7 @@
 #include <covey/ipc/block_chains.hpp>
 
 #include <algorithm>
+#include <array>
 #include <covey/ipc/queue_core.hpp>
 #include <cstring>
 
@@ -21,7 +22,14 @@ std::byte* block_chains::block(std::uint64_t b) const {
   return begin_ + b * block_bytes;
 }
 
-std::uint32_t& block_chains::next(std::uint64_t b) const { return *reinterpret_cast<std::uint32_t*>(block(b)); }
+// Relaxed atomics, here and where payloads are written: copy_out_unlocked() may read meanwhile.
+std::atomic_ref<std::uint32_t> block_chains::link(std::uint64_t b) const {
+  return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(block(b)));
+}
+std::uint32_t block_chains::next(std::uint64_t b) const { return link(b).load(std::memory_order_relaxed); }
+void block_chains::set_next(std::uint64_t b, std::uint32_t after) const {
+  link(b).store(after, std::memory_order_relaxed);
+}
 
 bool block_chains::provide(std::uint64_t wanted) const {
   const std::uint64_t have = books_.committed;
@@ -32,7 +40,7 @@ bool block_chains::provide(std::uint64_t wanted) const {
   if (needed <= have) return true;
   const std::uint64_t blocks = std::min((needed + commit_step - 1) / commit_step * commit_step, count_);
   commit_pages(begin_ + have * block_bytes, (blocks - have) * block_bytes).value();
-  books_.committed = static_cast<std::uint32_t>(blocks);
+  std::atomic_ref(books_.committed).store(static_cast<std::uint32_t>(blocks), std::memory_order_relaxed);
   return true;
 }
 
@@ -46,13 +54,13 @@ void block_chains::take(std::uint64_t wanted, std::uint32_t& first) const {
       books_.free = next(b);
       --books_.free_count;
     }
-    next(b) = first;
+    set_next(b, first);
     first = b;
   }
 }
 
 void block_chains::give_one(std::uint32_t b) const {
-  next(b) = books_.free;
+  set_next(b, books_.free);
   books_.free = b;
   ++books_.free_count;
 }
@@ -68,20 +76,28 @@ void block_chains::give(std::uint32_t first) const {
 }
 
 void block_chains::copy_in(std::uint32_t first, std::initializer_list<std::span<const std::byte>> parts) const {
+  std::array<std::uint64_t, block_payload / sizeof(std::uint64_t)> words{};
   std::uint32_t b = first;
-  std::size_t room = block_payload;
+  std::size_t filled = 0;
+  const auto write = [&] {
+    auto* const to = reinterpret_cast<std::uint64_t*>(block(b) + (block_bytes - block_payload));
+    for (std::size_t w = 0; w * sizeof(std::uint64_t) < filled; ++w)
+      std::atomic_ref(to[w]).store(words[w], std::memory_order_relaxed);
+  };
   for (std::span<const std::byte> part : parts) {
     while (!part.empty()) {
-      if (room == 0) {
+      if (filled == block_payload) {
+        write();
         b = next(b);
-        room = block_payload;
+        filled = 0;
       }
-      const std::size_t n = std::min(part.size(), room);
-      std::memcpy(block(b) + (block_bytes - room), part.data(), n);
+      const std::size_t n = std::min(part.size(), block_payload - filled);
+      std::memcpy(reinterpret_cast<std::byte*>(words.data()) + filled, part.data(), n);
       part = part.subspan(n);
-      room -= n;
+      filled += n;
     }
   }
+  if (filled != 0) write();
 }
 
 void block_chains::copy_out(std::uint32_t first, std::span<std::byte> out) const {
@@ -93,21 +109,20 @@ void block_chains::copy_out(std::uint32_t first, std::span<std::byte> out) const
   }
 }
 
-// Nobody may call this a race: what was torn is thrown away.
-__attribute__((no_sanitize("thread"))) bool block_chains::copy_out_unlocked(std::uint32_t first,
-                                                                            std::span<std::byte> out) const noexcept {
-  const std::uint64_t mapped = std::min<std::uint64_t>(count_, __atomic_load_n(&books_.committed, __ATOMIC_RELAXED));
-  std::uint64_t b = first;
+bool block_chains::copy_out_unlocked(std::uint32_t first, std::span<std::byte> out) const noexcept {
+  const auto have = std::atomic_ref(books_.committed).load(std::memory_order_relaxed);
+  const std::uint64_t end = std::min<std::uint64_t>(count_, have);
+  std::uint32_t b = first;
   for (std::size_t done = 0; done < out.size();) {
-    if (b >= mapped) return false;
-    const auto* const words = reinterpret_cast<const std::uint64_t*>(begin_ + b * block_bytes);
-    for (std::size_t w = 1; w <= block_payload / sizeof(std::uint64_t) && done < out.size(); ++w) {
-      const std::uint64_t word = __atomic_load_n(words + w, __ATOMIC_RELAXED);
+    if (b >= end) return false;
+    auto* const from = reinterpret_cast<std::uint64_t*>(block(b) + (block_bytes - block_payload));
+    for (std::size_t w = 0; w < block_payload / sizeof(std::uint64_t) && done < out.size(); ++w) {
+      const std::uint64_t word = std::atomic_ref(from[w]).load(std::memory_order_relaxed);
       const std::size_t n = std::min(out.size() - done, sizeof word);
-      __builtin_memcpy(out.data() + done, &word, n);
+      std::memcpy(out.data() + done, &word, n);
       done += n;
     }
-    b = static_cast<std::uint32_t>(__atomic_load_n(words, __ATOMIC_RELAXED));
+    b = next(b);
   }
   return true;
 }

@@ -2,6 +2,7 @@
 /// block_chains: payloads of any size in blocks of one size, under the lock of who has them.
 #pragma once
 
+#include <atomic>
 #include <covey/memory/family.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -53,7 +54,9 @@ class block_chains {
 
  private:
   [[nodiscard]] std::byte* block(std::uint64_t b) const;
-  [[nodiscard]] std::uint32_t& next(std::uint64_t b) const;
+  [[nodiscard]] std::atomic_ref<std::uint32_t> link(std::uint64_t b) const;
+  [[nodiscard]] std::uint32_t next(std::uint64_t b) const;
+  void set_next(std::uint64_t b, std::uint32_t after) const;
   void give_one(std::uint32_t b) const;
 
   std::byte* begin_;
