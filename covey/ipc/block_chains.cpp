@@ -22,7 +22,7 @@ std::byte* block_chains::block(std::uint64_t b) const {
   return begin_ + b * block_bytes;
 }
 
-// Relaxed atomics, here and where payloads are written: copy_out_unlocked() may read meanwhile.
+// Relaxed atomics, for copy_out_racing().
 std::atomic_ref<std::uint32_t> block_chains::link(std::uint64_t b) const {
   return std::atomic_ref(*reinterpret_cast<std::uint32_t*>(block(b)));
 }
@@ -76,6 +76,23 @@ void block_chains::give(std::uint32_t first) const {
 }
 
 void block_chains::copy_in(std::uint32_t first, std::initializer_list<std::span<const std::byte>> parts) const {
+  std::uint32_t b = first;
+  std::size_t room = block_payload;
+  for (std::span<const std::byte> part : parts) {
+    while (!part.empty()) {
+      if (room == 0) {
+        b = next(b);
+        room = block_payload;
+      }
+      const std::size_t n = std::min(part.size(), room);
+      std::memcpy(block(b) + (block_bytes - room), part.data(), n);
+      part = part.subspan(n);
+      room -= n;
+    }
+  }
+}
+
+void block_chains::copy_in_raced(std::uint32_t first, std::initializer_list<std::span<const std::byte>> parts) const {
   std::array<std::uint64_t, block_payload / sizeof(std::uint64_t)> words{};
   std::uint32_t b = first;
   std::size_t filled = 0;
@@ -109,7 +126,7 @@ void block_chains::copy_out(std::uint32_t first, std::span<std::byte> out) const
   }
 }
 
-bool block_chains::copy_out_unlocked(std::uint32_t first, std::span<std::byte> out) const noexcept {
+bool block_chains::copy_out_racing(std::uint32_t first, std::span<std::byte> out) const noexcept {
   const auto have = std::atomic_ref(books_.committed).load(std::memory_order_relaxed);
   const std::uint64_t end = std::min<std::uint64_t>(count_, have);
   std::uint32_t b = first;

@@ -43,9 +43,12 @@ class block_chains {
 
   void copy_in(std::uint32_t first, std::initializer_list<std::span<const std::byte>> parts) const;
   void copy_out(std::uint32_t first, std::span<std::byte> out) const;
+
+  /// As copy_in, for chains that others read without the lock.
+  void copy_in_raced(std::uint32_t first, std::initializer_list<std::span<const std::byte>> parts) const;
   /// As copy_out, without the lock: the blocks may become another chain's meanwhile. False when it led nowhere; else a
   /// checksum must tell what was copied.
-  [[nodiscard]] bool copy_out_unlocked(std::uint32_t first, std::span<std::byte> out) const noexcept;
+  [[nodiscard]] bool copy_out_racing(std::uint32_t first, std::span<std::byte> out) const noexcept;
 
   /// Repair: all marks are off, then each chain is marked, then what has no mark is free.
   [[nodiscard]] std::vector<bool> no_marks() const;

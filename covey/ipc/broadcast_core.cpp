@@ -59,7 +59,7 @@ class putter {
     halfway_ = true;
     std::uint32_t first = nothing;
     blocks_.take(blocks_for(size), first);
-    blocks_.copy_in(first, parts);
+    blocks_.copy_in_raced(first, parts);
     const std::uint64_t size_and_attachments = size | std::uint64_t{attachments.size()} << 40;
     p.size_and_attachments.store(size_and_attachments, std::memory_order_relaxed);
     p.first_block.store(first, std::memory_order_relaxed);

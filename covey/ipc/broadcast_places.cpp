@@ -73,7 +73,7 @@ bool broadcast_memory::copy_out(std::uint64_t number, std::vector<std::byte>& ou
   attachments = size_and_attachments >> 40;
   if (size > shape.bytes || attachments > size / sizeof(std::uint64_t)) damaged();
   out.resize(size);
-  const bool copied = blocks().copy_out_unlocked(static_cast<std::uint32_t>(first_block), out);
+  const bool copied = blocks().copy_out_racing(static_cast<std::uint32_t>(first_block), out);
   std::atomic_thread_fence(std::memory_order_acquire);  // pairs with the fence in evict()
   if (look(number).is != presence::here) return false;
   const auto all = std::span(std::as_const(out));
