@@ -97,6 +97,52 @@ TEST(BroadcastKill, SurvivorsGetEveryCommittedMessageOnceInOrder) {
   EXPECT_TRUE(covey::testing::comes_back_to(before));
 }
 
+// Messages are overwritten all the time, by publishers that are killed in it.
+TEST(BroadcastKill, LaggingSurvivorsGetOrCountEveryMessage) {
+  const auto before = covey::testing::settled();
+  {
+    const broadcast<message> b{{.items = 5, .bytes = 4'000}};
+    const auto committed = covey::make_shared<counts>();
+    const covey::queue<std::uint64_t> results;
+    std::vector<covey::process> survivors;
+    for (int i = 0; i < 2; ++i)
+      survivors.emplace_back(
+          [](subscriber<message> from, covey::queue<std::uint64_t> to) {
+            std::vector<int> next(rounds, 0);
+            std::uint64_t got = 0;
+            for (const auto& [who, n, text, object] : from) {
+              int& least = next.at(static_cast<std::size_t>(who));
+              const bool right = n >= least && text == filler(n) && (n % 10 != 0 || *object == n);
+              if (!right) ::_exit(1);
+              least = n + 1;
+              ++got;
+            }
+            to.put(got + from.missed());
+          },
+          b.subscribe(), results);
+    std::mt19937 random(3);
+    for (int who = 1; who < rounds; ++who) {
+      covey::process putter{
+          [](broadcast<message> to, int id, covey::shared_ptr<counts> c) { puts_until_killed(to, id, c); }, b, who,
+          committed};
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % 4'000));
+      putter.kill();
+      putter.join();
+    }
+    b.put({0, 0, filler(0), covey::make_shared<int>(0)});  // what was missed before the last is counted with it
+    b.close();
+    for (auto& s : survivors) ASSERT_EQ(s.join().code(), 0);
+    const std::uint64_t all = results.get().value();
+    EXPECT_EQ(all, results.get().value());
+    results.task_done();
+    std::uint64_t announced = 1;
+    for (const auto& c : *committed) announced += static_cast<std::uint64_t>(c.load());
+    EXPECT_GE(all, announced);
+    EXPECT_LE(all, announced + rounds);
+  }
+  EXPECT_TRUE(covey::testing::comes_back_to(before));
+}
+
 TEST(BroadcastKill, WhoBlocksGoesOnWhenTheSlowestDies) {
   const broadcast<int> b{{.items = 2, .when_slow = slow_subscriber::block}};
   covey::process slow = covey::testing::started(
