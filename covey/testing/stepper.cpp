@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <iomanip>
 #include <iterator>
 #include <numeric>
@@ -35,24 +36,16 @@ using namespace testing;
 
 bool is_long() { return std::getenv("COVEY_LONG_TESTS") != nullptr; }
 
-// For the victim, its recoverer, and the recoverer of that.
-struct effort {
-  std::size_t every_below;      // instructions: after each of them, rather than where it matters or is new
-  std::size_t kills_max;        // of one process in one state
-  std::size_t states_followed;  // states left behind, in which the next process is stepped
-};
-constexpr std::size_t depths = 3;
-
-const effort& effort_at(std::size_t depth) {
-  static constexpr effort quick[depths] = {{400, 1000, 24}, {400, 250, 8}, {400, 60, 0}};
-  static constexpr effort thorough[depths] = {{10'000, 10'000, 400}, {10'000, 2'000, 60}, {10'000, 300, 0}};
-  return (is_long() ? thorough : quick)[depth];
-}
+// Instructions of a process that is killed after each of them, rather than where it matters or is new.
+constexpr std::size_t few_instructions = 400;
+std::size_t every_below() { return is_long() ? 10'000 : few_instructions; }
+std::size_t kills_of_the_operation() { return is_long() ? 10'000 : 1'000; }
+constexpr std::size_t depths = 3;  // the operation, its recoverer, the recoverer of that
 
 // Work is counted in single steps, which cost some 12 us. The victim is killed whatever that costs; what follows shares
 // this.
-std::size_t work_of_recoverers() { return is_long() ? 20'000'000 : 120'000; }
-constexpr std::size_t work_of_a_kill = 60;
+std::size_t work_of_recoverers() { return is_long() ? 20'000'000 : 180'000; }
+constexpr std::size_t work_of_a_kill = 60;  // of each process
 constexpr std::size_t work_of_a_breakpoint = 3;
 constexpr std::size_t work_of_recording = 4;  // a step
 
@@ -218,8 +211,8 @@ class stepping {
     struct sigaction before{};
     on_alarm.sa_handler = give_up;
     ::sigaction(SIGALRM, &on_alarm, &before);
-    std::vector<death> deaths;
-    explore(deaths, work_of_recoverers());
+    kill_the_operation();
+    if (plan_.recover && !report_.violation) kill_those_who_follow();
     ::alarm(0);
     ::sigaction(SIGALRM, &before, nullptr);
     report_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -227,8 +220,14 @@ class stepping {
   }
 
  private:
-  void explore(std::vector<death>& deaths, std::size_t work);
-  recording record_after(const std::vector<death>& deaths);
+  using deaths_of_several = std::vector<std::vector<death>>;
+
+  void kill_the_operation();
+  void kill_those_who_follow();
+  const recording& record_after(const std::vector<death>& deaths);
+  const recording& recoverer_after(const std::vector<death>& deaths);
+  deaths_of_several followed_by_another(const deaths_of_several& states, bool matter);
+  void kill(const deaths_of_several& all, std::size_t& work, bool matter);
   void die(const std::vector<death>& deaths);
   void watch(const std::vector<death>& deaths) const;
   [[nodiscard]] std::string describe(const std::vector<death>& deaths, bool with_names) const;
@@ -261,69 +260,112 @@ class stepping {
   const stepped_plan& plan_;
   std::vector<std::shared_ptr<void>> scratch_;  // what the processes warmed up on
   step_report report_;
-  std::size_t recoverer_instructions_ = 0;  // the last one's
-  std::size_t turn_ = 0;  // so that what is thinned out is something else each time
+  std::deque<recording> recordings_;  // the operation's is the first
+  std::vector<std::pair<std::size_t, const recording*>> recoverers_;  // after which instruction of the operation
 };
 
 // The next process after `deaths`, to its end.
-recording stepping::record_after(const std::vector<death>& deaths) {
+const recording& stepping::record_after(const std::vector<death>& deaths) {
   watch(deaths);
   const auto world = plan_.prepare();
   (void)replay(deaths, world);
   const auto t = start(deaths.size(), world);
-  recording seen = record(*t);
+  recordings_.push_back(record(*t));
   t->kill();
   scratch_.clear();
-  return seen;
+  return recordings_.back();
 }
 
-// Kills the next process after `deaths` at its points, then follows some of the states that this leaves.
-void stepping::explore(std::vector<death>& deaths, std::size_t work) {
-  const std::size_t depth = deaths.size();
-  const recording seen = record_after(deaths);
-  const effort& e = effort_at(depth);
-  const std::vector<std::size_t> all = seen.size() < e.every_below ? seen.all() : seen.distinct();
-  if (depth == 0) {
-    report_.instructions = seen.size();
-    report_.matter = seen.matters.size() - 1;
-    report_.slept = seen.slept;
-  } else {
-    recoverer_instructions_ = seen.size();
-    work -= std::min(work, work_of_recording * seen.size());
-  }
-  report_.points[depth] += united(all, seen.matters).size();
-  ++turn_;
-  // Half of the work is for this one, unless nobody follows.
-  const bool followed = plan_.recover && depth + 1 < depths;
-  std::size_t kills = e.kills_max;
-  if (depth > 0) {
-    std::size_t cost = 0;
-    for (const std::size_t point : all) cost += work_of_a_kill + route_to(seen, point).work;
-    const std::size_t mine = followed ? work / 2 : work;
-    kills = std::clamp<std::size_t>(mine * all.size() / cost, 3, kills);
-    work -= mine;
-  }
-  std::vector<std::size_t> points = thinned(all, kills, turn_);
-  if (depth == 0) points = united(points, seen.always());
-  for (const std::size_t point : points) {
-    deaths.push_back({&seen, point});
-    die(deaths);
-    deaths.pop_back();
+void stepping::kill_the_operation() {
+  const recording& seen = record_after({});
+  const std::vector<std::size_t> all = seen.size() < every_below() ? seen.all() : seen.distinct();
+  report_.instructions = seen.size();
+  report_.matter = seen.matters.size() - 1;
+  report_.slept = seen.slept;
+  report_.points[0] = united(all, seen.matters).size();
+  for (const std::size_t point : united(thinned(all, kills_of_the_operation(), 1), seen.always())) {
+    die({{&seen, point}});
     if (report_.violation) return;
   }
-  if (!followed) return;
-  if (depth == 0) recoverer_instructions_ = record_after({{&seen, seen.matters.back()}}).size();
-  // As many states as leave each a recording and some kills.
-  constexpr std::size_t kills_worthwhile = 12;
-  const std::size_t each = kills_worthwhile * (2 * work_of_a_kill) + work_of_recording * recoverer_instructions_;
-  const std::size_t at_least = report_.killed[depth + 1] == 0 ? 1 : 0;
-  const auto states = thinned(seen.matters, std::clamp(work / each, at_least, e.states_followed), turn_);
-  for (const std::size_t point : states) {
-    deaths.push_back({&seen, point});
-    explore(deaths, work / states.size());
-    deaths.pop_back();
-    if (report_.violation) return;
+}
+
+// A recoverer's instructions are those of another in a similar state, but for a few: to record costs as much as to kill
+// a hundred. Where that makes a difference, it dies a few instructions from where it should, and what the check asks is
+// the same.
+const recording& stepping::recoverer_after(const std::vector<death>& deaths) {
+  const auto distance = [&](const auto& r) {
+    return r.first > deaths[0].after ? r.first - deaths[0].after : deaths[0].after - r.first;
+  };
+  return *std::ranges::min_element(recoverers_, {}, distance)->second;
+}
+
+// The points of one more process after each of `states`: where it matters, or else everywhere else.
+stepping::deaths_of_several stepping::followed_by_another(const deaths_of_several& states, bool matter) {
+  deaths_of_several all;
+  for (const auto& deaths : states) {
+    const recording& r = recoverer_after(deaths);
+    std::vector<std::size_t> points = r.size() < few_instructions ? r.all() : r.always();
+    if (!matter) {
+      std::vector<std::size_t> others;
+      std::ranges::set_difference(r.size() < every_below() ? r.all() : r.distinct(), points,
+                                  std::back_inserter(others));
+      points = std::move(others);
+    }
+    for (const std::size_t point : points) {
+      all.push_back(deaths);
+      all.back().push_back({&r, point});
+    }
   }
+  return all;
+}
+
+// As many of `all` as `work` allows, evenly.
+void stepping::kill(const deaths_of_several& all, std::size_t& work, bool matter) {
+  if (all.empty()) return;
+  const std::size_t depth = all[0].size() - 1;
+  std::size_t cost = 0, asked = 0;  // of some of them
+  for (std::size_t i = 0; i < all.size(); i += 1 + all.size() / 256, ++asked)
+    for (const auto& d : all[i]) cost += work_of_a_kill + (d.seen->size() == 0 ? 0 : route_to(*d.seen, d.after).work);
+  const std::size_t count = std::clamp<std::size_t>(work * asked / cost, 1, all.size());
+  work -= std::min(work, cost * count / asked);
+  (matter ? report_.points : report_.other_points)[depth] += all.size();
+  for (std::size_t i = 0; i < count && !report_.violation; ++i) {
+    die(all[i * all.size() / count + (all.size() / count) / 2]);
+    if (!matter) ++report_.others_killed[depth];
+  }
+}
+
+// Those where it matters first, of both; what is left of the work is for the rest.
+void stepping::kill_those_who_follow() {
+  std::size_t work = work_of_recoverers();
+  const recording& seen = recordings_.front();
+  deaths_of_several first, second;
+  for (const std::size_t point : seen.always()) first.push_back({{&seen, point}});
+
+  // From the last state, which has most to repair, to the first, as many as a third of the work allows.
+  for (std::size_t n = 0, count = 1; n < count; ++n) {
+    const auto& deaths = first[first.size() - 1 - n * (first.size() - 1) / std::max<std::size_t>(count - 1, 1)];
+    const recording& r = record_after(deaths);
+    recoverers_.emplace_back(deaths[0].after, &r);
+    if (n == 0) count = std::clamp<std::size_t>(work / 3 / (work_of_recording * r.size() + 1), 1, first.size());
+    work -= std::min(work, work_of_recording * r.size());
+  }
+
+  const deaths_of_several matter = followed_by_another(first, true);
+  std::size_t most = work / 3 * 2;
+  work -= most;
+  kill(matter, most, true);
+  if (report_.violation) return;
+  work += most;
+  // Of the recoverer of that, those of which the first made a difference.
+  for (const auto& deaths : matter)
+    if (std::ranges::binary_search(deaths[1].seen->matters, deaths[1].after)) second.push_back(deaths);
+  most = work / 8 * 7;
+  work -= most;
+  kill(followed_by_another(second, true), most, true);
+  if (report_.violation) return;
+  work += most;
+  kill(followed_by_another(first, false), work, false);
 }
 
 void stepping::die(const std::vector<death>& deaths) {
@@ -390,7 +432,8 @@ std::string to_string(const std::string& name, const step_report& r) {
   out << std::fixed << std::setprecision(1) << "stepper: " << name << ": " << r.instructions << " instructions, "
       << r.matter << " matter; killed at " << r.killed[0] << " of " << r.points[0]
       << (r.slept ? ", the last asleep" : "");
-  if (r.points[1] != 0) out << "; recoverer " << r.killed[1] << " of " << r.points[1];
+  if (r.points[1] != 0) out << "; recoverer " << r.killed[1] - r.others_killed[1] << " of " << r.points[1];
+  if (r.other_points[1] != 0) out << " that matter, " << r.others_killed[1] << " of " << r.other_points[1] << " others";
   if (r.points[2] != 0) out << "; its recoverer " << r.killed[2] << " of " << r.points[2];
   out << "; " << r.seconds << " s";
   return out.str();
