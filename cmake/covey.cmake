@@ -102,7 +102,7 @@ function(covey_test_properties name timeout long serial labels)
     list(APPEND labels long)
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} SKIP_RETURN_CODE 77 LABELS "${labels}"
-    ENVIRONMENT "COVEY_SOURCE=${PROJECT_SOURCE_DIR};COVEY_BUILD=${PROJECT_BINARY_DIR}")
+    ENVIRONMENT "COVEY_SOURCE=${PROJECT_SOURCE_DIR};COVEY_BUILD=${PROJECT_BINARY_DIR};TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tools/tsan.supp")
   if(serial)
     set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
   endif()

@@ -11,9 +11,16 @@
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <fstream>
 #include <mutex>
 #include <thread>
+
+#if defined(__has_feature)
+constexpr bool under_tsan = __has_feature(thread_sanitizer);
+#else
+constexpr bool under_tsan = false;
+#endif
 
 namespace {
 
@@ -155,6 +162,9 @@ TEST(ReadOnly, CanBeReadAndLockedButNotChanged) {
   EXPECT_EQ(*p->visits, 1);
   covey::process writer{[](covey::read_only<page> r) { const_cast<char&>(r->text[0]) = 'X'; }, covey::read_only(p)};
   EXPECT_EQ(writer.join().signal(), SIGSEGV);
+  EXPECT_EQ(p->text, "as it was written");
+  // It faults in an atomic operation, which the thread sanitizer does under a lock that the handler of the fault wants.
+  if (under_tsan) return;
   covey::process wild{[](covey::read_only<page> r) { const_cast<covey::string&>(r->text).assign(1000, 'X'); },
                       covey::read_only(p)};
   EXPECT_EQ(wild.join().signal(), SIGSEGV);
@@ -228,15 +238,15 @@ TEST(ReadOnly, RefusesToLieInSharedMemory) {
 }
 
 TEST(ReadOnly, IsCountedRightByManyThreads) {
-  const auto p = covey::make_shared<int>(1);
-  const covey::read_only<int> base(p);
+  const auto p = covey::make_shared<std::atomic<int>>(1);
+  const covey::read_only<std::atomic<int>> base(p);
   std::vector<std::jthread> threads;
   for (int t = 0; t < 4; ++t)
-    threads.emplace_back([&, weak = covey::weak_ptr<int>(p)] {
+    threads.emplace_back([&, weak = covey::weak_ptr<std::atomic<int>>(p)] {
       for (int i = 0; i < 5000; ++i) {
-        const covey::read_only<int> r = base;
+        const covey::read_only<std::atomic<int>> r = base;
         const auto w = weak.lock();
-        *w = *r;
+        *w = r->load();
       }
     });
   threads.clear();

@@ -161,8 +161,15 @@ TEST(Siege, LeavesNothingBehindWhileKeepersAndGuardsAreKilled) {
   settle(before);
 }
 
+#if defined(__has_feature)
+constexpr bool can_fork = !__has_feature(thread_sanitizer);
+#else
+constexpr bool can_fork = true;
+#endif
+
 // forked wants one thread: the enemy is a process.
 TEST(Siege, LeavesNothingBehindOfForkedProcesses) {
+  if (!can_fork) GTEST_SKIP() << "process::forked refuses beside the sanitizer's thread";
   const holdings before = warm_up();
   covey::process enemy{[](std::stop_token token) {
     std::atomic<bool> stop = false;
