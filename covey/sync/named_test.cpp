@@ -675,7 +675,8 @@ TEST(NamedStranger, WhoTakesTheNameFirstIsNamed) {
     at.sun_family = AF_UNIX;
     std::memcpy(at.sun_path + 1, path.data(), path.size());
     const int s = ::socket(AF_UNIX, SOCK_SEQPACKET, 0);
-    if (::bind(s, reinterpret_cast<sockaddr*>(&at),
+    if (s < 0 ||
+        ::bind(s, reinterpret_cast<sockaddr*>(&at),
                static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + path.size())) != 0 ||
         ::listen(s, 10) != 0)
       ::_exit(2);
