@@ -182,7 +182,7 @@ auto decode_function(decoder& in) {
     return std::bit_cast<closure>(bytes);
   } else if constexpr (std::is_pointer_v<F> || std::is_member_function_pointer_v<F>) {
     F f;
-    in.raw(&f, sizeof f);
+    in.raw(static_cast<void*>(&f), sizeof f);
     return f;
   } else {
     return F{};
