@@ -19,7 +19,8 @@ namespace covey::detail {
 namespace {
 
 constexpr std::size_t tasks_ahead = 2;       // in a worker's queue: one runs, one waits
-constexpr std::size_t largest_message = 1ULL << 30;
+constexpr auto at_once = std::chrono::steady_clock::time_point::min();  // of a deadline: does not block
+constexpr auto room_comes_within = std::chrono::milliseconds(2);
 constexpr unsigned idle_deaths_max = 8;      // workers that died one after another before they began a task
 
 struct task_record {
@@ -31,16 +32,18 @@ struct task_record {
   std::shared_ptr<task_sink> sink;
 };
 
-pool_channel make_tasks_channel() {
-  return {queue_core({.items = tasks_ahead + 1, .bytes = largest_message, .on_death = in_flight_policy::drop})};
+pool_channel make_tasks_channel(std::size_t bytes) {
+  return {queue_core({.items = tasks_ahead + 1, .bytes = bytes, .on_death = in_flight_policy::drop})};
 }
 
-pool_channel make_answers_channel() {
-  return {queue_core({.items = 4096, .bytes = largest_message, .on_death = in_flight_policy::drop})};
+pool_channel make_answers_channel(std::size_t bytes) {
+  return {queue_core({.items = 4096, .bytes = bytes, .on_death = in_flight_policy::drop})};
 }
 
 struct worker_record {
-  pool_channel tasks = make_tasks_channel();
+  explicit worker_record(std::size_t bytes) : tasks(make_tasks_channel(bytes)) {}
+
+  pool_channel tasks;
   process runs;
   bool missing = false;           // it died and no other could be started
   std::deque<std::uint64_t> has;  // tasks in its queue or in its hand, in order
@@ -64,19 +67,23 @@ struct failure {
 }  // namespace
 
 struct dispatcher::state {
-  // Constant after construction.
-  std::string name;
+  state(std::string pool_name, std::size_t bytes_each)
+      : name(std::move(pool_name)), bytes(bytes_each), answers(make_answers_channel(bytes)) {}
+
+  const std::string name;
+  const std::size_t bytes;  // of each queue
 
   mutable std::mutex mutex;
   std::condition_variable all_done;
   // Guarded by mutex.
-  pool_channel answers = make_answers_channel();  // set by `thread` alone, which reads it without
+  pool_channel answers;  // set by `thread` alone, which reads it without
   std::vector<std::unique_ptr<worker_record>> workers;
   std::map<std::uint64_t, task_record> tasks;
   std::deque<std::uint64_t> waiting;
   std::uint64_t last_task = 0;
   std::uint64_t replaced = 0;
   unsigned idle_deaths = 0;
+  bool try_again = false;  // a worker that has nothing had no room: no answer of its own will tell when it has
   bool ending = false;
   std::jthread thread;
 
@@ -86,7 +93,9 @@ struct dispatcher::state {
 
   // ---- handing out, under the mutex --------------------------------------------------------------------------------
 
+  // Never blocks: who waits for room under the mutex keeps `thread` from the answers and deaths that make room.
   void hand_out(std::vector<failure>& failures) {
+    try_again = false;
     while (!waiting.empty()) {
       const auto least = std::min_element(workers.begin(), workers.end(), [](const auto& a, const auto& b) {
         return std::pair(a->missing, a->has.size()) < std::pair(b->missing, b->has.size());
@@ -94,18 +103,34 @@ struct dispatcher::state {
       if ((*least)->missing || (*least)->has.size() >= tasks_ahead) return;
       const std::uint64_t id = waiting.front();
       waiting.pop_front();
-      give(**least, id, failures);
+      if (!give(**least, id, failures)) {
+        waiting.push_front(id);
+        try_again = (*least)->has.empty();
+        return;
+      }
     }
   }
 
-  void give(worker_record& w, std::uint64_t id, std::vector<failure>& failures) {
+  // Lets `thread`, which may sleep, hand out again. For the others.
+  void wake_thread() {
+    encoder nothing;
+    encode(nothing, answer_head{});
+    try {
+      (void)answers.core.put(nothing, at_once, nullptr);  // where that does not fit, `thread` has enough to look at
+    } catch (const queue_damaged&) {
+      // `thread` finds that too.
+    }
+  }
+
+  // False: its queue has no room for that many bytes now.
+  bool give(worker_record& w, std::uint64_t id, std::vector<failure>& failures) {
     task_record& task = tasks.at(id);
     encoder out;
     encode(out, task_head{id, task.call.entry, task.next});
     out.raw(task.call.bytes.data(), task.call.bytes.size());
     out.attachments = task.call.attachments;
     try {
-      w.tasks.core.put(out, std::nullopt, nullptr);  // there is room: has.size() < tasks_ahead
+      if (!w.tasks.core.put(out, at_once, nullptr)) return false;
       w.has.push_back(id);
     } catch (const queue_damaged&) {
       w.runs.kill();  // it wrote over its queue: the next one gets another
@@ -113,6 +138,7 @@ struct dispatcher::state {
     } catch (...) {
       fail_all(id, std::current_exception(), failures);
     }
+    return true;
   }
 
   void fail_all(std::uint64_t id, const std::exception_ptr& error, std::vector<failure>& failures) {
@@ -223,7 +249,7 @@ struct dispatcher::state {
     {
       const std::scoped_lock lock(mutex);
       if (ending) return false;
-      answers = make_answers_channel();
+      answers = make_answers_channel(bytes);
       for (auto& w : workers) {
         w->runs.kill();
         if (w->runs.joinable()) w->runs.join();
@@ -243,7 +269,7 @@ struct dispatcher::state {
 
   void replace(worker_record& w) {
     try {
-      w.tasks = make_tasks_channel();
+      w.tasks = make_tasks_channel(bytes);
       start_worker(w);
       w.missing = false;
       ++replaced;
@@ -292,12 +318,25 @@ struct dispatcher::state {
     for (;;) {
       const std::uint32_t deaths = deaths_seen();
       bury_the_dead_after_answers(message);
-      switch (answers.core.get(message, std::nullopt, nullptr, &deaths)) {
+      switch (answers.core.get(message, hand_out_again(), nullptr, &deaths)) {
         case queue_core::get_result::got: take_answer(message); break;
         case queue_core::get_result::ended: return;
         case queue_core::get_result::not_now: break;
       }
     }
+  }
+
+  // Until when to wait for an answer then.
+  deadline hand_out_again() {
+    std::vector<failure> failures;
+    bool soon = false;
+    {
+      const std::scoped_lock lock(mutex);
+      if (std::exchange(try_again, false)) hand_out(failures);
+      soon = try_again;
+    }
+    report(failures);
+    return soon ? deadline_in(room_comes_within) : std::nullopt;
   }
 
   // Who is dead is decided before the last answers are read, so that nothing which the dead said is overlooked.
@@ -309,16 +348,15 @@ struct dispatcher::state {
         if (!ending && !w->missing && !w->runs.alive()) dead.push_back(w.get());
     }
     if (dead.empty()) return;
-    constexpr auto now = std::chrono::steady_clock::time_point::min();
-    while (answers.core.get(message, now, nullptr) == queue_core::get_result::got) take_answer(message);
+    while (answers.core.get(message, at_once, nullptr) == queue_core::get_result::got) take_answer(message);
     bury(dead);
   }
 };
 
-dispatcher::dispatcher(std::size_t workers, std::string name) : state_(std::make_shared<state>()) {
-  state_->name = std::move(name);
+dispatcher::dispatcher(std::size_t workers, std::string name, std::size_t bytes)
+    : state_(std::make_shared<state>(std::move(name), bytes)) {
   for (std::size_t i = 0; i < workers; ++i) {
-    state_->workers.push_back(std::make_unique<worker_record>());
+    state_->workers.push_back(std::make_unique<worker_record>(bytes));
     state_->start_worker(*state_->workers.back());
   }
   sigset_t all;
@@ -364,6 +402,7 @@ std::uint64_t dispatcher::submit(packed_call call, std::size_t count, std::share
     state_->waiting.push_back(id);
     state_->tasks.emplace(id, std::move(task));
     state_->hand_out(failures);
+    if (state_->try_again) state_->wake_thread();
   }
   state::report(failures);
   return id;

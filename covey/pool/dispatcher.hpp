@@ -15,7 +15,7 @@ namespace covey::detail {
 /// Safety: thread-safe.
 class dispatcher {
  public:
-  dispatcher(std::size_t workers, std::string name);
+  dispatcher(std::size_t workers, std::string name, std::size_t bytes);
   dispatcher(const dispatcher&) = delete;
   dispatcher& operator=(const dispatcher&) = delete;
 

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 #include <random>
 
 namespace {
@@ -347,6 +348,35 @@ TEST(Pool, CarriesLargeArgumentsAndResults) {
   const auto back = f.get();
   EXPECT_EQ(back.size(), big.size() + 1);
   EXPECT_EQ(back.back(), 2.5);
+}
+
+TEST(Pool, GoesOnWhenNeitherTasksNorAnswersFitTheirQueues) {
+  covey::process_pool pool{{.workers = 1, .bytes = 64 << 10}};
+  std::vector<int> all(100);
+  std::iota(all.begin(), all.end(), 0);
+  const auto repeat = [](int n, const std::string&) { return std::string(10'000, static_cast<char>('a' + n % 26)); };
+  const auto answers = pool.map(repeat, all, std::string(40'000, 'x'));
+  ASSERT_EQ(answers.size(), all.size());
+  for (const int n : all) EXPECT_EQ(answers[n], std::string(10'000, static_cast<char>('a' + n % 26)));
+}
+
+TEST(Pool, ATaskThatDoesNotFitYetBlocksNobody) {
+  covey::process_pool pool{{.workers = 1, .bytes = 64 << 10}};
+  const pid_t stopped = pool.worker_pids().front();
+  ::kill(stopped, SIGSTOP);
+  const auto size = [](const std::string& s) { return s.size(); };
+  std::vector<covey::future<std::size_t>> sizes;
+  for (int i = 0; i < 5; ++i) sizes.push_back(pool.submit(size, std::string(40'000 + i, 'x')));
+  ::kill(stopped, SIGKILL);  // what it had not begun goes to the next
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(sizes[i].get(), 40'000U + i);
+}
+
+TEST(Pool, RefusesWhatNeverFits) {
+  covey::process_pool pool{{.workers = 1, .bytes = 64 << 10}};
+  const auto size = [](const std::string& s) { return s.size(); };
+  auto f = pool.submit(size, std::string(100'000, 'x'));
+  EXPECT_THROW((void)f.get(), std::length_error);
+  EXPECT_EQ(pool.submit(size, std::string(1'000, 'x')).get(), 1'000U);
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ namespace covey {
 struct pool_options {
   std::size_t workers = 0;      ///< worker processes; 0 is one for each processor
   std::string name = "pool";    ///< shown by tools
+  std::size_t bytes = 1U << 30;  ///< at most on the way to one worker, and from all of them: also of one task or answer
 };
 
 /// How one task is run.
@@ -90,8 +91,8 @@ class map_sink : public task_sink {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::optional<outcome<R>>> answers_;  // guarded by mutex_
-  std::deque<std::size_t> arrived_;                // guarded by mutex_
-  std::size_t missing_ = 0;                        // guarded by mutex_
+  std::deque<std::size_t> arrived_;  // guarded by mutex_
+  std::size_t missing_ = 0;  // guarded by mutex_
 };
 
 /// One chunk's answers, shifted to their place in the map.
@@ -129,8 +130,8 @@ class answer_stream {
   /// An input iterator: * throws the error of the element; ++ goes on all the same.
   class iterator {
    public:
-    using value_type = R;                              ///< for std
-    using difference_type = std::ptrdiff_t;            ///< for std
+    using value_type = R;  ///< for std
+    using difference_type = std::ptrdiff_t;  ///< for std
     using iterator_concept = std::input_iterator_tag;  ///< for std
 
     explicit iterator(answer_stream& stream) : stream_(&stream) {}  ///< for covey
@@ -211,7 +212,7 @@ class process_pool {
   /// A pool as told.
   explicit process_pool(const pool_options& options)
       : dispatcher_(options.workers != 0 ? options.workers : std::max(1U, std::thread::hardware_concurrency()),
-                    options.name) {}
+                    options.name, options.bytes) {}
 
   /// Runs f(args…) in a worker. Arguments are converted to f's parameters here, then travel. Does not wait for a
   /// worker, unless a gigabyte of arguments is already on its way to it.
