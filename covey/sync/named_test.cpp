@@ -665,6 +665,18 @@ TEST(NamedStranger, CannotAttachUnlessItIsSharedWithAnyone) {
   EXPECT_EQ(v.ask("open " + own_name()), "made");  // its own name, which is another
 }
 
+TEST(NamedStranger, OfTheMakersGroupMayAttachWhatIsSharedWithIt) {
+  NEEDS_ROOT();
+  const auto own = covey::create<board>(own_name());
+  const auto shared = covey::create<board>({.name = own_name() + ".group", .with = covey::sharing::group});
+  visitor member, other;
+  ASSERT_EQ(member.ask("user " + std::to_string(stranger) + ' ' + std::to_string(::getegid())), "ok");
+  ASSERT_EQ(other.ask("user " + std::to_string(stranger)), "ok");
+  EXPECT_EQ(member.ask("attach " + own_name() + ".group 10000 0"), "found");
+  EXPECT_THAT(member.ask("attach " + own_name() + " 10000 0"), HasSubstr("Permission denied"));
+  EXPECT_THAT(other.ask("attach " + own_name() + ".group 10000 0"), HasSubstr("Permission denied"));
+}
+
 TEST(NamedStranger, WhoTakesTheNameFirstIsNamed) {
   NEEDS_ROOT();
   const std::string path = "covey/0/" + own_name();

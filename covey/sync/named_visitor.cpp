@@ -61,7 +61,9 @@ std::string obey(const std::string& command, std::istringstream& words) {
   if (command == "user") {
     unsigned user = 0;
     words >> user;
-    return ::setresgid(user, user, user) == 0 && ::setresuid(user, user, user) == 0 ? "ok" : "refused";
+    unsigned group = 0;
+    if (!(words >> group)) group = user;
+    return ::setresgid(group, group, group) == 0 && ::setresuid(user, user, user) == 0 ? "ok" : "refused";
   }
   board& b = **held;
   if (command == "drop") return held.reset(), "ok";
