@@ -164,12 +164,12 @@ void encode_function(encoder& out, const F& f) {
     out.raw(&f.function, sizeof f.function);
   } else if constexpr (std::is_pointer_v<F>) {
     require_early_code(reinterpret_cast<std::uint64_t>(f));
-    out.raw(&f, sizeof f);
+    out.raw(static_cast<const void*>(&f), sizeof f);
   } else if constexpr (std::is_member_function_pointer_v<F>) {
     std::array<std::uint64_t, sizeof(F) / sizeof(std::uint64_t)> words;
     std::memcpy(words.data(), &f, sizeof f);
     if (!is_virtual(words)) require_early_code(words[0]);
-    out.raw(&f, sizeof f);
+    out.raw(static_cast<const void*>(&f), sizeof f);
   }
 }
 
