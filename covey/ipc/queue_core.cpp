@@ -640,7 +640,11 @@ void acknowledge_all() noexcept {
   if (family.book == nullptr) return;  // forked past covey: it is in the parent's hand
   try {
     for (queue_side* side : sides_with_messages()) {
-      after_release(side->q, release_all(*side));
+      try {
+        after_release(side->q, release_all(*side));
+      } catch (const queue_damaged&) {
+        side->hand.clear();  // the others' messages are done all the same
+      }
       side->kept = {};
     }
   } catch (...) {

@@ -80,4 +80,24 @@ TEST_P(QueueScribbled, WakesThoseWhoSleepInItAsSoonAsSomebodyLooks) {
 
 INSTANTIATE_TEST_SUITE_P(All, QueueScribbled, ::testing::ValuesIn(fillings));
 
+// What a thread had in hand in sound queues is done when it ends in order, whatever became of another queue.
+TEST(QueueScribble, DoesNotKeepWhatIsDoneInOtherQueues) {
+  namespace d = covey::detail;
+  const covey::queue_options options{.items = 32, .bytes = 64 * 1024};
+  const d::queue_core broken(options), sound(options), broken_too(options);
+  std::thread([&] {
+    const std::array<std::byte, 8> bytes{};
+    for (const auto* q : {&broken, &sound, &broken_too}) {
+      EXPECT_TRUE(q->put(d::queue_core::outgoing{.bytes = bytes}, std::nullopt, nullptr));
+      d::queue_core::incoming m;
+      EXPECT_EQ(q->get(m, std::nullopt, nullptr), d::queue_core::get_result::got);
+    }
+    std::memset(broken.memory().data(), 0x55, 4096);
+    std::memset(broken_too.memory().data(), 0x55, 4096);
+    d::acknowledge_all();
+    EXPECT_TRUE(sound.join(std::chrono::steady_clock::now(), nullptr));
+  }).join();
+  EXPECT_THROW((void)broken.size(), covey::queue_damaged);
+}
+
 }  // namespace
