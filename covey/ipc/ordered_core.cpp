@@ -280,14 +280,12 @@ void ordered_core::leave_role(queue_role role) const noexcept {
 void acknowledge_all_ordered() noexcept {
   if (family.book == nullptr) return;  // forked past covey: it is in the parent's hand
   if (own_hand.messages.empty() || own_hand.name != thread_name) return;
-  try {
-    for (const in_hand& h : std::exchange(own_hand.messages, {})) {
+  for (const in_hand& h : std::exchange(own_hand.messages, {})) try {
       opened q(h.queue);
       acknowledge_locked(*q.lists, h.descriptor);
+    } catch (...) {
+      // Not acknowledged: it is delivered again, which is what its policy promises anyway.
     }
-  } catch (...) {
-    // Not acknowledged: it is delivered again, which is what its policy promises anyway.
-  }
 }
 
 // ---- making --------------------------------------------------------------------------------------------------------
