@@ -60,6 +60,7 @@ struct region_entry {
   std::uint64_t destroy;   // of an object: the address of what destroys it, or 0
   std::atomic<std::uint32_t> damaged;  // a holder said so; for as long as the generation
   std::atomic<std::uint32_t> ending;   // its last holder was told that it is the last, and destroys the object
+  std::atomic<std::uint32_t> left_by_the_dead;  // a holder died: an object may be torn, and is not destroyed any more
 };
 
 /// `from` holds `count` references to region `to`. In use when `to` is not 0.
@@ -105,11 +106,11 @@ inline constexpr std::size_t cells_bytes = 128 * 1024;
 
 /// For which lock a thread sleeps, told by itself when the lock was made to look for deadlocks. docs/design/sync.md.
 struct lock_wait {
-  std::atomic<std::uint64_t> who;       // the thread's own name: what a predecessor in the cell left is not meant
-  std::atomic<std::uint64_t> on;        // the owner that it waits for
+  std::atomic<std::uint64_t> who;  // the thread's own name: what a predecessor in the cell left is not meant
+  std::atomic<std::uint64_t> on;  // the owner that it waits for
   std::atomic<std::uint64_t> since_ns;  // CLOCK_MONOTONIC
-  std::atomic<std::uint32_t> lock;      // number of the lock; 0 when it does not wait
-  std::atomic<std::uint32_t> epoch;     // odd while the fields above change
+  std::atomic<std::uint32_t> lock;  // number of the lock; 0 when it does not wait
+  std::atomic<std::uint32_t> epoch;  // odd while the fields above change
   std::atomic<std::uint32_t> on_releases;  // the owner's `releases` when the lock was seen in its hands
   std::atomic<std::uint32_t> releases;  // raised before this thread gives up such a lock
 };

@@ -102,6 +102,7 @@ result<reference_table::made> reference_table::make_region(const wanted& w, bool
   r.destroy = w.destroy;
   r.damaged.store(0, std::memory_order_relaxed);
   r.ending.store(0, std::memory_order_relaxed);
+  r.left_by_the_dead.store(0, std::memory_order_relaxed);
   const std::uint32_t generation = r.generation.load(std::memory_order_relaxed) + 1;
   r.generation.store(generation, std::memory_order_release);  // valid from here; pairs with find() in members
   return made{index | static_cast<std::uint64_t>(generation) << 32, offset};
@@ -161,7 +162,8 @@ void reference_table::drop(std::uint64_t from, std::uint64_t to) {
 bool reference_table::release(std::uint64_t from, std::uint64_t to) {
   const auto own = edges_.find({from, to});
   if (own == edges_.end()) return false;
-  if (book_.edges[own->second].count > 0 && holders_[to] == 1) {
+  const bool is_last = book_.edges[own->second].count > 0 && holders_[to] == 1;
+  if (is_last && entry(to).left_by_the_dead.load(std::memory_order_relaxed) == 0) {
     entry(to).ending.store(1, std::memory_order_release);
     return true;
   }
@@ -185,6 +187,7 @@ void reference_table::drop_all_from(std::uint64_t from) {
   for (;;) {
     const auto it = edges_.lower_bound({from, 0});
     if (it == edges_.end() || it->first.first != from) return;
+    if ((from & edge_from_process) != 0) entry(it->first.second).left_by_the_dead.store(1, std::memory_order_relaxed);
     drop(from, it->first.second);
   }
 }

@@ -86,9 +86,9 @@ region decode_root(decoder& in, std::uint64_t type);
 ///
 /// Handle:  a copy points at the same object; give it to any task, process or message.
 /// Safety:  thread-compatible, the pointer and the object: lock what several use, with a covey::mutex.
-/// Death:   a holder killed at any instruction costs nobody else the object. A process killed in the destructor has
-/// freed
-///          it: nobody else held it.
+/// Death:   a holder killed at any instruction costs nobody else the object. But it may be torn: if nobody repairs it
+///          (see mutex::recover, guarded), it holds what a change left that was cut in two. Its destructor does not
+///          run any more: the memory, with that of its containers, goes as a whole, and so do the references in it.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/memory.md. Example: examples/tour_05_shared.cpp
 template <class T>

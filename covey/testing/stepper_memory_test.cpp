@@ -107,7 +107,7 @@ struct one_heap {
   covey::shared_ptr<texts> all = covey::make_shared<texts>();
   one_heap() {
     all->numbers.reserve(4);
-    all->lines.reserve(2);  // a vector killed while it moves its elements may not be destroyed
+    all->lines.reserve(2);
     all->numbers.assign({1, 2, 3});
   }
 };
@@ -158,6 +158,23 @@ TEST(StepperMemory, PushBackOfAText) {
        stepped<one_heap>{
            .run = [](one_heap& w) { w.all->lines.emplace_back("a text that does not fit into its own object"); },
            .check = [](one_heap& w, const last_process&) { expect_heap_usable(w); }});
+}
+
+struct crowded {
+  covey::shared_ptr<covey::vector<covey::string>> lines = covey::make_shared<covey::vector<covey::string>>();
+  crowded() {
+    lines->reserve(2);
+    lines->emplace_back("the first text, which is in a block of its own");
+    lines->emplace_back("the second text, which is in a block of its own");
+  }
+};
+
+// Half of the texts are in the old array and half in the new one, or in both.
+TEST(StepperMemory, PushBackThatMovesTextsAndTheEndOfWhatItLeft) {
+  step("vector<string>.push_back that moves, then the last drop",
+       stepped<crowded>{.run = [](crowded& w) { w.lines->emplace_back("the third text, for which there is no room"); },
+                        .check = [](crowded& w, const last_process&) { w.lines = {}; },
+                        .recover = [](crowded& w) { w.lines = {}; }});
 }
 
 TEST(StepperMemory, AllocatesAndFreesALargeBlock) {
