@@ -209,7 +209,7 @@ std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
     if (p.extent != 0) extents_->publish(p.extent, position);
     // The commit. An exchange, so that the look for sleepers that follows comes after it.
     s.state.exchange(q_.raw(slot_state::at(slot_kind::queued, position)), std::memory_order_seq_cst);
-    fetch_for_writing(q_.slot(lane_, tail_ + 3));
+    fetch_for_writing(&q_.slot(lane_, tail_ + 3), sizeof(message_slot));
     return position;
   }
 }
@@ -244,7 +244,7 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
     fill(s, parcels[i]);
     s.state.store(q_.raw(slot_state::at(slot_kind::queued, tail_)), std::memory_order_release);
     advance(parcels[i].size);
-    fetch_for_writing(q_.slot(lane_, tail_ + 4));
+    fetch_for_writing(&q_.slot(lane_, tail_ + 4), sizeof(message_slot));
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);  // as the exchange in publish()
   return {first, count};
@@ -449,8 +449,7 @@ void lane_writer::have_data() {
     const std::uint64_t size = s.size_and_attachments & size_mask;
     if (kind == slot_kind::fresh || kind == slot_kind::free || s.extent == 0) continue;
     if (s.extent > data_.size() || size > data_.size() - s.extent) q_.damaged();
-    live.push_back({s.extent, (size + extent_ring::unit - 1) / extent_ring::unit * extent_ring::unit,
-                    s.position.load(std::memory_order_relaxed)});
+    live.push_back({s.extent, extent_ring::rounded(size), s.position.load(std::memory_order_relaxed)});
   }
   extents_.emplace(data_.size()).adopt(std::move(live));
 }
@@ -467,7 +466,13 @@ std::optional<std::uint64_t> lane_writer::reserve(std::uint64_t bytes) {
     }
   };
   const auto offset = extents_->reserve(std::max<std::uint64_t>(bytes, 1), is_free);
-  if (offset) commit_data(*offset + bytes);
+  if (!offset) return std::nullopt;
+  commit_data(*offset + bytes);
+  if (bytes <= fetched_payload_max) {  // for the next ones: where they will lie, and whose place that was
+    fetch_for_writing(payload(*offset) + extent_ring::rounded(bytes), bytes);
+    const std::uint64_t position = extents_->position_of_nth(2);
+    if (position != extent_ring::not_published) fetch_for_reading(&q_.slot(lane_, position), 1);
+  }
   return offset;
 }
 

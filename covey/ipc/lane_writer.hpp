@@ -14,6 +14,7 @@ namespace covey::detail {
 class extent_ring {
  public:
   static constexpr std::uint64_t unit = 64;
+  static constexpr std::uint64_t rounded(std::uint64_t bytes) { return (bytes + unit - 1) / unit * unit; }
 
   struct extent {
     std::uint64_t offset, bytes;
@@ -34,6 +35,10 @@ class extent_ring {
   void publish(std::uint64_t offset, std::uint64_t position);
 
   [[nodiscard]] bool has_reserved(std::uint64_t offset) const;
+  /// Of the message whose place comes up after `n` others.
+  [[nodiscard]] std::uint64_t position_of_nth(std::size_t n) const {
+    return n < live_.size() ? live_[n].position : not_published;
+  }
 
   /// What was reserved at `offset` is not needed.
   void give_back(std::uint64_t offset);
@@ -135,7 +140,7 @@ class lane_writer {
 
 template <class IsFree>
 std::optional<std::uint64_t> extent_ring::reserve(std::uint64_t bytes, const IsFree& is_free) {
-  const std::uint64_t need = (bytes + unit - 1) / unit * unit;
+  const std::uint64_t need = rounded(bytes);
   const auto next_gone = [&] {
     return !live_.empty() && live_.front().position != not_published && is_free(live_.front().position);
   };

@@ -170,7 +170,7 @@ std::size_t take_some(queue_side& side, std::size_t n) {
     if (!late) break;
     side.hand.push_back(*late);
   }
-  if (side.in_a_row > 8) fetch_for_writing(q.slot(side.next_lane, side.last_position + 3));
+  if (side.in_a_row > 8) fetch_for_writing(&q.slot(side.next_lane, side.last_position + 3), sizeof(message_slot));
   const unsigned limit = lane_limit(side);
   const auto next_lane = [&] {
     side.from_same_lane = 0;
@@ -205,6 +205,9 @@ bool something_waits(const queue_view& q) {
 std::span<const std::byte> content(queue_side& side, const held_message& m,
                                    std::span<std::byte, inline_bytes_max> copy) {
   const payload_view p = payload_of(side.q, m, copy, [&](std::size_t l) { return side.data_of(l); });
+  const bool is_large = p.bytes.data() != copy.data();
+  if (is_large && side.in_a_row > 8 && p.bytes.size() <= fetched_payload_max)
+    fetch_for_reading(p.bytes.data() + extent_ring::rounded(p.bytes.size()), p.bytes.size());
   return p.bytes.subspan(p.attachments * sizeof(std::uint64_t));
 }
 

@@ -52,16 +52,27 @@ struct alignas(128) message_slot {
 };
 static_assert(sizeof(message_slot) == 128);
 
-/// Asks for both cache lines of a slot that will be written soon, while something else is done.
-inline void fetch_for_writing(const message_slot& s) noexcept {
-  __builtin_prefetch(&s, 1);
-  __builtin_prefetch(reinterpret_cast<const std::byte*>(&s) + 64, 1);
+/// Asks for cache lines that will be written soon, while something else is done: so that they are this processor's
+/// alone by then. (What __builtin_prefetch(p, 1) asks for on x86-64 is a copy to read, and the store waits all the
+/// same.)
+inline void fetch_for_writing(const void* begin, std::size_t bytes) noexcept {
+  for (std::size_t i = 0; i < bytes; i += 64) {
+    const auto* const line = static_cast<const std::byte*>(begin) + i;
+#if defined(__x86_64__)
+    asm volatile("prefetchw %0" : : "m"(*line));
+#else
+    __builtin_prefetch(line, 1);
+#endif
+  }
 }
 
-/// Asks for the second cache line of a slot that will be read.
-inline void fetch_rest(const message_slot& s) noexcept {
-  __builtin_prefetch(reinterpret_cast<const std::byte*>(&s) + 64, 0);
+/// Asks for cache lines that will be read soon.
+inline void fetch_for_reading(const void* begin, std::size_t bytes) noexcept {
+  for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const std::byte*>(begin) + i);
 }
+
+/// The next payload lies behind this one, mostly. Of larger ones the processor finds the way by itself.
+inline constexpr std::size_t fetched_payload_max = 4096;
 
 inline constexpr std::uint64_t size_mask = (1ULL << 40) - 1;
 
