@@ -190,10 +190,21 @@ results measure_throughput(const plan& p, const settings& how) {
   return count_at_consumers(*b, p, how);
 }
 
+/// What a peer lends from, if that is not its channel: Peer::lender<Bytes>.
+template <class Peer, std::size_t Bytes>
+struct lender_of {
+  using type = typename Peer::template channel<Bytes>;
+};
+template <class Peer, std::size_t Bytes>
+  requires requires { typename Peer::template lender<Bytes>; }
+struct lender_of<Peer, Bytes> {
+  using type = typename Peer::template lender<Bytes>;
+};
+
 /// Loans whose payload nobody touches.
 template <class Peer, std::size_t Bytes>
 results measure_loans(const plan& p, const settings& how) {
-  using channel = typename Peer::template channel<Bytes>;
+  using channel = typename lender_of<Peer, Bytes>::type;
   const shared<board> b;
   channel c(1, 1);
   typename Peer::workers workers;
@@ -305,7 +316,7 @@ void enroll_plan(const plan& p) {
         enroll(p.name, Peer::name, [p](const settings& how) { return measure_throughput<Peer, Bytes, true>(p, how); });
       return;
     case measurement::loans:
-      if constexpr (requires(writer w) { w.lend_untouched(); })
+      if constexpr (requires(typename lender_of<Peer, Bytes>::type::writer w) { w.lend_untouched(); })
         enroll(p.name, Peer::name, [p](const settings& how) { return measure_loans<Peer, Bytes>(p, how); });
       return;
     case measurement::ping_pong:

@@ -31,16 +31,16 @@ struct covey_queue : peer_defaults {
   static constexpr const char* name = "covey";
   using workers = family_workers;
 
-  template <std::size_t Bytes>
-  struct channel {
-    using queue = covey::queue<value_of<Bytes>>;
+  template <std::size_t Bytes, class Value>
+  struct channel_of {
+    using queue = covey::queue<Value>;
     queue q;
-    channel(int, int) : q(room_for(Bytes)) {}
+    channel_of(int, int) : q(room_for(Bytes)) {}
 
     struct writer {
-      using message = value_of<Bytes>;
+      using message = Value;
       const queue& q;
-      writer(channel& c, int) : q(c.q) {}
+      writer(channel_of& c, int) : q(c.q) {}
       void send(const message& m) { q.put(m); }
       void send_many(std::span<const message> many) {
         if constexpr (puts_many<queue>)
@@ -51,13 +51,13 @@ struct covey_queue : peer_defaults {
       void lend_untouched()
         requires lends<queue>
       {
-        q.publish(q.loan(Bytes));
+        q.publish(q.loan(Bytes / sizeof(std::uint64_t)));
       }
     };
 
     struct reader {
       const queue& q;
-      reader(channel& c, int) : q(c.q) {}
+      reader(channel_of& c, int) : q(c.q) {}
       template <class F>
       void receive(const F& f) {
         if constexpr (Bytes > 1024) {
@@ -85,6 +85,10 @@ struct covey_queue : peer_defaults {
       }
     };
   };
+  template <std::size_t Bytes>
+  using channel = channel_of<Bytes, value_of<Bytes>>;
+  template <std::size_t Bytes>
+  using lender = channel_of<Bytes, std::vector<std::uint64_t>>;  // what can be lent is a range
 };
 
 const at_start here(enroll_queue<covey_queue>);
