@@ -71,9 +71,15 @@ bool lock_word::bury(std::uint64_t seen) noexcept {
   return true;
 }
 
-// Whether the word changed within about the time of a wake.
+// Whether the word changed within about the time of a wake. Seldom looks: each takes the word's cache line from the
+// owner, who may unlock and lock again many times while it has it.
 bool lock_word::look_again(std::uint64_t seen) const noexcept {
-  return spin_until([&] { return word_.load(std::memory_order_relaxed) != seen; });
+  constexpr int looks = 6, pauses_between = 16;
+  for (int look = 0; can_spin() && look < looks; ++look) {
+    for (int i = 0; i < pauses_between; ++i) pause_cpu();
+    if (word_.load(std::memory_order_relaxed) != seen) return true;
+  }
+  return false;
 }
 
 void lock_word::unlock_unrepaired() noexcept {
