@@ -30,18 +30,6 @@ std::shared_ptr<void> say_farewell(std::uint64_t id) noexcept {
   return std::shared_ptr<queue_entry>(std::move(node.mapped()));
 }
 
-queue_view view_of(const region& queue) {
-  queue_view v;
-  v.base = queue.data();
-  v.id = queue.id();
-  v.key = queue_key(v.id);
-  if (is_damaged(v.id)) throw queue_damaged();
-  if (queue.size() < sizeof(queue_header)) v.damaged();
-  v.shape = v.header().shape;
-  if (v.header().shape_check != shape_check_of(v.key, v.shape) || !fits(v.shape, queue.size())) v.damaged();
-  return v;
-}
-
 // The sides of this thread, by queue. Those of queues that are gone stay until there are many: ids do not come back.
 struct own_side {
   std::uint64_t queue;
@@ -103,6 +91,18 @@ own_sides::~own_sides() {
 }
 
 }  // namespace
+
+queue_view view_of(const region& queue) {
+  queue_view v;
+  v.base = queue.data();
+  v.id = queue.id();
+  v.key = queue_key(v.id);
+  if (is_damaged(v.id)) throw queue_damaged();
+  if (queue.size() < sizeof(queue_header)) v.damaged();
+  v.shape = v.header().shape;
+  if (v.header().shape_check != shape_check_of(v.key, v.shape) || !fits(v.shape, queue.size())) v.damaged();
+  return v;
+}
 
 std::span<const std::byte> queue_side::data_of(std::size_t l) {
   const std::uint64_t id = q.lane(l).data.load(std::memory_order_acquire);

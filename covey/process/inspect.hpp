@@ -1,0 +1,68 @@
+/// @file
+/// inspect: what exists in the family, as seen by one of its processes.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace covey {
+
+/// A process of the family, or one that ended and that its parent may still ask for.
+struct process_info {
+  std::int64_t pid = 0;          ///< as the system numbers it; 0 while it is being started
+  std::int64_t parent = 0;       ///< the pid of the one that started it; 0 for the program itself
+  std::string name{};            ///< process_options::name; "top" for the program itself
+  std::string state{};           ///< "starting", "alive" or "dead"
+  std::chrono::nanoseconds age{};  ///< since its start
+};
+
+/// Who holds a region, and so keeps it.
+struct holder_info {
+  std::int64_t pid = 0;      ///< a process; 0 for a region
+  std::uint64_t region = 0;  ///< a shared object or a message in a queue, by the id of its region; 0 for a process
+  std::int64_t count = 0;    ///< references
+};
+
+/// A piece of shared memory: an object, a lock, a queue.
+struct region_info {
+  std::uint64_t id = 0;     ///< never used again
+  std::string kind{};       ///< "object", "mutex", "queue", …
+  std::uint64_t bytes = 0;  ///< of address space; its pages take memory as they are committed
+  bool damaged = false;     ///< somebody wrote over it
+  bool left_by_the_dead = false;  ///< a holder was killed: what lies in it may be torn
+  std::vector<holder_info> holders{};  ///< in no order
+};
+
+/// A queue that this process holds.
+struct queue_info {
+  std::uint64_t region = 0;        ///< its region
+  std::size_t capacity = 0;        ///< items that may wait
+  std::size_t waiting = 0;         ///< items that wait, counted one by one while others put and get
+  std::uint64_t put = 0;           ///< places given to messages since it was made: two snapshots give a rate
+  bool closed = false;             ///< somebody closed it
+  std::vector<holder_info> in_flight{};  ///< messages in the hands of processes
+};
+
+/// What there was. Each entry is right for one instant; entries are of different instants.
+struct snapshot {
+  std::vector<process_info> processes{};  ///< all
+  std::vector<region_info> regions{};     ///< all of the family, also those that this process cannot look into
+  std::vector<queue_info> queues{};       ///< those that this process holds, and that are sound
+  std::uint64_t bytes_in_use = 0;         ///< memory that the family's shared memory takes
+};
+
+/// Looks. Waits for nobody: neither for a lock, nor for one who is stopped. Changes nothing that it looks at.
+///
+/// Safety: thread-safe. Death: of whom is being looked at leaves an entry of before or after.
+/// Design: docs/design/inspect.md
+snapshot inspect();
+
+/// A table for people.
+std::string to_text(const snapshot& s);
+
+/// One line of JSON, with the members' names.
+std::string to_json(const snapshot& s);
+
+}  // namespace covey
