@@ -46,6 +46,11 @@ class lock_word {
 
   [[nodiscard]] bool unrepaired_approx() const noexcept;
 
+  /// Whether somebody sleeps for it, or did when its owner took it.
+  [[nodiscard]] bool waited_for_approx() const noexcept {
+    return (word_.load(std::memory_order_relaxed) & name_waiters) != 0;
+  }
+
   /// Who owns it now, or 0.
   [[nodiscard]] participant owner_approx() const noexcept;
 

@@ -6,6 +6,7 @@
 #include <covey/ipc/queue_inspection.hpp>
 #include <covey/memory/family.hpp>
 #include <covey/memory/region.hpp>
+#include <covey/sync/owned_lock.hpp>
 #include <iomanip>
 #include <map>
 #include <sstream>
@@ -140,6 +141,19 @@ std::optional<queue_info> look_into(const region_info& r) {
   return q;
 }
 
+std::optional<lock_info> look_at_lock(const region_info& r) {
+  const region held = region::hold_if_held(r.id);
+  if (!held) return std::nullopt;
+  const auto& lock = *reinterpret_cast<const owned_lock*>(held.data());  // both kinds begin with it
+  const participant owner = lock.owner_approx();
+  const bool lives = owner != 0 && alive(owner);
+  return lock_info{.region = r.id,
+                   .kind = r.kind,
+                   .owner = lives ? pid_of(slot_of(owner)) : 0,
+                   .waited_for = lock.waited_for_approx(),
+                   .needs_recovery = lock.unrepaired_approx()};
+}
+
 // ---- for people and programs ---------------------------------------------------------------------------------------
 
 std::string in_words(const holder_info& h) {
@@ -182,8 +196,11 @@ snapshot inspect() {
   s.processes = processes_now();
   s.regions = regions_now();
   for (const region_info& r : s.regions) {
-    if (r.kind != "queue" || r.damaged || !is_held_here(r)) continue;
-    if (auto q = look_into(r)) s.queues.push_back(std::move(*q));
+    if (r.damaged || !is_held_here(r)) continue;
+    if (r.kind == "queue")
+      if (auto q = look_into(r)) s.queues.push_back(std::move(*q));
+    if (r.kind == "mutex" || r.kind == "recursive_mutex")
+      if (auto l = look_at_lock(r)) s.locks.push_back(std::move(*l));
   }
   s.bytes_in_use = arena_in_use().bytes;
   return s;
@@ -202,6 +219,10 @@ std::string to_text(const snapshot& s) {
   for (const queue_info& q : s.queues)
     out << std::setw(22) << q.region << std::setw(10) << q.waiting << std::setw(10) << q.capacity << std::setw(12)
         << q.put << in_words(q.in_flight) << (q.closed ? "  (closed)" : "") << '\n';
+  out << '\n' << std::setw(22) << "LOCK" << std::setw(20) << "KIND" << "HAD BY\n";
+  for (const lock_info& l : s.locks)
+    out << std::setw(22) << l.region << std::setw(20) << l.kind << (l.owner != 0 ? std::to_string(l.owner) : "nobody")
+        << (l.waited_for ? ", waited for" : "") << (l.needs_recovery ? "  (needs recovery)" : "") << '\n';
   out << '\n' << std::setw(22) << "REGION" << std::setw(20) << "KIND" << std::setw(16) << "BYTES" << "HELD BY\n";
   for (const region_info& r : s.regions)
     out << std::setw(22) << r.id << std::setw(20) << r.kind << std::setw(16) << r.bytes << in_words(r.holders)
@@ -228,6 +249,11 @@ std::string to_json(const snapshot& s) {
     out << "\"region\":" << q.region << ",\"capacity\":" << q.capacity << ",\"waiting\":" << q.waiting
         << ",\"put\":" << q.put << ",\"closed\":" << word(q.closed) << ',';
     list_holders(out, "in_flight", q.in_flight);
+  });
+  out << ',';
+  list(out, "locks", s.locks, [&](const lock_info& l) {
+    out << "\"region\":" << l.region << ",\"kind\":\"" << l.kind << "\",\"owner\":" << l.owner
+        << ",\"waited_for\":" << word(l.waited_for) << ",\"needs_recovery\":" << word(l.needs_recovery);
   });
   out << ",\"bytes_in_use\":" << s.bytes_in_use << '}';
   return out.str();

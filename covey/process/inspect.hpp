@@ -45,11 +45,21 @@ struct queue_info {
   std::vector<holder_info> in_flight{};  ///< messages in the hands of processes
 };
 
+/// A mutex or recursive_mutex that this process holds a handle of.
+struct lock_info {
+  std::uint64_t region = 0;  ///< its region
+  std::string kind{};        ///< "mutex" or "recursive_mutex"
+  std::int64_t owner = 0;    ///< pid of the process that has it locked; 0 when it is free
+  bool waited_for = false;   ///< somebody sleeps for it, or did when its owner took it
+  bool needs_recovery = false;  ///< an owner died in its section and nobody has recovered it
+};
+
 /// What there was. Each entry is right for one instant; entries are of different instants.
 struct snapshot {
   std::vector<process_info> processes{};  ///< all
   std::vector<region_info> regions{};     ///< all of the family, also those that this process cannot look into
   std::vector<queue_info> queues{};       ///< those that this process holds, and that are sound
+  std::vector<lock_info> locks{};         ///< those that this process holds
   std::uint64_t bytes_in_use = 0;         ///< memory that the family's shared memory takes
 };
 

@@ -5,7 +5,7 @@
 #include <covey/ipc.hpp>
 #include <covey/memory.hpp>
 #include <covey/process.hpp>
-#include <covey/sync/event.hpp>
+#include <covey/sync.hpp>
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
@@ -101,6 +101,31 @@ TEST(Inspect, SaysThatAHolderWasKilled) {
   worker.kill();
   worker.join();
   EXPECT_TRUE(eventually(is_left));
+}
+
+TEST(Inspect, SaysWhoHasALockAndThatItsOwnerDied) {
+  covey::mutex m;
+  EXPECT_EQ(covey::inspect().locks.at(0).owner, 0);
+  covey::event locked;
+  covey::process worker{[](covey::mutex shared, covey::event e) {
+                          shared.lock();
+                          e.set();
+                          covey::event().wait();
+                        },
+                        m, locked};
+  locked.wait();
+  ::kill(worker.pid(), SIGSTOP);
+  const covey::lock_info had = covey::inspect().locks.at(0);
+  EXPECT_EQ(had.kind, "mutex");
+  EXPECT_EQ(had.owner, worker.pid());
+  EXPECT_FALSE(had.waited_for);
+  EXPECT_FALSE(had.needs_recovery);
+  worker.kill();
+  worker.join();
+  EXPECT_TRUE(eventually([] { return covey::inspect().locks.at(0).needs_recovery; }));
+  EXPECT_EQ(covey::inspect().locks.at(0).owner, 0);
+  EXPECT_TRUE(m.recover([] {}));
+  EXPECT_FALSE(covey::inspect().locks.at(0).needs_recovery);
 }
 
 TEST(Inspect, LooksWhileProcessesComeAndGo) {

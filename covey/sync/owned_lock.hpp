@@ -54,6 +54,10 @@ class owned_lock {
   bool recover(const std::function<void()>& repair);
 
   [[nodiscard]] bool unrepaired_approx() const noexcept { return word_.unrepaired_approx(); }
+  /// Who has it now, or 0.
+  [[nodiscard]] participant owner_approx() const noexcept { return word_.owner_approx(); }
+  /// Whether somebody sleeps for it, or did when its owner took it.
+  [[nodiscard]] bool waited_for_approx() const noexcept { return word_.waited_for_approx(); }
   [[nodiscard]] bool is_mine() const noexcept { return word_.owner_approx() == thread_name && thread_name != 0; }
 
  private:
