@@ -100,7 +100,7 @@ struct moved_quota {
 
 // What others can do while somebody has stopped for ever who had, or put, at most `missing` messages.
 void go_on_with(const covey::queue<int>& q, std::size_t missing) {
-  for (int n = 100; n < 120; ++n) {
+  for (int n = 100; n < 105; ++n) {
     EXPECT_TRUE(q.put_for(n, 20s));
     EXPECT_TRUE(q.get_for(20s).has_value());
     q.task_done();
