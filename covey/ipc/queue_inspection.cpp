@@ -7,9 +7,9 @@ namespace covey::detail {
 
 // Words are copied, then judged: what is no state counts for nothing.
 std::optional<queue_sight> inspect_queue(std::uint64_t region_id) try {
-  const region held = region::hold_if_held(region_id);
+  const region held = region::hold_if_counted(region_id);
   if (!held || held.kind() != region_kind::queue) return std::nullopt;
-  const queue_view q = view_of(held);
+  const queue_view q = view_of(held, false);
   queue_sight s;
   s.capacity = q.shape.items;
   s.closed = (q.flags() & flag_closed) != 0;
@@ -25,7 +25,7 @@ std::optional<queue_sight> inspect_queue(std::uint64_t region_id) try {
   }
   return s;
 } catch (const std::exception&) {
-  return std::nullopt;  // damaged
+  return std::nullopt;  // damaged, or being made by another thread: so the family is told nothing
 }
 
 }  // namespace covey::detail

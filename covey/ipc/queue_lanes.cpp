@@ -526,7 +526,7 @@ void change_flags(std::atomic<std::uint32_t>& flags, std::uint64_t id, std::uint
 }
 
 void queue_view::damaged() const {
-  report_damage(id);
+  if (tells) report_damage(id);
   throw queue_damaged();
 }
 

@@ -162,6 +162,7 @@ struct queue_view {
   queue_shape shape;
   std::uint64_t key = 0;  // states are stored xored with it, so that memory overwritten with anything has none
   std::uint64_t id = 0;
+  bool tells = true;      // the family, when it finds the queue overwritten
 
   [[nodiscard]] queue_header& header() const { return *reinterpret_cast<queue_header*>(base); }
   [[nodiscard]] lane_control& lane(std::size_t l) const { return header().lanes[l]; }
@@ -192,7 +193,7 @@ struct queue_view {
     return n;
   }
 
-  /// Tells the family that this queue was overwritten, and throws queue_damaged.
+  /// Tells the family that this queue was overwritten, if this view tells, and throws queue_damaged.
   [[noreturn]] void damaged() const;
 };
 

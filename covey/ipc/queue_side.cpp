@@ -92,8 +92,9 @@ own_sides::~own_sides() {
 
 }  // namespace
 
-queue_view view_of(const region& queue) {
+queue_view view_of(const region& queue, bool tells) {
   queue_view v;
+  v.tells = tells;
   v.base = queue.data();
   v.id = queue.id();
   v.key = queue_key(v.id);

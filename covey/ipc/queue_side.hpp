@@ -32,8 +32,8 @@ struct queue_side {
   std::span<const std::byte> data_of(std::size_t l);
 };
 
-/// The queue's memory, checked. Throws queue_damaged.
-queue_view view_of(const region& queue);
+/// The queue's memory, checked. Throws queue_damaged. `tells`: as in queue_view.
+queue_view view_of(const region& queue, bool tells = true);
 
 /// The side of this thread. Made at the first call; gone with the thread, or with the last handle of the process.
 /// Throws queue_damaged.

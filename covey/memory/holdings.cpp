@@ -237,6 +237,16 @@ bool take_if_held(std::uint64_t id) {
   return taken.has_value();
 }
 
+bool take_if_counted(std::uint64_t id) {
+  if (!is_current(id) || !take_another(id, access::write)) return false;
+  // The count is by index: it may be of a region that was made there since, and that stays from here on.
+  const std::uint64_t taken = index_of(id) | std::uint64_t{entry_of(id).generation.load(std::memory_order_acquire)}
+                                                 << 32;
+  if (taken == id) return true;
+  leave_locally(taken);
+  return false;
+}
+
 void leave_locally(std::uint64_t id, access how) noexcept {
   if (family.book == nullptr) return;  // forked past covey: nothing here is ours
   if (leave_others(id, how)) return;

@@ -29,6 +29,9 @@ result<void> take_locally(std::uint64_t id, access how = access::write);
 /// held.
 bool take_if_held(std::uint64_t id);
 
+/// Counts one more reference if this process counts one already. Asks nobody; false also for what is being made.
+bool take_if_counted(std::uint64_t id);
+
 /// One reference less. The last one of the family to an object runs its destructor.
 void leave_locally(std::uint64_t id, access how = access::write) noexcept;
 

@@ -142,6 +142,11 @@ region region::hold_if_held(std::uint64_t id) {
   return take_if_held(id) ? region(adopt_tag{}, id) : region();
 }
 
+region region::hold_if_counted(std::uint64_t id) {
+  family_check();
+  return take_if_counted(id) ? region(adopt_tag{}, id) : region();
+}
+
 region region::decode(decoder& in, region_kind kind) {
   const std::uint64_t id = decode_id(in, kind);
   if (id == 0) return {};

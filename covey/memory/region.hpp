@@ -102,6 +102,9 @@ class region {
   /// As hold(), if anybody holds the region and its object is not being destroyed; otherwise it refers to nothing.
   static region hold_if_held(std::uint64_t id);
 
+  /// One more reference if this process has one already; otherwise it refers to nothing. Asks nobody.
+  static region hold_if_counted(std::uint64_t id);
+
   /// The region that was encoded, held by this process; takes over the carrier's reference. Throws bad_message when it
   /// is gone or of another kind.
   static region decode(decoder& in, region_kind kind);

@@ -142,7 +142,7 @@ std::optional<queue_info> look_into(const region_info& r) {
 }
 
 std::optional<lock_info> look_at_lock(const region_info& r) {
-  const region held = region::hold_if_held(r.id);
+  const region held = region::hold_if_counted(r.id);
   if (!held) return std::nullopt;
   const auto& lock = *reinterpret_cast<const owned_lock*>(held.data());  // both kinds begin with it
   const participant owner = lock.owner_approx();

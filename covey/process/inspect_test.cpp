@@ -9,7 +9,9 @@
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <string>
+#include <thread>
 
 namespace {
 
@@ -150,6 +152,29 @@ TEST(Inspect, LooksWhileProcessesComeAndGo) {
     workers.erase(workers.begin());
   }
   for (auto& w : workers) w.kill();
+}
+
+// What is being made, and what is given up, by another thread.
+TEST(Inspect, LooksWhileAThreadMakesAndGivesUp) {
+  std::atomic<bool> made_all = false;
+  std::atomic<int> wrong = 0;
+  std::thread maker([&] {
+    for (int i = 0; i < 10'000; ++i) {
+      try {
+        const covey::queue<int> q(8);
+        const covey::mutex m;
+        q.put(i);
+        if (q.get() != i) ++wrong;
+      } catch (const std::exception&) {
+        ++wrong;
+      }
+    }
+    made_all = true;
+  });
+  while (!made_all) (void)covey::inspect();
+  maker.join();
+  EXPECT_EQ(wrong, 0);
+  EXPECT_TRUE(covey::inspect().queues.empty());
 }
 
 TEST(Inspect, IsReadByPeopleAndPrograms) {
