@@ -159,7 +159,7 @@ TEST(Inspect, LooksWhileAThreadMakesAndGivesUp) {
   std::atomic<bool> made_all = false;
   std::atomic<int> wrong = 0;
   std::thread maker([&] {
-    for (int i = 0; i < 10'000; ++i) {
+    for (int i = 0; i < 3'000; ++i) {
       try {
         const covey::queue<int> q(8);
         const covey::mutex m;
