@@ -1,15 +1,14 @@
 // The ledger is mapped read-only in every process: who exists and who holds what is copied from it, entry by entry, and
-// an entry whose generation changed meanwhile is left out. Only the queues are looked into, and only those held here.
+// an entry whose generation changed meanwhile is left out. What lies in regions is looked at only where it is held
+// here.
 #include <covey/process/inspect.hpp>
 
 #include <algorithm>
 #include <covey/ipc/queue_inspection.hpp>
 #include <covey/memory/family.hpp>
 #include <covey/memory/region.hpp>
-#include <covey/sync/owned_lock.hpp>
-#include <iomanip>
+#include <covey/sync/sync_inspection.hpp>
 #include <map>
-#include <sstream>
 
 namespace covey {
 namespace {
@@ -104,6 +103,10 @@ std::multimap<std::uint64_t, holder_info> holders_now() {
   return all;
 }
 
+bool is_one_of(const std::string& kind, std::initializer_list<std::string_view> kinds) {
+  return std::ranges::find(kinds, kind) != kinds.end();
+}
+
 bool is_held_here(const region_info& r) {
   const std::int64_t me = pid_of(family.slot);
   return std::ranges::any_of(r.holders, [&](const holder_info& h) { return h.pid == me && h.count > 0; });
@@ -130,63 +133,49 @@ std::vector<region_info> regions_now() {
   return all;
 }
 
+std::uint32_t slot_in(participant name) { return slot_of(name); }
+std::uint32_t slot_in(std::uint32_t slot) { return slot; }
+
+template <class Names>
+std::vector<holder_info> by_process(const Names& names) {
+  std::map<std::int64_t, std::int64_t> counts;
+  for (const auto name : names) ++counts[pid_of(slot_in(name))];
+  std::vector<holder_info> all;
+  for (const auto& [pid, count] : counts) all.push_back({.pid = pid, .count = count});
+  return all;
+}
+
 std::optional<queue_info> look_into(const region_info& r) {
   const auto seen = inspect_queue(r.id);
   if (!seen) return std::nullopt;
   queue_info q{
       .region = r.id, .capacity = seen->capacity, .waiting = seen->waiting, .put = seen->put, .closed = seen->closed};
-  std::map<std::int64_t, std::int64_t> by_process;
-  for (const participant hand : seen->hands) ++by_process[pid_of(slot_of(hand))];
-  for (const auto& [pid, count] : by_process) q.in_flight.push_back({.pid = pid, .count = count});
+  q.in_flight = by_process(seen->hands);
   return q;
 }
 
 std::optional<lock_info> look_at_lock(const region_info& r) {
-  const region held = region::hold_if_counted(r.id);
-  if (!held) return std::nullopt;
-  const auto& lock = *reinterpret_cast<const owned_lock*>(held.data());  // both kinds begin with it
-  const participant owner = lock.owner_approx();
-  const bool lives = owner != 0 && alive(owner);
+  const auto seen = inspect_lock(r.id);
+  if (!seen) return std::nullopt;
   return lock_info{.region = r.id,
                    .kind = r.kind,
-                   .owner = lives ? pid_of(slot_of(owner)) : 0,
-                   .waited_for = lock.waited_for_approx(),
-                   .needs_recovery = lock.unrepaired_approx()};
+                   .owner = seen->owner != 0 ? pid_of(slot_of(seen->owner)) : 0,
+                   .readers = by_process(seen->readers),
+                   .waited_for = seen->waited_for,
+                   .needs_recovery = seen->needs_recovery};
 }
 
-// ---- for people and programs ---------------------------------------------------------------------------------------
-
-std::string in_words(const holder_info& h) {
-  const std::string who = h.pid != 0 ? std::to_string(h.pid) : "region " + std::to_string(h.region);
-  return h.count == 1 ? who : who + " (" + std::to_string(h.count) + ")";
+std::optional<count_info> look_at_count(const region_info& r) {
+  const auto seen = inspect_count(r.id);
+  if (!seen) return std::nullopt;
+  return count_info{.region = r.id,
+                    .kind = r.kind,
+                    .value = seen->value,
+                    .of = seen->of,
+                    .waiters = seen->waiters,
+                    .held_by = by_process(seen->holders),
+                    .broken = seen->broken};
 }
-
-std::string in_words(const std::vector<holder_info>& holders) {
-  std::string all;
-  for (const holder_info& h : holders) all += (all.empty() ? "" : ", ") + in_words(h);
-  return all;
-}
-
-template <class Range, class Print>
-void list(std::ostream& out, const char* name, const Range& range, const Print& print) {
-  out << '"' << name << "\":[";
-  bool first = true;
-  for (const auto& each : range) {
-    if (!std::exchange(first, false)) out << ',';
-    out << '{';
-    print(each);
-    out << '}';
-  }
-  out << ']';
-}
-
-void list_holders(std::ostream& out, const char* name, const std::vector<holder_info>& holders) {
-  list(out, name, holders, [&](const holder_info& h) {
-    out << "\"pid\":" << h.pid << ",\"region\":" << h.region << ",\"count\":" << h.count;
-  });
-}
-
-const char* word(bool b) { return b ? "true" : "false"; }
 
 }  // namespace
 
@@ -199,64 +188,14 @@ snapshot inspect() {
     if (r.damaged || !is_held_here(r)) continue;
     if (r.kind == "queue")
       if (auto q = look_into(r)) s.queues.push_back(std::move(*q));
-    if (r.kind == "mutex" || r.kind == "recursive_mutex")
+    if (is_one_of(r.kind, {"mutex", "recursive_mutex", "shared_mutex"}))
       if (auto l = look_at_lock(r)) s.locks.push_back(std::move(*l));
+    if (is_one_of(r.kind,
+                  {"event", "semaphore", "permits", "latch", "barrier", "condition_variable", "once_flag", "guarded"}))
+      if (auto c = look_at_count(r)) s.counts.push_back(std::move(*c));
   }
   s.bytes_in_use = arena_in_use().bytes;
   return s;
-}
-
-std::string to_text(const snapshot& s) {
-  std::ostringstream out;
-  out << std::left << std::setw(9) << "PID" << std::setw(9) << "PARENT" << std::setw(10) << "STATE" << std::setw(10)
-      << "AGE s" << "NAME\n";
-  for (const process_info& p : s.processes)
-    out << std::setw(9) << p.pid << std::setw(9) << p.parent << std::setw(10) << p.state << std::setw(10)
-        << std::chrono::duration_cast<std::chrono::seconds>(p.age).count() << p.name << '\n';
-  out << '\n'
-      << std::setw(22) << "QUEUE" << std::setw(10) << "WAITING" << std::setw(10) << "OF" << std::setw(12) << "PUT"
-      << "IN FLIGHT AT\n";
-  for (const queue_info& q : s.queues)
-    out << std::setw(22) << q.region << std::setw(10) << q.waiting << std::setw(10) << q.capacity << std::setw(12)
-        << q.put << in_words(q.in_flight) << (q.closed ? "  (closed)" : "") << '\n';
-  out << '\n' << std::setw(22) << "LOCK" << std::setw(20) << "KIND" << "HAD BY\n";
-  for (const lock_info& l : s.locks)
-    out << std::setw(22) << l.region << std::setw(20) << l.kind << (l.owner != 0 ? std::to_string(l.owner) : "nobody")
-        << (l.waited_for ? ", waited for" : "") << (l.needs_recovery ? "  (needs recovery)" : "") << '\n';
-  out << '\n' << std::setw(22) << "REGION" << std::setw(20) << "KIND" << std::setw(16) << "BYTES" << "HELD BY\n";
-  for (const region_info& r : s.regions)
-    out << std::setw(22) << r.id << std::setw(20) << r.kind << std::setw(16) << r.bytes << in_words(r.holders)
-        << (r.damaged ? "  (damaged)" : "") << (r.left_by_the_dead ? "  (a holder was killed)" : "") << '\n';
-  out << "\nmemory in use: " << s.bytes_in_use << " bytes\n";
-  return out.str();
-}
-
-std::string to_json(const snapshot& s) {
-  std::ostringstream out;
-  out << '{';
-  list(out, "processes", s.processes, [&](const process_info& p) {
-    out << "\"pid\":" << p.pid << ",\"parent\":" << p.parent << ",\"name\":\"" << p.name << "\",\"state\":\"" << p.state
-        << "\",\"age_ns\":" << p.age.count();
-  });
-  out << ',';
-  list(out, "regions", s.regions, [&](const region_info& r) {
-    out << "\"id\":" << r.id << ",\"kind\":\"" << r.kind << "\",\"bytes\":" << r.bytes
-        << ",\"damaged\":" << word(r.damaged) << ",\"left_by_the_dead\":" << word(r.left_by_the_dead) << ',';
-    list_holders(out, "holders", r.holders);
-  });
-  out << ',';
-  list(out, "queues", s.queues, [&](const queue_info& q) {
-    out << "\"region\":" << q.region << ",\"capacity\":" << q.capacity << ",\"waiting\":" << q.waiting
-        << ",\"put\":" << q.put << ",\"closed\":" << word(q.closed) << ',';
-    list_holders(out, "in_flight", q.in_flight);
-  });
-  out << ',';
-  list(out, "locks", s.locks, [&](const lock_info& l) {
-    out << "\"region\":" << l.region << ",\"kind\":\"" << l.kind << "\",\"owner\":" << l.owner
-        << ",\"waited_for\":" << word(l.waited_for) << ",\"needs_recovery\":" << word(l.needs_recovery);
-  });
-  out << ",\"bytes_in_use\":" << s.bytes_in_use << '}';
-  return out.str();
 }
 
 }  // namespace covey

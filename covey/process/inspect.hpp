@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,22 +46,46 @@ struct queue_info {
   std::vector<holder_info> in_flight{};  ///< messages in the hands of processes
 };
 
-/// A mutex or recursive_mutex that this process holds a handle of.
+/// A mutex, recursive_mutex or shared_mutex that this process holds a handle of.
 struct lock_info {
   std::uint64_t region = 0;  ///< its region
-  std::string kind{};        ///< "mutex" or "recursive_mutex"
-  std::int64_t owner = 0;    ///< pid of the process that has it locked; 0 when it is free
-  bool waited_for = false;   ///< somebody sleeps for it, or did when its owner took it
+  std::string kind{};        ///< "mutex", "recursive_mutex" or "shared_mutex"
+  std::int64_t owner = 0;    ///< pid of the process that has it locked alone; 0 when none does
+  std::vector<holder_info> readers{};  ///< of a shared_mutex: processes, and how many of their threads share it
+  bool waited_for = false;   ///< somebody sleeps for it, or did when its owner took it; or was killed in his sleep
   bool needs_recovery = false;  ///< an owner died in its section and nobody has recovered it
+};
+
+/// Another thing of `sync` that this process holds a handle of:
+///
+/// kind                | value                    | of          | waiters               | held_by
+/// --------------------|--------------------------|-------------|-----------------------|-----------------------------
+/// event               | 1 when set               | 1           | 1 when anybody may be | -
+/// semaphore           | its count                | -           | counted               | -
+/// permits             | those that are free      | all         | counted               | who owns how many
+/// latch               | what is left             | -           | counted               | -
+/// barrier             | parties that arrived     | all parties | not known             | whose threads are parties
+/// condition_variable  | -                        | -           | counted               | -
+/// once_flag           | 1 when done              | 1           | 1 when anybody may be | who runs it now
+/// guarded             | updates so far, mod 2^32 | -           | 1 when anybody may be | who updates now
+struct count_info {
+  std::uint64_t region = 0;  ///< its region
+  std::string kind{};        ///< as in the table
+  std::int64_t value = 0;    ///< as in the table
+  std::int64_t of = 0;       ///< as in the table
+  std::optional<std::int64_t> waiters{};  ///< threads that sleep. Counted: the killed stay counted, and wait_any is not
+  std::vector<holder_info> held_by{};  ///< living processes
+  bool broken = false;  ///< of a barrier: a party died, or threw where it ended a phase
 };
 
 /// What there was. Each entry is right for one instant; entries are of different instants.
 struct snapshot {
   std::vector<process_info> processes{};  ///< all
-  std::vector<region_info> regions{};     ///< all of the family, also those that this process cannot look into
-  std::vector<queue_info> queues{};       ///< those that this process holds, and that are sound
-  std::vector<lock_info> locks{};         ///< those that this process holds
-  std::uint64_t bytes_in_use = 0;         ///< memory that the family's shared memory takes
+  std::vector<region_info> regions{};  ///< all of the family, also those that this process cannot look into
+  std::vector<queue_info> queues{};  ///< those that this process holds, and that are sound
+  std::vector<lock_info> locks{};  ///< those that this process holds
+  std::vector<count_info> counts{};  ///< the other things of `sync` that this process holds
+  std::uint64_t bytes_in_use = 0;  ///< memory that the family's shared memory takes
 };
 
 /// Looks. Waits for nobody: neither for a lock, nor for one who is stopped. Changes nothing that it looks at.

@@ -6,10 +6,12 @@
 #include <covey/memory.hpp>
 #include <covey/process.hpp>
 #include <covey/sync.hpp>
+#include <covey/testing/scribbler.hpp>
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -128,6 +130,180 @@ TEST(Inspect, SaysWhoHasALockAndThatItsOwnerDied) {
   EXPECT_EQ(covey::inspect().locks.at(0).owner, 0);
   EXPECT_TRUE(m.recover([] {}));
   EXPECT_FALSE(covey::inspect().locks.at(0).needs_recovery);
+}
+
+const covey::count_info* find_count(const covey::snapshot& s, const std::string& kind) {
+  const auto it = std::ranges::find_if(s.counts, [&](const auto& c) { return c.kind == kind; });
+  return it == s.counts.end() ? nullptr : &*it;
+}
+
+// As find_count, in a new snapshot; nothing is something else than what is expected.
+covey::count_info count_now(const std::string& kind) {
+  const covey::snapshot s = covey::inspect();
+  const auto* const c = find_count(s, kind);
+  return c == nullptr ? covey::count_info{.value = -1} : *c;
+}
+
+TEST(Inspect, SaysWhoReadsAndWhoWritesASharedMutex) {
+  covey::shared_mutex m;
+  covey::event reads, writes, go;
+  covey::process worker{[](covey::shared_mutex shared, covey::event r, covey::event w, covey::event g) {
+                          shared.lock_shared();
+                          r.set();
+                          g.wait();
+                          shared.unlock_shared();
+                          shared.lock();
+                          w.set();
+                          covey::event().wait();
+                        },
+                        m, reads, writes, go};
+  reads.wait();
+  covey::lock_info seen = covey::inspect().locks.at(0);
+  EXPECT_EQ(seen.kind, "shared_mutex");
+  EXPECT_EQ(seen.owner, 0);
+  ASSERT_EQ(seen.readers.size(), 1U);
+  EXPECT_EQ(seen.readers[0].pid, worker.pid());
+  EXPECT_FALSE(seen.waited_for);
+  {
+    std::jthread writer([&m] {
+      m.lock();
+      m.unlock();
+    });
+    EXPECT_TRUE(eventually([] { return covey::inspect().locks.at(0).waited_for; }));
+    EXPECT_EQ(covey::inspect().locks.at(0).owner, 0);
+    go.set();
+  }
+  writes.wait();
+  seen = covey::inspect().locks.at(0);
+  EXPECT_EQ(seen.owner, worker.pid());
+  EXPECT_TRUE(seen.readers.empty());
+  EXPECT_FALSE(seen.needs_recovery);
+  worker.kill();
+  worker.join();
+  EXPECT_TRUE(eventually([] { return covey::inspect().locks.at(0).needs_recovery; }));
+  EXPECT_EQ(covey::inspect().locks.at(0).owner, 0);
+}
+
+TEST(Inspect, CountsWhatIsLeftAndWhoWaits) {
+  covey::counting_semaphore<> tickets(3);
+  covey::latch ready(2);
+  covey::once_flag once;
+  covey::guarded<int> value(1);
+  EXPECT_EQ(count_now("semaphore").value, 3);
+  EXPECT_EQ(count_now("semaphore").waiters, 0);
+  EXPECT_EQ(count_now("latch").value, 2);
+  EXPECT_EQ(count_now("once_flag").value, 0);
+  const std::int64_t updates = count_now("guarded").value;
+  for (int i = 0; i < 3; ++i) tickets.acquire();
+  ready.count_down();
+  value.store(2);
+  covey::call_once(once, [] {
+    const auto running = count_now("once_flag");
+    ASSERT_EQ(running.held_by.size(), 1U);
+    EXPECT_EQ(running.held_by[0].pid, ::getpid());
+  });
+  EXPECT_EQ(count_now("semaphore").value, 0);
+  EXPECT_EQ(count_now("latch").value, 1);
+  EXPECT_EQ(count_now("once_flag").value, 1);
+  EXPECT_TRUE(count_now("once_flag").held_by.empty());
+  EXPECT_EQ(count_now("guarded").value, updates + 1);
+  std::jthread waiter([&] { tickets.acquire(); });
+  std::jthread other([&] { ready.wait(); });
+  EXPECT_TRUE(eventually([] { return count_now("semaphore").waiters == 1 && count_now("latch").waiters == 1; }));
+  tickets.release();
+  ready.count_down();
+  waiter.join();
+  other.join();
+  EXPECT_EQ(count_now("semaphore").waiters, 0);
+  EXPECT_EQ(count_now("latch").value, 0);
+}
+
+TEST(Inspect, SaysWhatIsSetAndWhoSleepsForIt) {
+  covey::event e;
+  covey::condition_variable changed;
+  covey::mutex m;
+  bool is_changed = false;
+  EXPECT_EQ(count_now("event").value, 0);
+  EXPECT_EQ(count_now("event").waiters, 0);
+  std::jthread sleeper([&] { e.wait(); });
+  std::jthread other([&] {
+    std::unique_lock lock(m);
+    changed.wait(lock, [&] { return is_changed; });
+  });
+  EXPECT_TRUE(eventually([] { return count_now("event").waiters == 1; }));
+  EXPECT_TRUE(eventually([] { return count_now("condition_variable").waiters == 1; }));
+  e.set();
+  {
+    const std::scoped_lock lock(m);
+    is_changed = true;
+  }
+  changed.notify_all();
+  sleeper.join();
+  other.join();
+  EXPECT_EQ(count_now("event").value, 1);
+  EXPECT_EQ(count_now("event").waiters, 0);
+  EXPECT_EQ(count_now("condition_variable").waiters, 0);
+}
+
+TEST(Inspect, SaysWhoOwnsPermitsAndWhoIsAPartyOfABarrier) {
+  covey::permits seats(5);
+  covey::barrier meet(3);
+  seats.acquire();
+  covey::event done;
+  covey::process worker{[](covey::permits p, covey::barrier b, covey::event e) {
+                          p.acquire();
+                          p.acquire();
+                          (void)b.arrive();
+                          e.set();
+                          covey::event().wait();
+                        },
+                        seats, meet, done};
+  done.wait();
+  ::kill(worker.pid(), SIGSTOP);
+  const std::int64_t pid = worker.pid();
+  const auto of_worker = [pid](const covey::count_info& c) {
+    const auto it = std::ranges::find_if(c.held_by, [pid](const auto& h) { return h.pid == pid; });
+    return it == c.held_by.end() ? 0 : it->count;
+  };
+  const covey::count_info owned = count_now("permits");
+  EXPECT_EQ(owned.value, 2);
+  EXPECT_EQ(owned.of, 5);
+  EXPECT_EQ(owned.held_by.size(), 2U);
+  EXPECT_EQ(of_worker(owned), 2);
+  const covey::count_info met = count_now("barrier");
+  EXPECT_EQ(met.value, 1);
+  EXPECT_EQ(met.of, 3);
+  EXPECT_EQ(met.waiters, std::nullopt);
+  EXPECT_EQ(of_worker(met), 1);
+  EXPECT_FALSE(met.broken);
+  worker.kill();
+  worker.join();
+  EXPECT_TRUE(eventually([] { return count_now("permits").value == 4 && count_now("barrier").broken; }));
+  EXPECT_TRUE(count_now("barrier").held_by.empty());
+}
+
+// Nothing is crashed by it, and nothing read without end; the numbers are what was written there.
+TEST(Inspect, LooksAtWhatSomebodyWroteOver) {
+  for (const auto how : covey::testing::fillings) {
+    const covey::mutex m;
+    const covey::recursive_mutex r;
+    const covey::shared_mutex s;
+    const covey::event e;
+    const covey::counting_semaphore<> c(1);
+    const covey::permits p(2);
+    const covey::latch l(3);
+    const covey::barrier b(4);
+    const covey::condition_variable v;
+    const covey::once_flag o;
+    const covey::guarded<int> g(5);
+    const covey::queue<int> q(6);
+    covey::testing::scribble(how, 1);
+    const covey::snapshot seen = covey::inspect();
+    EXPECT_EQ(seen.locks.size(), 3U);
+    EXPECT_EQ(seen.counts.size(), 8U);
+    EXPECT_EQ(covey::to_json(seen).back(), '}');
+    EXPECT_FALSE(covey::to_text(seen).empty());
+  }
 }
 
 TEST(Inspect, LooksWhileProcessesComeAndGo) {

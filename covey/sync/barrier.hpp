@@ -50,6 +50,7 @@ class barrier_state {
   bool wait(std::uint32_t phase, const deadline& until, const stop_word* stop);
 
  private:
+  friend struct looker;
   struct place {
     std::atomic<participant> who;          // 0: free. Stored last, cleared first
     std::atomic<std::uint32_t> arrived;    // phase + 1 in which it arrived last

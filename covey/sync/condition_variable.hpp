@@ -26,6 +26,8 @@ class condition_state {
   void notify(int count) noexcept;
 
  private:
+  friend struct looker;
+
   std::atomic<std::uint32_t> changes_{0};
   std::atomic<std::uint32_t> sleepers_{0};  // the dead are counted for ever: costs a system call
 };

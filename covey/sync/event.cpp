@@ -8,7 +8,6 @@
 namespace covey {
 namespace {
 
-constexpr std::uint32_t sleepers = 2;
 constexpr std::uint32_t one_generation = 4;
 
 bool over_since(std::uint32_t first, std::uint32_t seen) { return (seen & 1) != 0 || (seen ^ first) >= one_generation; }

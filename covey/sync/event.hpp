@@ -59,7 +59,9 @@ class event {
   static event decode_handle(detail::decoder& in) { return event(handle::decode(in)); }
 
  private:
+  friend struct detail::looker;
   static constexpr std::uint32_t flag = 1;
+  static constexpr std::uint32_t sleepers = 2;
 
   struct state {
     void set() noexcept;

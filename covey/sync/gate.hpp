@@ -67,6 +67,9 @@ class gate {
   /// For who waits for this among other things.
   wait_word arm() noexcept { return pollers_.arm(); }
 
+  /// How many sleep, and how many ever died so.
+  [[nodiscard]] std::uint32_t sleepers_approx() const noexcept { return sleepers_.load(std::memory_order_relaxed); }
+
  private:
   class sleeper {
    public:

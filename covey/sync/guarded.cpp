@@ -30,11 +30,6 @@ std::uint64_t load_word(const std::uint64_t* from) {
 
 }  // namespace
 
-struct guarded_bytes::header {
-  lock_word updating;
-  std::atomic<std::uint32_t> version{0};
-};
-
 guarded_bytes::guarded_bytes(std::uint64_t capacity, std::uint64_t type)
     : region_(region_request{.bytes = first_place(place_bytes(capacity)) + 2 * place_bytes(capacity),
                              .committed = page_bytes,

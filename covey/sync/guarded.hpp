@@ -64,7 +64,11 @@ class guarded_bytes {
   static guarded_bytes decode(decoder& in, std::uint64_t type);
 
  private:
-  struct header;
+  friend struct looker;
+  struct header {
+    lock_word updating;
+    std::atomic<std::uint32_t> version{0};
+  };
   explicit guarded_bytes(region r) : region_(std::move(r)), base_(find()) {}
   [[nodiscard]] std::byte* find() const { return in_arena(this) ? nullptr : region_.data(); }
   [[nodiscard]] std::byte* base() const { return base_ != nullptr ? base_ : region_.data(); }

@@ -11,6 +11,9 @@
 
 namespace covey::detail {
 
+/// Reads the states for inspect(): sync_inspection.cpp.
+struct looker;
+
 /// Names the one `State` in a region of its own; a copy names the same.
 ///
 /// Where it lies is remembered, so that an uncontended operation costs no look into the ledger; but not by a handle

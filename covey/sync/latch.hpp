@@ -66,6 +66,7 @@ class latch {
   static latch decode_handle(detail::decoder& in) { return latch(handle::decode(in)); }
 
  private:
+  friend struct detail::looker;
   struct state {
     explicit state(std::uint32_t expected) noexcept : left(expected) {}
     std::atomic<std::uint32_t> left;

@@ -36,6 +36,7 @@ class once_flag {
   static once_flag decode_handle(detail::decoder& in) { return once_flag(handle::decode(in)); }
 
  private:
+  friend struct detail::looker;
   template <class F, class... Args>
   friend void call_once(const once_flag& flag, F&& f, Args&&... args);
 

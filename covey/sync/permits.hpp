@@ -31,6 +31,8 @@ class permits_state {
   wait_word arm() noexcept { return waiting_.arm(); }
 
  private:
+  friend struct looker;
+
   std::uint32_t count_;  // constant
   gate waiting_;
   std::array<std::atomic<process_id>, count_max> owners_{};

@@ -69,6 +69,7 @@ class recursive_mutex {
   static recursive_mutex decode_handle(detail::decoder& in) { return recursive_mutex(handle::decode(in)); }
 
  private:
+  friend struct detail::looker;
   struct state {
     explicit state(const mutex_options& options) noexcept : lock(options) {}
     detail::owned_lock lock;

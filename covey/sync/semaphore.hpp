@@ -32,6 +32,8 @@ class semaphore_state {
   wait_word arm() noexcept { return waiting_.arm(); }
 
  private:
+  friend struct looker;
+
   std::atomic<std::uint32_t> count_;
   gate waiting_;
 };

@@ -36,6 +36,7 @@ class shared_lock_state {
   [[nodiscard]] bool unrepaired_approx() const noexcept;
 
  private:
+  friend struct looker;
   enum class entry { entered, writer_there, no_room };
 
   entry try_enter();

@@ -1,0 +1,138 @@
+// A snapshot for people and for programs.
+#include <covey/process/inspect.hpp>
+
+#include <iomanip>
+#include <sstream>
+#include <utility>
+
+namespace covey {
+namespace {
+
+std::string in_words(const holder_info& h) {
+  const std::string who = h.pid != 0 ? std::to_string(h.pid) : "region " + std::to_string(h.region);
+  return h.count == 1 ? who : who + " (" + std::to_string(h.count) + ")";
+}
+
+std::string in_words(const std::vector<holder_info>& holders) {
+  std::string all;
+  for (const holder_info& h : holders) all += (all.empty() ? "" : ", ") + in_words(h);
+  return all;
+}
+
+template <class Range, class Print>
+void list(std::ostream& out, const char* name, const Range& range, const Print& print) {
+  out << '"' << name << "\":[";
+  bool first = true;
+  for (const auto& each : range) {
+    if (!std::exchange(first, false)) out << ',';
+    out << '{';
+    print(each);
+    out << '}';
+  }
+  out << ']';
+}
+
+void list_holders(std::ostream& out, const char* name, const std::vector<holder_info>& holders) {
+  list(out, name, holders, [&](const holder_info& h) {
+    out << "\"pid\":" << h.pid << ",\"region\":" << h.region << ",\"count\":" << h.count;
+  });
+}
+
+const char* word(bool b) { return b ? "true" : "false"; }
+
+void print_processes(std::ostream& out, const std::vector<process_info>& all) {
+  out << std::left << std::setw(9) << "PID" << std::setw(9) << "PARENT" << std::setw(10) << "STATE" << std::setw(10)
+      << "AGE s" << "NAME\n";
+  for (const process_info& p : all)
+    out << std::setw(9) << p.pid << std::setw(9) << p.parent << std::setw(10) << p.state << std::setw(10)
+        << std::chrono::duration_cast<std::chrono::seconds>(p.age).count() << p.name << '\n';
+}
+
+void print_queues(std::ostream& out, const std::vector<queue_info>& all) {
+  out << '\n'
+      << std::setw(22) << "QUEUE" << std::setw(10) << "WAITING" << std::setw(10) << "OF" << std::setw(12) << "PUT"
+      << "IN FLIGHT AT\n";
+  for (const queue_info& q : all)
+    out << std::setw(22) << q.region << std::setw(10) << q.waiting << std::setw(10) << q.capacity << std::setw(12)
+        << q.put << in_words(q.in_flight) << (q.closed ? "  (closed)" : "") << '\n';
+}
+
+void print_locks(std::ostream& out, const std::vector<lock_info>& all) {
+  out << '\n' << std::setw(22) << "LOCK" << std::setw(20) << "KIND" << "HAD BY\n";
+  for (const lock_info& l : all) {
+    const std::string readers = l.readers.empty() ? "" : "readers: " + in_words(l.readers);
+    out << std::setw(22) << l.region << std::setw(20) << l.kind
+        << (l.owner != 0      ? std::to_string(l.owner)
+            : readers.empty() ? "nobody"
+                              : readers)
+        << (l.waited_for ? ", waited for" : "") << (l.needs_recovery ? "  (needs recovery)" : "") << '\n';
+  }
+}
+
+void print_counts(std::ostream& out, const std::vector<count_info>& all) {
+  out << '\n'
+      << std::setw(22) << "SYNC" << std::setw(20) << "KIND" << std::setw(12) << "VALUE" << std::setw(8) << "OF"
+      << std::setw(9) << "WAITERS" << "HELD BY\n";
+  for (const count_info& c : all)
+    out << std::setw(22) << c.region << std::setw(20) << c.kind << std::setw(12) << c.value << std::setw(8)
+        << (c.of != 0 ? std::to_string(c.of) : "") << std::setw(9) << (c.waiters ? std::to_string(*c.waiters) : "?")
+        << in_words(c.held_by) << (c.broken ? "  (broken)" : "") << '\n';
+}
+
+void print_regions(std::ostream& out, const std::vector<region_info>& all) {
+  out << '\n' << std::setw(22) << "REGION" << std::setw(20) << "KIND" << std::setw(16) << "BYTES" << "HELD BY\n";
+  for (const region_info& r : all)
+    out << std::setw(22) << r.id << std::setw(20) << r.kind << std::setw(16) << r.bytes << in_words(r.holders)
+        << (r.damaged ? "  (damaged)" : "") << (r.left_by_the_dead ? "  (a holder was killed)" : "") << '\n';
+}
+
+}  // namespace
+
+std::string to_text(const snapshot& s) {
+  std::ostringstream out;
+  print_processes(out, s.processes);
+  print_queues(out, s.queues);
+  print_locks(out, s.locks);
+  print_counts(out, s.counts);
+  print_regions(out, s.regions);
+  out << "\nmemory in use: " << s.bytes_in_use << " bytes\n";
+  return out.str();
+}
+
+std::string to_json(const snapshot& s) {
+  std::ostringstream out;
+  out << '{';
+  list(out, "processes", s.processes, [&](const process_info& p) {
+    out << "\"pid\":" << p.pid << ",\"parent\":" << p.parent << ",\"name\":\"" << p.name << "\",\"state\":\"" << p.state
+        << "\",\"age_ns\":" << p.age.count();
+  });
+  out << ',';
+  list(out, "regions", s.regions, [&](const region_info& r) {
+    out << "\"id\":" << r.id << ",\"kind\":\"" << r.kind << "\",\"bytes\":" << r.bytes
+        << ",\"damaged\":" << word(r.damaged) << ",\"left_by_the_dead\":" << word(r.left_by_the_dead) << ',';
+    list_holders(out, "holders", r.holders);
+  });
+  out << ',';
+  list(out, "queues", s.queues, [&](const queue_info& q) {
+    out << "\"region\":" << q.region << ",\"capacity\":" << q.capacity << ",\"waiting\":" << q.waiting
+        << ",\"put\":" << q.put << ",\"closed\":" << word(q.closed) << ',';
+    list_holders(out, "in_flight", q.in_flight);
+  });
+  out << ',';
+  list(out, "locks", s.locks, [&](const lock_info& l) {
+    out << "\"region\":" << l.region << ",\"kind\":\"" << l.kind << "\",\"owner\":" << l.owner
+        << ",\"waited_for\":" << word(l.waited_for) << ",\"needs_recovery\":" << word(l.needs_recovery) << ',';
+    list_holders(out, "readers", l.readers);
+  });
+  out << ',';
+  list(out, "counts", s.counts, [&](const count_info& c) {
+    out << "\"region\":" << c.region << ",\"kind\":\"" << c.kind << "\",\"value\":" << c.value << ",\"of\":" << c.of
+        << ",\"waiters\":" << (c.waiters ? std::to_string(*c.waiters) : "null") << ",\"broken\":" << word(c.broken)
+        << ',';
+    list_holders(out, "held_by", c.held_by);
+  });
+  out << ",\"bytes_in_use\":" << s.bytes_in_use << '}';
+  return out.str();
+}
+
+}  // namespace covey
