@@ -53,8 +53,8 @@ struct broadcast_header {
 /// The broadcast's memory, by a checked copy of its shape: no index or length from shared memory is followed unchecked.
 class broadcast_memory {
  public:
-  /// Throws queue_damaged.
-  explicit broadcast_memory(const region& r);
+  /// Throws queue_damaged. `tells` the family, when it finds it overwritten.
+  explicit broadcast_memory(const region& r, bool tells = true);
 
   [[nodiscard]] broadcast_header& header() const { return *reinterpret_cast<broadcast_header*>(base); }
   [[nodiscard]] broadcast_subscription& subscription(std::uint64_t s) const {
@@ -142,7 +142,10 @@ class broadcast_memory {
   }
   [[nodiscard]] std::uint64_t bytes() const { return blocks_at() + shape.blocks * block_bytes; }
 
-  [[noreturn]] void damaged() const { throw_damaged(id); }
+  [[noreturn]] void damaged() const {
+    if (!tells) throw queue_damaged();
+    throw_damaged(id);
+  }
 
   /// Makes a new one.
   static region make(const broadcast_shape& shape);
@@ -151,6 +154,7 @@ class broadcast_memory {
   broadcast_shape shape;
   std::uint64_t key = 0;
   std::uint64_t id = 0;
+  bool tells = true;
 
  private:
   broadcast_memory() = default;

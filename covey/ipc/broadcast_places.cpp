@@ -17,7 +17,8 @@ std::uint64_t shape_check_of(std::uint64_t key, const broadcast_shape& s) {
 
 }  // namespace
 
-broadcast_memory::broadcast_memory(const region& r) : base(r.data()), key(queue_key(r.id())), id(r.id()) {
+broadcast_memory::broadcast_memory(const region& r, bool tells_family)
+    : base(r.data()), key(queue_key(r.id())), id(r.id()), tells(tells_family) {
   if (is_damaged(id)) throw queue_damaged();
   if (r.size() < sizeof(broadcast_header)) damaged();
   shape = header().shape;

@@ -63,8 +63,8 @@ struct ordered_header {
 /// The queue's memory, by a checked copy of its shape: no index or length from shared memory is followed unchecked.
 class ordered_memory {
  public:
-  /// Throws queue_damaged.
-  explicit ordered_memory(const region& r);
+  /// Throws queue_damaged. `tells` the family, when it finds it overwritten.
+  explicit ordered_memory(const region& r, bool tells = true);
 
   [[nodiscard]] ordered_header& header() const { return *reinterpret_cast<ordered_header*>(base); }
   [[nodiscard]] message_descriptor& descriptor(std::uint64_t i) const {
@@ -94,7 +94,10 @@ class ordered_memory {
   }
   [[nodiscard]] std::uint64_t bytes() const { return blocks_at() + shape.blocks * block_bytes; }
 
-  [[noreturn]] void damaged() const { throw_damaged(id); }
+  [[noreturn]] void damaged() const {
+    if (!tells) throw queue_damaged();
+    throw_damaged(id);
+  }
 
   /// Makes a new one, in memory that is all zero.
   static region make(const ordered_shape& shape);
@@ -103,6 +106,7 @@ class ordered_memory {
   ordered_shape shape;
   std::uint64_t key = 0;  // states are stored xored with it
   std::uint64_t id = 0;
+  bool tells = true;
 
  private:
   ordered_memory() = default;

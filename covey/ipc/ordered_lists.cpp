@@ -36,7 +36,8 @@ int more(int so_far, int how_many) { return how_many == INT_MAX || so_far == INT
 
 // ---- memory --------------------------------------------------------------------------------------------------------
 
-ordered_memory::ordered_memory(const region& r) : base(r.data()), key(queue_key(r.id())), id(r.id()) {
+ordered_memory::ordered_memory(const region& r, bool tells_family)
+    : base(r.data()), key(queue_key(r.id())), id(r.id()), tells(tells_family) {
   if (is_damaged(id)) throw queue_damaged();
   if (r.size() < sizeof(ordered_header)) damaged();
   shape = header().shape;

@@ -1,31 +1,84 @@
+// Words are copied, then judged: what is no state counts for nothing. What is damaged may as well be in the making by
+// another thread: so the family is told nothing.
 #include <covey/ipc/queue_inspection.hpp>
 
 #include <algorithm>
+#include <covey/ipc/broadcast_layout.hpp>
+#include <covey/ipc/ordered_layout.hpp>
 #include <covey/ipc/queue_side.hpp>
 
 namespace covey::detail {
+namespace {
 
-// Words are copied, then judged: what is no state counts for nothing.
-std::optional<queue_sight> inspect_queue(std::uint64_t region_id) try {
-  const region held = region::hold_if_counted(region_id);
-  if (!held || held.kind() != region_kind::queue) return std::nullopt;
+void count(queue_sight& s, slot_state state) {
+  if (state.kind() == slot_kind::queued) ++s.waiting;
+  if (state.kind() == slot_kind::failed) ++s.failed;
+  if (state.kind() == slot_kind::in_flight && alive(state.hand())) s.hands.push_back(state.hand());
+}
+
+queue_sight see_lanes(const region& held) {
   const queue_view q = view_of(held, false);
-  queue_sight s;
-  s.capacity = q.shape.items;
-  s.closed = (q.flags() & flag_closed) != 0;
+  queue_sight s{.capacity = q.shape.items, .closed = (q.flags() & flag_closed) != 0};
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) {
     const std::uint64_t tail = tail_of(q, l, q.lane(l).head.load(std::memory_order_acquire));
     s.put += tail;
-    for (std::uint64_t i = 0; i < std::min(tail, q.shape.slots); ++i) {
-      const slot_state state = q.state_of(q.slot(l, i).state.load(std::memory_order_acquire));
-      if (state.kind() == slot_kind::queued) ++s.waiting;
-      if (state.kind() == slot_kind::in_flight && alive(state.hand())) s.hands.push_back(state.hand());
-    }
+    for (std::uint64_t i = 0; i < std::min(tail, q.shape.slots); ++i)
+      count(s, q.state_of(q.slot(l, i).state.load(std::memory_order_acquire)));
   }
   return s;
+}
+
+// The books count the same, but under the lock.
+queue_sight see_ordered(const region& held) {
+  const ordered_memory m(held, false);
+  const ordered_header& h = m.header();
+  queue_sight s{.kind = m.shape.order == queue_order::by_rank ? "priority_queue" : "lifo_queue",
+                .capacity = m.shape.items,
+                .put = std::atomic_ref(m.header().locked.books.next_number).load(std::memory_order_relaxed),
+                .closed = (h.flags.load(std::memory_order_acquire) & flag_closed) != 0};
+  for (std::uint64_t i = 0; i < m.shape.descriptors; ++i) {
+    const slot_state state = m.state(m.descriptor(i));
+    const bool being_put = state.kind() == slot_kind::in_flight && state.deliveries() == 0;
+    if (!being_put) count(s, state);
+  }
+  return s;
+}
+
+broadcast_sight see_broadcast(const region& held) {
+  const broadcast_memory m(held, false);
+  broadcast_sight s{.capacity = m.shape.items, .closed = (m.flags() & flag_closed) != 0};
+  for (std::uint64_t n = 0; n < m.shape.items; ++n) s.kept += m.state(m.place(n)).kind() == slot_kind::queued ? 1 : 0;
+  s.put = m.next_number();
+  for (std::uint64_t n = 0; n < m.shape.subscriptions; ++n) {
+    const broadcast_subscription& sub = m.subscription(n);
+    const std::uint64_t id = sub.region.load(std::memory_order_acquire);
+    if (id == 0 || !is_held_by_somebody(id)) continue;
+    const std::uint64_t next = m.number_in(sub.cursor.load(std::memory_order_acquire));
+    s.subscribers.push_back({.region = id,
+                             .behind = s.put > next ? s.put - next : 0,
+                             .missed = sub.missed.load(std::memory_order_relaxed)});
+  }
+  return s;
+}
+
+}  // namespace
+
+std::optional<queue_sight> inspect_queue(std::uint64_t region_id) try {
+  const region held = region::hold_if_counted(region_id);
+  if (held && held.kind() == region_kind::queue) return see_lanes(held);
+  if (held && held.kind() == region_kind::ordered_queue) return see_ordered(held);
+  return std::nullopt;
 } catch (const std::exception&) {
-  return std::nullopt;  // damaged, or being made by another thread: so the family is told nothing
+  return std::nullopt;
+}
+
+std::optional<broadcast_sight> inspect_broadcast(std::uint64_t region_id) try {
+  const region held = region::hold_if_counted(region_id);
+  if (!held || held.kind() != region_kind::broadcast) return std::nullopt;
+  return see_broadcast(held);
+} catch (const std::exception&) {
+  return std::nullopt;
 }
 
 }  // namespace covey::detail

@@ -148,10 +148,30 @@ std::vector<holder_info> by_process(const Names& names) {
 std::optional<queue_info> look_into(const region_info& r) {
   const auto seen = inspect_queue(r.id);
   if (!seen) return std::nullopt;
-  queue_info q{
-      .region = r.id, .capacity = seen->capacity, .waiting = seen->waiting, .put = seen->put, .closed = seen->closed};
+  queue_info q{.region = r.id,
+               .kind = seen->kind,
+               .capacity = seen->capacity,
+               .waiting = seen->waiting,
+               .failed = seen->failed,
+               .put = seen->put,
+               .closed = seen->closed};
   q.in_flight = by_process(seen->hands);
   return q;
+}
+
+std::optional<broadcast_info> look_at_broadcast(const region_info& r, const std::vector<region_info>& regions) {
+  const auto seen = inspect_broadcast(r.id);
+  if (!seen) return std::nullopt;
+  broadcast_info b{
+      .region = r.id, .capacity = seen->capacity, .kept = seen->kept, .put = seen->put, .closed = seen->closed};
+  for (const auto& each : seen->subscribers) {
+    const auto own = std::ranges::find(regions, each.region, &region_info::id);
+    b.subscribers.push_back({.region = each.region,
+                             .behind = each.behind,
+                             .missed = each.missed,
+                             .holders = own == regions.end() ? std::vector<holder_info>() : own->holders});
+  }
+  return b;
 }
 
 std::optional<lock_info> look_at_lock(const region_info& r) {
@@ -186,8 +206,10 @@ snapshot inspect() {
   s.regions = regions_now();
   for (const region_info& r : s.regions) {
     if (r.damaged || !is_held_here(r)) continue;
-    if (r.kind == "queue")
+    if (is_one_of(r.kind, {"queue", "ordered_queue"}))
       if (auto q = look_into(r)) s.queues.push_back(std::move(*q));
+    if (r.kind == "broadcast")
+      if (auto b = look_at_broadcast(r, s.regions)) s.broadcasts.push_back(std::move(*b));
     if (is_one_of(r.kind, {"mutex", "recursive_mutex", "shared_mutex"}))
       if (auto l = look_at_lock(r)) s.locks.push_back(std::move(*l));
     if (is_one_of(r.kind,

@@ -36,14 +36,34 @@ struct region_info {
   std::vector<holder_info> holders{};  ///< in no order
 };
 
-/// A queue that this process holds.
+/// A queue, priority_queue or lifo_queue that this process holds. A pipe is two queues.
 struct queue_info {
   std::uint64_t region = 0;        ///< its region
+  std::string kind{};              ///< "queue", "priority_queue" or "lifo_queue"
   std::size_t capacity = 0;        ///< items that may wait
   std::size_t waiting = 0;         ///< items that wait, counted one by one while others put and get
+  std::size_t failed = 0;          ///< items set aside, see get_failed()
   std::uint64_t put = 0;           ///< places given to messages since it was made: two snapshots give a rate
   bool closed = false;             ///< somebody closed it
   std::vector<holder_info> in_flight{};  ///< messages in the hands of processes
+};
+
+/// One subscription to a broadcast.
+struct subscriber_info {
+  std::uint64_t region = 0;   ///< its region, in snapshot::regions too
+  std::uint64_t behind = 0;   ///< messages put that it has not got, kept or not
+  std::uint64_t missed = 0;   ///< messages that it knows it will never get
+  std::vector<holder_info> holders{};  ///< whose it is; more than one when a handle was copied
+};
+
+/// A broadcast that this process holds, or subscribed to.
+struct broadcast_info {
+  std::uint64_t region = 0;  ///< its region
+  std::size_t capacity = 0;  ///< messages that are kept at most
+  std::size_t kept = 0;      ///< messages that are kept now
+  std::uint64_t put = 0;     ///< messages put since it was made
+  bool closed = false;       ///< somebody closed it
+  std::vector<subscriber_info> subscribers{};  ///< in no order
 };
 
 /// A mutex, recursive_mutex or shared_mutex that this process holds a handle of.
@@ -83,6 +103,7 @@ struct snapshot {
   std::vector<process_info> processes{};  ///< all
   std::vector<region_info> regions{};  ///< all of the family, also those that this process cannot look into
   std::vector<queue_info> queues{};  ///< those that this process holds, and that are sound
+  std::vector<broadcast_info> broadcasts{};  ///< those that this process holds, and that are sound
   std::vector<lock_info> locks{};  ///< those that this process holds
   std::vector<count_info> counts{};  ///< the other things of `sync` that this process holds
   std::uint64_t bytes_in_use = 0;  ///< memory that the family's shared memory takes

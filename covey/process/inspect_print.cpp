@@ -49,15 +49,34 @@ void print_processes(std::ostream& out, const std::vector<process_info>& all) {
 }
 
 void print_queues(std::ostream& out, const std::vector<queue_info>& all) {
+  if (all.empty()) return;
   out << '\n'
-      << std::setw(22) << "QUEUE" << std::setw(10) << "WAITING" << std::setw(10) << "OF" << std::setw(12) << "PUT"
-      << "IN FLIGHT AT\n";
+      << std::setw(22) << "QUEUE" << std::setw(20) << "KIND" << std::setw(10) << "WAITING" << std::setw(10) << "OF"
+      << std::setw(12) << "PUT" << "IN FLIGHT AT\n";
   for (const queue_info& q : all)
-    out << std::setw(22) << q.region << std::setw(10) << q.waiting << std::setw(10) << q.capacity << std::setw(12)
-        << q.put << in_words(q.in_flight) << (q.closed ? "  (closed)" : "") << '\n';
+    out << std::setw(22) << q.region << std::setw(20) << q.kind << std::setw(10) << q.waiting << std::setw(10)
+        << q.capacity << std::setw(12) << q.put << in_words(q.in_flight)
+        << (q.failed != 0 ? "  (failed: " + std::to_string(q.failed) + ")" : "") << (q.closed ? "  (closed)" : "")
+        << '\n';
+}
+
+void print_broadcasts(std::ostream& out, const std::vector<broadcast_info>& all) {
+  if (all.empty()) return;
+  out << '\n'
+      << std::setw(22) << "BROADCAST" << std::setw(10) << "KEPT" << std::setw(10) << "OF" << std::setw(12) << "PUT"
+      << "SUBSCRIBERS: BEHIND, MISSED\n";
+  for (const broadcast_info& b : all) {
+    out << std::setw(22) << b.region << std::setw(10) << b.kept << std::setw(10) << b.capacity << std::setw(12)
+        << b.put;
+    const char* between = "";
+    for (const subscriber_info& s : b.subscribers)
+      out << std::exchange(between, "; ") << in_words(s.holders) << ": " << s.behind << ", " << s.missed;
+    out << (b.closed ? "  (closed)" : "") << '\n';
+  }
 }
 
 void print_locks(std::ostream& out, const std::vector<lock_info>& all) {
+  if (all.empty()) return;
   out << '\n' << std::setw(22) << "LOCK" << std::setw(20) << "KIND" << "HAD BY\n";
   for (const lock_info& l : all) {
     const std::string readers = l.readers.empty() ? "" : "readers: " + in_words(l.readers);
@@ -70,6 +89,7 @@ void print_locks(std::ostream& out, const std::vector<lock_info>& all) {
 }
 
 void print_counts(std::ostream& out, const std::vector<count_info>& all) {
+  if (all.empty()) return;
   out << '\n'
       << std::setw(22) << "SYNC" << std::setw(20) << "KIND" << std::setw(12) << "VALUE" << std::setw(8) << "OF"
       << std::setw(9) << "WAITERS" << "HELD BY\n";
@@ -92,6 +112,7 @@ std::string to_text(const snapshot& s) {
   std::ostringstream out;
   print_processes(out, s.processes);
   print_queues(out, s.queues);
+  print_broadcasts(out, s.broadcasts);
   print_locks(out, s.locks);
   print_counts(out, s.counts);
   print_regions(out, s.regions);
@@ -114,9 +135,19 @@ std::string to_json(const snapshot& s) {
   });
   out << ',';
   list(out, "queues", s.queues, [&](const queue_info& q) {
-    out << "\"region\":" << q.region << ",\"capacity\":" << q.capacity << ",\"waiting\":" << q.waiting
-        << ",\"put\":" << q.put << ",\"closed\":" << word(q.closed) << ',';
+    out << "\"region\":" << q.region << ",\"kind\":\"" << q.kind << "\",\"capacity\":" << q.capacity
+        << ",\"waiting\":" << q.waiting << ",\"failed\":" << q.failed << ",\"put\":" << q.put
+        << ",\"closed\":" << word(q.closed) << ',';
     list_holders(out, "in_flight", q.in_flight);
+  });
+  out << ',';
+  list(out, "broadcasts", s.broadcasts, [&](const broadcast_info& b) {
+    out << "\"region\":" << b.region << ",\"capacity\":" << b.capacity << ",\"kept\":" << b.kept << ",\"put\":" << b.put
+        << ",\"closed\":" << word(b.closed) << ',';
+    list(out, "subscribers", b.subscribers, [&](const subscriber_info& each) {
+      out << "\"region\":" << each.region << ",\"behind\":" << each.behind << ",\"missed\":" << each.missed << ',';
+      list_holders(out, "holders", each.holders);
+    });
   });
   out << ',';
   list(out, "locks", s.locks, [&](const lock_info& l) {

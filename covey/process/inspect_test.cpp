@@ -87,6 +87,87 @@ TEST(Inspect, CountsWhatWaitsAndWhatIsInWhoseHand) {
   EXPECT_TRUE(s.queues[0].closed);
 }
 
+TEST(Inspect, CountsInQueuesOfAnotherOrder) {
+  const covey::priority_queue<int> by_rank({.items = 10});
+  const covey::lifo_queue<int> newest(20);
+  for (int i = 0; i < 4; ++i) by_rank.put(i, i);
+  newest.put(1);
+  covey::event taken;
+  covey::process worker{[](covey::priority_queue<int> shared, covey::event e) {
+                          (void)shared.get();
+                          e.set();
+                          covey::event().wait();
+                        },
+                        by_rank, taken};
+  taken.wait();
+  ::kill(worker.pid(), SIGSTOP);
+  covey::snapshot s = covey::inspect();
+  ASSERT_EQ(s.queues.size(), 2U);
+  if (s.queues[0].kind == "lifo_queue") std::swap(s.queues[0], s.queues[1]);
+  EXPECT_EQ(s.queues[0].kind, "priority_queue");
+  EXPECT_EQ(s.queues[0].capacity, 10U);
+  EXPECT_EQ(s.queues[0].waiting, 3U);
+  EXPECT_EQ(s.queues[0].put, 4U);
+  EXPECT_FALSE(s.queues[0].closed);
+  EXPECT_EQ(in_flight_at(s, worker.pid()), 1);
+  EXPECT_EQ(s.queues[1].kind, "lifo_queue");
+  EXPECT_EQ(s.queues[1].capacity, 20U);
+  EXPECT_EQ(s.queues[1].waiting, 1U);
+  worker.kill();
+  worker.join();
+  by_rank.close();
+  EXPECT_TRUE(eventually([&] { return in_flight_at(covey::inspect(), worker.pid()) == 0; }));
+  s = covey::inspect();
+  EXPECT_NE(s.queues[0].closed, s.queues[1].closed);
+}
+
+TEST(Inspect, SaysHowFarSubscribersAreBehind) {
+  const covey::broadcast<int> news({.items = 4});
+  const auto here = news.subscribe();
+  covey::event ready;
+  covey::process worker{[](covey::broadcast<int> b, covey::event e) {
+                          const auto there = b.subscribe();
+                          e.set();
+                          covey::event().wait();
+                        },
+                        news, ready};
+  ready.wait();
+  ::kill(worker.pid(), SIGSTOP);
+  for (int i = 0; i < 6; ++i) {
+    news.put(i);
+    EXPECT_TRUE(here.get());
+  }
+  covey::snapshot s = covey::inspect();
+  ASSERT_EQ(s.broadcasts.size(), 1U);
+  const covey::broadcast_info& b = s.broadcasts[0];
+  EXPECT_EQ(b.capacity, 4U);
+  EXPECT_EQ(b.kept, 4U);
+  EXPECT_EQ(b.put, 6U);
+  EXPECT_FALSE(b.closed);
+  ASSERT_EQ(b.subscribers.size(), 2U);
+  for (const auto& each : b.subscribers) {
+    ASSERT_EQ(each.holders.size(), 1U);
+    EXPECT_EQ(each.behind, each.holders[0].pid == worker.pid() ? 6U : 0U);
+  }
+  worker.kill();
+  worker.join();
+  EXPECT_TRUE(eventually([] { return covey::inspect().broadcasts.at(0).subscribers.size() == 1; }));
+  news.close();
+  EXPECT_TRUE(covey::inspect().broadcasts.at(0).closed);
+}
+
+TEST(Inspect, ShowsAPipeAsTwoQueues) {
+  const auto [left, right] = covey::make_pipe<int>({.items = 7});
+  left.put(1);
+  left.put(2);
+  right.put(3);
+  const covey::snapshot s = covey::inspect();
+  ASSERT_EQ(s.queues.size(), 2U);
+  EXPECT_EQ(s.queues[0].capacity, 7U);
+  EXPECT_EQ(s.queues[0].waiting + s.queues[1].waiting, 3U);
+  EXPECT_NE(s.queues[0].waiting, s.queues[1].waiting);
+}
+
 TEST(Inspect, SaysThatAHolderWasKilled) {
   const auto shared = covey::make_shared<int>(1);
   const auto is_left = [] {
@@ -297,6 +378,9 @@ TEST(Inspect, LooksAtWhatSomebodyWroteOver) {
     const covey::once_flag o;
     const covey::guarded<int> g(5);
     const covey::queue<int> q(6);
+    const covey::priority_queue<int> x({.items = 7});
+    const covey::broadcast<int> y({.items = 8});
+    const auto z = y.subscribe();
     covey::testing::scribble(how, 1);
     const covey::snapshot seen = covey::inspect();
     EXPECT_EQ(seen.locks.size(), 3U);
@@ -335,7 +419,7 @@ TEST(Inspect, LooksWhileAThreadMakesAndGivesUp) {
   std::atomic<bool> made_all = false;
   std::atomic<int> wrong = 0;
   std::thread maker([&] {
-    for (int i = 0; i < 3'000; ++i) {
+    for (int i = 0; i < 1'000; ++i) {
       try {
         const covey::queue<int> q(8);
         const covey::mutex m;
