@@ -115,6 +115,21 @@ std::uint32_t sweep_if_needed(const queue_view& q) {
 
 // ---- what is in hand -----------------------------------------------------------------------------------------------
 
+// Around whatever changes what is in hand: when nothing is left there, and however it ends, this thread keeps the queue
+// no longer.
+class change_of_hand {
+ public:
+  explicit change_of_hand(queue_side& side) : side_(side) {}
+  change_of_hand(const change_of_hand&) = delete;
+  change_of_hand& operator=(const change_of_hand&) = delete;
+  ~change_of_hand() {
+    if (side_.hand.empty()) side_.kept = {};
+  }
+
+ private:
+  queue_side& side_;
+};
+
 // After a release: somebody may wait for just that. `fenced`: a compare-and-swap came after the release.
 void after_release(const queue_view& q, std::size_t how_many, bool fenced = false) {
 #if defined(__x86_64__)
@@ -421,6 +436,7 @@ queue_core::several queue_core::take(std::size_t n, const deadline& until, const
   queue_side& side = side_of(region_);
   const queue_view& q = side.q;
   queue_header& h = q.header();
+  const change_of_hand changes(side);
   const std::size_t released = release_all(side);
   std::size_t count = 0;
   bool told = released == 0;
@@ -431,14 +447,10 @@ queue_core::several queue_core::take(std::size_t n, const deadline& until, const
     if (count != 0) break;
     if (!std::exchange(told, true)) after_release(q, released);
     if ((flags & flag_closed) != 0 || ((flags & flag_writers_lost) != 0 && idle(q))) {
-      side.kept = {};
       if ((flags & (flag_closed | flag_writer_died)) == flag_writer_died) throw no_producers();
       return {get_result::ended};
     }
-    if (out_of_time(until, stop) || (deaths_known != nullptr && deaths != *deaths_known)) {
-      side.kept = {};
-      return {get_result::not_now};
-    }
+    if (out_of_time(until, stop) || (deaths_known != nullptr && deaths != *deaths_known)) return {get_result::not_now};
     const bool streaming = std::exchange(side.busy, side.busy / 2) > 32;
     const auto one_waits = [&] { return streaming ? several_wait(side) || something_waits(q) : something_waits(q); };
     if (!std::exchange(spun, true) && look_and_yield_until(one_waits)) {
@@ -498,6 +510,7 @@ queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, 
   const get_result result = take(1, until, stop, nullptr).result;
   if (result != get_result::got) return result;
   queue_side& side = side_of(region_);
+  const change_of_hand changes(side);
   const held_message m = side.hand.back();
   const auto bytes = content(side, m, out.small);
   out.large = bytes.data() == out.small.data() ? std::span<const std::byte>() : bytes;
@@ -507,7 +520,6 @@ queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, 
   out.hand = this_name();
   out.deliveries = static_cast<std::uint32_t>(m.deliveries);
   side.hand.pop_back();
-  side.kept = {};
   return result;
 }
 
@@ -528,6 +540,7 @@ void queue_core::finish(const viewed& v) const noexcept {
 
 bool queue_core::get_failed(incoming& out) const {
   queue_side& side = side_of(region_);
+  const change_of_hand changes(side);
   sweep_if_needed(side.q);
   const std::size_t released = release_all(side);
   const auto m = take_failed(side.q);
@@ -548,15 +561,16 @@ std::size_t queue_core::failed() const {
 bool queue_core::acknowledge() const {
   queue_side& side = side_of(region_);
   if (side.hand.empty()) return false;
+  const change_of_hand changes(side);
   release(side.q, side.hand.front());
   side.hand.erase(side.hand.begin());
   after_release(side.q, 1);
-  if (side.hand.empty()) side.kept = {};
   return true;
 }
 
 void queue_core::drop_one_put_back_others(std::size_t n) const {
   queue_side& side = side_of(region_);
+  const change_of_hand changes(side);
   for (std::size_t i = 0; i < side.hand.size(); ++i)
     i == n ? release(side.q, side.hand[i]) : put_back(side.q, side.hand[i]);
   side.hand.clear();

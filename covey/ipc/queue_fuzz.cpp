@@ -1,9 +1,10 @@
 // Words of a queue that is in use are overwritten as the input says, between puts, takes, counts and closings as the
 // input says: whatever it is, the queue says that it is damaged or goes on, without a crash, a hang, or a message that
-// nobody put.
+// nobody put; and when nobody has the queue any more, its memory goes.
 #include <covey/base/check.hpp>
 #include <covey/ipc/queue_core.hpp>
 #include <covey/ipc/queue_layout.hpp>
+#include <covey/memory/holdings.hpp>
 
 #include <cstring>
 #include <optional>
@@ -96,9 +97,8 @@ void step(reader& in, const d::queue_core& q) {
   }
 }
 
-}  // namespace
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+// Which queue it was.
+std::uint64_t run(reader in) {
   const d::queue_core q{covey::queue_options{.items = items, .bytes = 64 << 10}};
   COVEY_CHECK(reinterpret_cast<d::queue_header*>(q.memory().data())->shape.lanes == lanes,
               "the slots are where we look");
@@ -107,7 +107,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   struct at_the_end {
     ~at_the_end() { d::acknowledge_all(); }  // else what is in hand keeps the queue
   } const done;
-  reader in({data, size});
   while (!in.empty()) try {
       step(in, q);
     } catch (const covey::queue_damaged&) {
@@ -123,5 +122,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     } catch (const std::system_error&) {
       // The lock names this very thread, or no memory can be had.
     }
+  return q.memory().id();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::uint64_t id = run(reader({data, size}));
+  COVEY_CHECK(!d::take_if_counted(id), "nothing of it is kept");
   return 0;
 }

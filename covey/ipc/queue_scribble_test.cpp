@@ -4,6 +4,7 @@
 #include <covey/ipc/queue.hpp>
 #include <covey/process/process.hpp>
 #include <covey/testing/scribbler.hpp>
+#include <covey/testing/settle.hpp>
 
 #include <thread>
 
@@ -98,6 +99,22 @@ TEST(QueueScribble, DoesNotKeepWhatIsDoneInOtherQueues) {
     EXPECT_TRUE(sound.join(std::chrono::steady_clock::now(), nullptr));
   }).join();
   EXPECT_THROW((void)broken.size(), covey::queue_damaged);
+}
+
+// What a thread had in hand kept the queue's memory, though nothing could be done with it any more.
+TEST(QueueScribble, KeepsNoMemoryOfADamagedQueueForAThreadThatWasTold) {
+  namespace d = covey::detail;
+  const auto before = covey::testing::settled();
+  {
+    const d::queue_core q{covey::queue_options{.items = 32, .bytes = 64 * 1024}};
+    const std::array<std::byte, 8> bytes{};
+    EXPECT_TRUE(q.put(d::queue_core::outgoing{.bytes = bytes}, std::nullopt, nullptr));
+    d::queue_core::incoming m;
+    EXPECT_EQ(q.get(m, std::nullopt, nullptr), d::queue_core::get_result::got);
+    std::memset(q.memory().data(), 0x55, 4096);
+    EXPECT_THROW((void)q.get(m, std::nullopt, nullptr), covey::queue_damaged);
+  }
+  EXPECT_TRUE(covey::testing::comes_back_to(before));
 }
 
 }  // namespace

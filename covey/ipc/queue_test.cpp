@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/testing/settle.hpp>
 
 #include <cstdio>
 #include <cstdlib>
@@ -210,6 +211,26 @@ TEST(Queue, OfManyOneThatCannotBeReadIsDroppedAlone) {
   std::vector<int> rest;
   for (const auto& each : q.get_many(9)) rest.push_back(each.number);
   EXPECT_EQ(rest, (std::vector{12, 14, 15}));
+}
+
+// A thread keeps a queue for what it has in hand of it. It kept it for ever when its hand became empty in one of these
+// ways.
+TEST(Queue, IsNotKeptByAThreadWithNothingInHand) {
+  const auto before = covey::testing::settled();
+  {
+    const covey::queue<int> q;
+    q.put(1);
+    EXPECT_EQ(q.get(), 1);
+    EXPECT_FALSE(q.get_failed());
+  }
+  EXPECT_TRUE(covey::testing::comes_back_to(before));
+  {
+    const covey::queue<superstitious> q;
+    q.put({1});
+    q.put({13});
+    EXPECT_THROW((void)q.get_many(2), covey::bad_message);
+  }
+  EXPECT_TRUE(covey::testing::comes_back_to(before));
 }
 
 TEST(Queue, ClosesForEverybody) {
