@@ -51,8 +51,8 @@ std::string name_of_kind(std::uint32_t kind) {
 }
 
 // What is no text, or would end it, becomes '?'.
-std::string printable(const char* text, std::size_t size_max) {
-  std::string out(text, std::find(text, text + size_max, '\0'));
+std::string printable(std::string_view text) {
+  std::string out(text.substr(0, text.find('\0')));
   for (char& c : out)
     if (c < ' ' || c > '~' || c == '"' || c == '\\') c = '?';
   return out;
@@ -60,6 +60,30 @@ std::string printable(const char* text, std::size_t size_max) {
 
 std::int64_t pid_of(std::uint32_t slot) {
   return slot < processes_max ? family.book->processes[slot].pid.load(std::memory_order_relaxed) : 0;
+}
+
+// What all living processes say of themselves and of objects.
+void add_notes(snapshot& s) {
+  std::multimap<std::uint64_t, std::string> names;
+  for (std::uint32_t slot = 0; slot < processes_max; ++slot) {
+    const std::uint64_t state = family.book->processes[slot].state.load(std::memory_order_acquire);
+    if (phase_of(state) != process_phase::alive) continue;
+    const std::int64_t pid = pid_of(slot);
+    for (note_sight& n : notes_of(make_process_id(slot, generation_of(state)))) {
+      if (n.region != 0) {
+        names.emplace(n.region, printable(n.name));
+        continue;
+      }
+      entry_info e{.pid = pid, .name = printable(n.name)};
+      if (n.is_text)
+        e.text = printable(n.text);
+      else
+        e.number = n.number;
+      s.entries.push_back(std::move(e));
+    }
+  }
+  for (region_info& r : s.regions)
+    for (auto [it, end] = names.equal_range(r.id); it != end; ++it) r.names.push_back(it->second);
 }
 
 std::vector<process_info> processes_now() {
@@ -73,7 +97,7 @@ std::vector<process_info> processes_now() {
     p.pid = e.pid.load(std::memory_order_relaxed);
     const std::uint32_t parent = e.parent.load(std::memory_order_relaxed);
     p.parent = parent == slot ? 0 : pid_of(parent);
-    p.name = printable(e.name, sizeof e.name);
+    p.name = printable({e.name, sizeof e.name});
     p.state = name_of(phase_of(state));
     p.age = now - std::chrono::nanoseconds(e.started_ns.load(std::memory_order_relaxed));
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -216,8 +240,26 @@ snapshot inspect() {
                   {"event", "semaphore", "permits", "latch", "barrier", "condition_variable", "once_flag", "guarded"}))
       if (auto c = look_at_count(r)) s.counts.push_back(std::move(*c));
   }
+  add_notes(s);
   s.bytes_in_use = arena_in_use().bytes;
   return s;
 }
 
+namespace detail {
+
+void name_regions(std::span<const std::uint64_t> ids, std::string_view name) {
+  family_check();
+  const auto is_subscription = [](std::uint64_t id) {
+    return static_cast<region_kind>(family.book->regions[static_cast<std::uint32_t>(id)].kind) ==
+           region_kind::subscription;
+  };
+  const bool subscriber = std::ranges::any_of(ids, is_subscription);
+  for (const std::uint64_t id : ids) {
+    if (subscriber && !is_subscription(id)) continue;
+    own_note::drop_all_of(id);
+    if (!name.empty()) own_note(id, name, 0);
+  }
+}
+
+}  // namespace detail
 }  // namespace covey

@@ -3,9 +3,15 @@
 #pragma once
 
 #include <chrono>
+#include <covey/base/codec.hpp>
+#include <covey/base/travel.hpp>
+#include <covey/memory/notes.hpp>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace covey {
@@ -33,6 +39,7 @@ struct region_info {
   std::uint64_t bytes = 0;  ///< of address space; its pages take memory as they are committed
   bool damaged = false;     ///< somebody wrote over it
   bool left_by_the_dead = false;  ///< a holder was killed: what lies in it may be torn
+  std::vector<std::string> names{};  ///< as living processes named it, see name_object()
   std::vector<holder_info> holders{};  ///< in no order
 };
 
@@ -98,6 +105,15 @@ struct count_info {
   bool broken = false;  ///< of a barrier: a party died, or threw where it ended a phase
 };
 
+/// What a process says of itself, see inspect_entry.
+struct entry_info {
+  std::int64_t pid = 0;  ///< whose
+  std::string name{};  ///< as it was given
+  std::optional<std::int64_t> number{};  ///< nothing when it is a text
+  std::string
+      text{};  ///< empty when it is a number, or was being changed (and stays so if its writer is stopped there)
+};
+
 /// What there was. Each entry is right for one instant; entries are of different instants.
 struct snapshot {
   std::vector<process_info> processes{};  ///< all
@@ -106,6 +122,7 @@ struct snapshot {
   std::vector<broadcast_info> broadcasts{};  ///< those that this process holds, and that are sound
   std::vector<lock_info> locks{};  ///< those that this process holds
   std::vector<count_info> counts{};  ///< the other things of `sync` that this process holds
+  std::vector<entry_info> entries{};  ///< of all living processes
   std::uint64_t bytes_in_use = 0;  ///< memory that the family's shared memory takes
 };
 
@@ -114,6 +131,63 @@ struct snapshot {
 /// Safety: thread-safe. Death: of whom is being looked at leaves an entry of before or after.
 /// Design: docs/design/inspect.md
 snapshot inspect();
+
+/// A line of one's own in each snapshot, as long as this lives: a name with a number or a short text.
+///
+///     covey::inspect_entry left("tickets left", 100);
+///     left.set(99);
+///
+/// Safety: thread-safe, but for set() of a text: one thread at a time. set() costs a store or two, and no system call.
+/// Death:  the entry goes with its process.
+/// Limits: entries and named objects of a process together: 128. Of a name 47 bytes are kept, of a text 167; whoever
+///         looks sees '?' for what is not printable ASCII.
+/// Fork:   a child has none of its parent's entries; what it does to them does nothing.
+class inspect_entry {
+ public:
+  /// Throws std::length_error when this process has too many, and std::system_error when there is no family.
+  inspect_entry(std::string_view name, std::int64_t number) : note_(std::in_place, 0, name, number) {}
+  /// The same, with a text.
+  inspect_entry(std::string_view name, std::string_view text) : note_(std::in_place, 0, name, text) {}
+
+  /// `other` is none any more.
+  inspect_entry(inspect_entry&& other) noexcept : note_(std::exchange(other.note_, std::nullopt)) {}
+  /// Its own entry ends.
+  inspect_entry& operator=(inspect_entry&& other) noexcept {
+    std::swap(note_, other.note_);
+    return *this;
+  }
+  ~inspect_entry() {
+    if (note_) note_->drop();
+  }
+
+  /// From now on it is this number.
+  void set(std::int64_t number) noexcept {
+    if (note_) note_->set(number);
+  }
+  /// From now on it is this text.
+  void set(std::string_view text) noexcept {
+    if (note_) note_->set(text);
+  }
+
+ private:
+  std::optional<detail::own_note> note_;
+};
+
+namespace detail {
+void name_regions(std::span<const std::uint64_t> ids, std::string_view name);
+}
+
+/// Names what `handle` names, a queue, a mutex, a shared_ptr, …, in the snapshots of all: as long as this process and
+/// the object live, or until it gives it another name, or "". Each process may give its own name.
+///
+/// Both queues of a pipe have the name; of a subscriber it is the subscription. Limits as for inspect_entry; throws as
+/// that does. Safety: thread-safe, but of two threads that name the same object at once both names may stay.
+template <detail::handle_type Handle>
+void name_object(const Handle& handle, std::string_view name) {
+  detail::encoder out;
+  detail::encode(out, handle);
+  detail::name_regions(out.attachments, name);
+}
 
 /// A table for people.
 std::string to_text(const snapshot& s);

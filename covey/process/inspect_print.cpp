@@ -1,6 +1,7 @@
 // A snapshot for people and for programs.
 #include <covey/process/inspect.hpp>
 
+#include <algorithm>
 #include <iomanip>
 #include <sstream>
 #include <utility>
@@ -18,6 +19,20 @@ std::string in_words(const std::vector<holder_info>& holders) {
   for (const holder_info& h : holders) all += (all.empty() ? "" : ", ") + in_words(h);
   return all;
 }
+
+// A region by its id, and by its first name.
+class titles {
+ public:
+  explicit titles(const snapshot& s) : regions_(s.regions) {}
+  std::string operator()(std::uint64_t region) const {
+    const auto it = std::ranges::find(regions_, region, &region_info::id);
+    const bool named = it != regions_.end() && !it->names.empty();
+    return std::to_string(region) + (named ? " " + it->names[0] : "") + " ";
+  }
+
+ private:
+  const std::vector<region_info>& regions_;
+};
 
 template <class Range, class Print>
 void list(std::ostream& out, const char* name, const Range& range, const Print& print) {
@@ -48,25 +63,25 @@ void print_processes(std::ostream& out, const std::vector<process_info>& all) {
         << std::chrono::duration_cast<std::chrono::seconds>(p.age).count() << p.name << '\n';
 }
 
-void print_queues(std::ostream& out, const std::vector<queue_info>& all) {
+void print_queues(std::ostream& out, const std::vector<queue_info>& all, const titles& title) {
   if (all.empty()) return;
   out << '\n'
       << std::setw(22) << "QUEUE" << std::setw(20) << "KIND" << std::setw(10) << "WAITING" << std::setw(10) << "OF"
       << std::setw(12) << "PUT" << "IN FLIGHT AT\n";
   for (const queue_info& q : all)
-    out << std::setw(22) << q.region << std::setw(20) << q.kind << std::setw(10) << q.waiting << std::setw(10)
+    out << std::setw(22) << title(q.region) << std::setw(20) << q.kind << std::setw(10) << q.waiting << std::setw(10)
         << q.capacity << std::setw(12) << q.put << in_words(q.in_flight)
         << (q.failed != 0 ? "  (failed: " + std::to_string(q.failed) + ")" : "") << (q.closed ? "  (closed)" : "")
         << '\n';
 }
 
-void print_broadcasts(std::ostream& out, const std::vector<broadcast_info>& all) {
+void print_broadcasts(std::ostream& out, const std::vector<broadcast_info>& all, const titles& title) {
   if (all.empty()) return;
   out << '\n'
       << std::setw(22) << "BROADCAST" << std::setw(10) << "KEPT" << std::setw(10) << "OF" << std::setw(12) << "PUT"
       << "SUBSCRIBERS: BEHIND, MISSED\n";
   for (const broadcast_info& b : all) {
-    out << std::setw(22) << b.region << std::setw(10) << b.kept << std::setw(10) << b.capacity << std::setw(12)
+    out << std::setw(22) << title(b.region) << std::setw(10) << b.kept << std::setw(10) << b.capacity << std::setw(12)
         << b.put;
     const char* between = "";
     for (const subscriber_info& s : b.subscribers)
@@ -75,12 +90,12 @@ void print_broadcasts(std::ostream& out, const std::vector<broadcast_info>& all)
   }
 }
 
-void print_locks(std::ostream& out, const std::vector<lock_info>& all) {
+void print_locks(std::ostream& out, const std::vector<lock_info>& all, const titles& title) {
   if (all.empty()) return;
   out << '\n' << std::setw(22) << "LOCK" << std::setw(20) << "KIND" << "HAD BY\n";
   for (const lock_info& l : all) {
     const std::string readers = l.readers.empty() ? "" : "readers: " + in_words(l.readers);
-    out << std::setw(22) << l.region << std::setw(20) << l.kind
+    out << std::setw(22) << title(l.region) << std::setw(20) << l.kind
         << (l.owner != 0      ? std::to_string(l.owner)
             : readers.empty() ? "nobody"
                               : readers)
@@ -88,33 +103,43 @@ void print_locks(std::ostream& out, const std::vector<lock_info>& all) {
   }
 }
 
-void print_counts(std::ostream& out, const std::vector<count_info>& all) {
+void print_counts(std::ostream& out, const std::vector<count_info>& all, const titles& title) {
   if (all.empty()) return;
   out << '\n'
       << std::setw(22) << "SYNC" << std::setw(20) << "KIND" << std::setw(12) << "VALUE" << std::setw(8) << "OF"
       << std::setw(9) << "WAITERS" << "HELD BY\n";
   for (const count_info& c : all)
-    out << std::setw(22) << c.region << std::setw(20) << c.kind << std::setw(12) << c.value << std::setw(8)
+    out << std::setw(22) << title(c.region) << std::setw(20) << c.kind << std::setw(12) << c.value << std::setw(8)
         << (c.of != 0 ? std::to_string(c.of) : "") << std::setw(9) << (c.waiters ? std::to_string(*c.waiters) : "?")
         << in_words(c.held_by) << (c.broken ? "  (broken)" : "") << '\n';
+}
+
+void print_entries(std::ostream& out, const std::vector<entry_info>& all) {
+  if (all.empty()) return;
+  out << '\n' << std::setw(9) << "PID" << std::setw(50) << "ENTRY" << "IS\n";
+  for (const entry_info& e : all)
+    out << std::setw(9) << e.pid << std::setw(50) << e.name << (e.number ? std::to_string(*e.number) : e.text) << '\n';
 }
 
 void print_regions(std::ostream& out, const std::vector<region_info>& all) {
   out << '\n' << std::setw(22) << "REGION" << std::setw(20) << "KIND" << std::setw(16) << "BYTES" << "HELD BY\n";
   for (const region_info& r : all)
     out << std::setw(22) << r.id << std::setw(20) << r.kind << std::setw(16) << r.bytes << in_words(r.holders)
-        << (r.damaged ? "  (damaged)" : "") << (r.left_by_the_dead ? "  (a holder was killed)" : "") << '\n';
+        << (r.names.empty() ? "" : "  \"" + r.names[0] + "\"") << (r.damaged ? "  (damaged)" : "")
+        << (r.left_by_the_dead ? "  (a holder was killed)" : "") << '\n';
 }
 
 }  // namespace
 
 std::string to_text(const snapshot& s) {
   std::ostringstream out;
+  const titles title(s);
   print_processes(out, s.processes);
-  print_queues(out, s.queues);
-  print_broadcasts(out, s.broadcasts);
-  print_locks(out, s.locks);
-  print_counts(out, s.counts);
+  print_queues(out, s.queues, title);
+  print_broadcasts(out, s.broadcasts, title);
+  print_locks(out, s.locks, title);
+  print_counts(out, s.counts, title);
+  print_entries(out, s.entries);
   print_regions(out, s.regions);
   out << "\nmemory in use: " << s.bytes_in_use << " bytes\n";
   return out.str();
@@ -130,7 +155,10 @@ std::string to_json(const snapshot& s) {
   out << ',';
   list(out, "regions", s.regions, [&](const region_info& r) {
     out << "\"id\":" << r.id << ",\"kind\":\"" << r.kind << "\",\"bytes\":" << r.bytes
-        << ",\"damaged\":" << word(r.damaged) << ",\"left_by_the_dead\":" << word(r.left_by_the_dead) << ',';
+        << ",\"damaged\":" << word(r.damaged) << ",\"left_by_the_dead\":" << word(r.left_by_the_dead) << ",\"names\":[";
+    const char* between = "";
+    for (const std::string& name : r.names) out << std::exchange(between, ",") << '"' << name << '"';
+    out << "],";
     list_holders(out, "holders", r.holders);
   });
   out << ',';
@@ -161,6 +189,11 @@ std::string to_json(const snapshot& s) {
         << ",\"waiters\":" << (c.waiters ? std::to_string(*c.waiters) : "null") << ",\"broken\":" << word(c.broken)
         << ',';
     list_holders(out, "held_by", c.held_by);
+  });
+  out << ',';
+  list(out, "entries", s.entries, [&](const entry_info& e) {
+    out << "\"pid\":" << e.pid << ",\"name\":\"" << e.name
+        << "\",\"number\":" << (e.number ? std::to_string(*e.number) : "null") << ",\"text\":\"" << e.text << '"';
   });
   out << ",\"bytes_in_use\":" << s.bytes_in_use << '}';
   return out.str();
