@@ -189,26 +189,30 @@ TEST(Inspect, LeavesAParentsEntriesToTheParent) {
 
 // A text is seen whole or not at all, wherever its writer is stopped.
 TEST(Inspect, SeesNoTornTextOfOneWhoIsStopped) {
-  covey::event running;
-  covey::process worker{[](covey::event e) {
-                          const std::string texts[] = {std::string(167, 'a'), std::string(160, 'b')};
-                          covey::inspect_entry changing("changing", texts[0]);
-                          e.set();
-                          for (unsigned i = 0;; ++i) changing.set(texts[i % 2]);
+  covey::event running, enough, done;
+  const std::string texts[] = {std::string(167, 'a'), std::string(160, 'b')};
+  covey::process worker{[](covey::event r, covey::event e, covey::event d) {
+                          const std::string mine[] = {std::string(167, 'a'), std::string(160, 'b')};
+                          covey::inspect_entry changing("changing", mine[0]);
+                          r.set();
+                          for (unsigned i = 0; !e.is_set(); ++i) changing.set(mine[i % 2]);
+                          changing.set("changed");
+                          d.set();
+                          covey::event().wait();
                         },
-                        running};
+                        running, enough, done};
   running.wait();
-  int whole = 0;
   for (int i = 0; i < 300; ++i) {
     if (i % 3 == 0) ::kill(worker.pid(), SIGSTOP);
     const auto seen = entries_of(worker.pid());
     ASSERT_EQ(seen.size(), 1U);
     const std::string& text = seen[0].text;
-    EXPECT_TRUE(text.empty() || text == std::string(167, 'a') || text == std::string(160, 'b')) << text;
-    whole += text.empty() ? 0 : 1;
+    EXPECT_TRUE(text.empty() || text == texts[0] || text == texts[1]) << text;
     ::kill(worker.pid(), SIGCONT);
   }
-  EXPECT_GT(whole, 0);
+  enough.set();
+  done.wait();
+  EXPECT_EQ(entries_of(worker.pid()).at(0).text, "changed");
   worker.kill();
 }
 
