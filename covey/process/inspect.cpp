@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <covey/ipc/queue_inspection.hpp>
 #include <covey/memory/family.hpp>
+#include <covey/memory/heap_inspection.hpp>
 #include <covey/memory/region.hpp>
 #include <covey/sync/sync_inspection.hpp>
 #include <map>
@@ -230,6 +231,9 @@ snapshot inspect() {
   s.regions = regions_now();
   for (const region_info& r : s.regions) {
     if (r.damaged || !is_held_here(r)) continue;
+    if (r.kind == "object")
+      if (const auto h = inspect_heap(r.id))
+        s.objects.push_back({.region = r.id, .used = h->used, .committed = h->committed, .stranded = h->stranded});
     if (is_one_of(r.kind, {"queue", "ordered_queue"}))
       if (auto q = look_into(r)) s.queues.push_back(std::move(*q));
     if (r.kind == "broadcast")

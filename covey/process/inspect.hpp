@@ -43,23 +43,34 @@ struct region_info {
   std::vector<holder_info> holders{};  ///< in no order
 };
 
+/// The memory of a shared object (make_shared, make_shared_array) that this process holds.
+struct object_info {
+  std::uint64_t region = 0;     ///< its region
+  std::uint64_t used = 0;       ///< bytes that its containers have allocated
+  std::uint64_t committed = 0;  ///< bytes of memory that it takes, its own included
+  /// Bytes neither used nor free: those that processes had in hand when they were killed inside an allocator. As
+  /// covey::stranded_bytes(), without its lock: nothing when somebody was changing the heap, or more than 50,000 blocks
+  /// are free. A block that a container had been given, but not yet linked, when its process was killed counts as used.
+  std::optional<std::uint64_t> stranded{};
+};
+
 /// A queue, priority_queue or lifo_queue that this process holds. A pipe is two queues.
 struct queue_info {
-  std::uint64_t region = 0;        ///< its region
-  std::string kind{};              ///< "queue", "priority_queue" or "lifo_queue"
-  std::size_t capacity = 0;        ///< items that may wait
-  std::size_t waiting = 0;         ///< items that wait, counted one by one while others put and get
-  std::size_t failed = 0;          ///< items set aside, see get_failed()
-  std::uint64_t put = 0;           ///< places given to messages since it was made: two snapshots give a rate
-  bool closed = false;             ///< somebody closed it
+  std::uint64_t region = 0;  ///< its region
+  std::string kind{};  ///< "queue", "priority_queue" or "lifo_queue"
+  std::size_t capacity = 0;  ///< items that may wait
+  std::size_t waiting = 0;  ///< items that wait, counted one by one while others put and get
+  std::size_t failed = 0;  ///< items set aside, see get_failed()
+  std::uint64_t put = 0;  ///< places given to messages since it was made: two snapshots give a rate
+  bool closed = false;  ///< somebody closed it
   std::vector<holder_info> in_flight{};  ///< messages in the hands of processes
 };
 
 /// One subscription to a broadcast.
 struct subscriber_info {
-  std::uint64_t region = 0;   ///< its region, in snapshot::regions too
-  std::uint64_t behind = 0;   ///< messages put that it has not got, kept or not
-  std::uint64_t missed = 0;   ///< messages that it knows it will never get
+  std::uint64_t region = 0;  ///< its region, in snapshot::regions too
+  std::uint64_t behind = 0;  ///< messages put that it has not got, kept or not
+  std::uint64_t missed = 0;  ///< messages that it knows it will never get
   std::vector<holder_info> holders{};  ///< whose it is; more than one when a handle was copied
 };
 
@@ -67,19 +78,19 @@ struct subscriber_info {
 struct broadcast_info {
   std::uint64_t region = 0;  ///< its region
   std::size_t capacity = 0;  ///< messages that are kept at most
-  std::size_t kept = 0;      ///< messages that are kept now
-  std::uint64_t put = 0;     ///< messages put since it was made
-  bool closed = false;       ///< somebody closed it
+  std::size_t kept = 0;  ///< messages that are kept now
+  std::uint64_t put = 0;  ///< messages put since it was made
+  bool closed = false;  ///< somebody closed it
   std::vector<subscriber_info> subscribers{};  ///< in no order
 };
 
 /// A mutex, recursive_mutex or shared_mutex that this process holds a handle of.
 struct lock_info {
   std::uint64_t region = 0;  ///< its region
-  std::string kind{};        ///< "mutex", "recursive_mutex" or "shared_mutex"
-  std::int64_t owner = 0;    ///< pid of the process that has it locked alone; 0 when none does
+  std::string kind{};  ///< "mutex", "recursive_mutex" or "shared_mutex"
+  std::int64_t owner = 0;  ///< pid of the process that has it locked alone; 0 when none does
   std::vector<holder_info> readers{};  ///< of a shared_mutex: processes, and how many of their threads share it
-  bool waited_for = false;   ///< somebody sleeps for it, or did when its owner took it; or was killed in his sleep
+  bool waited_for = false;  ///< somebody sleeps for it, or did when its owner took it; or was killed in his sleep
   bool needs_recovery = false;  ///< an owner died in its section and nobody has recovered it
 };
 
@@ -97,9 +108,9 @@ struct lock_info {
 /// guarded             | updates so far, mod 2^32 | -           | 1 when anybody may be | who updates now
 struct count_info {
   std::uint64_t region = 0;  ///< its region
-  std::string kind{};        ///< as in the table
-  std::int64_t value = 0;    ///< as in the table
-  std::int64_t of = 0;       ///< as in the table
+  std::string kind{};  ///< as in the table
+  std::int64_t value = 0;  ///< as in the table
+  std::int64_t of = 0;  ///< as in the table
   std::optional<std::int64_t> waiters{};  ///< threads that sleep. Counted: the killed stay counted, and wait_any is not
   std::vector<holder_info> held_by{};  ///< living processes
   bool broken = false;  ///< of a barrier: a party died, or threw where it ended a phase
@@ -118,6 +129,7 @@ struct entry_info {
 struct snapshot {
   std::vector<process_info> processes{};  ///< all
   std::vector<region_info> regions{};  ///< all of the family, also those that this process cannot look into
+  std::vector<object_info> objects{};  ///< those that this process holds, and that are sound
   std::vector<queue_info> queues{};  ///< those that this process holds, and that are sound
   std::vector<broadcast_info> broadcasts{};  ///< those that this process holds, and that are sound
   std::vector<lock_info> locks{};  ///< those that this process holds

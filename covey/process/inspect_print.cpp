@@ -63,6 +63,14 @@ void print_processes(std::ostream& out, const std::vector<process_info>& all) {
         << std::chrono::duration_cast<std::chrono::seconds>(p.age).count() << p.name << '\n';
 }
 
+void print_objects(std::ostream& out, const std::vector<object_info>& all, const titles& title) {
+  if (all.empty()) return;
+  out << '\n' << std::setw(22) << "OBJECT" << std::setw(16) << "USED" << std::setw(16) << "COMMITTED" << "STRANDED\n";
+  for (const object_info& o : all)
+    out << std::setw(22) << title(o.region) << std::setw(16) << o.used << std::setw(16) << o.committed
+        << (o.stranded ? std::to_string(*o.stranded) : "?") << '\n';
+}
+
 void print_queues(std::ostream& out, const std::vector<queue_info>& all, const titles& title) {
   if (all.empty()) return;
   out << '\n'
@@ -135,6 +143,7 @@ std::string to_text(const snapshot& s) {
   std::ostringstream out;
   const titles title(s);
   print_processes(out, s.processes);
+  print_objects(out, s.objects, title);
   print_queues(out, s.queues, title);
   print_broadcasts(out, s.broadcasts, title);
   print_locks(out, s.locks, title);
@@ -160,6 +169,11 @@ std::string to_json(const snapshot& s) {
     for (const std::string& name : r.names) out << std::exchange(between, ",") << '"' << name << '"';
     out << "],";
     list_holders(out, "holders", r.holders);
+  });
+  out << ',';
+  list(out, "objects", s.objects, [&](const object_info& o) {
+    out << "\"region\":" << o.region << ",\"used\":" << o.used << ",\"committed\":" << o.committed
+        << ",\"stranded\":" << (o.stranded ? std::to_string(*o.stranded) : "null");
   });
   out << ',';
   list(out, "queues", s.queues, [&](const queue_info& q) {

@@ -188,6 +188,66 @@ TEST(Inspect, SaysThatAHolderWasKilled) {
   EXPECT_TRUE(eventually(is_left));
 }
 
+using shelf = covey::vector<covey::string>;
+
+// Allocates and deallocates, until it is killed.
+void fill_and_clear(covey::shared_ptr<shelf> s, covey::event working) {
+  working.set();
+  for (;;) {
+    s->emplace_back(100, 'x');
+    if (s->size() == 100) s->clear();
+  }
+}
+
+TEST(Inspect, SaysWhatAnObjectTakes) {
+  const auto s = covey::make_shared<shelf>();
+  const covey::object_info before = covey::inspect().objects.at(0);
+  EXPECT_EQ(before.used, 0U);
+  EXPECT_EQ(before.stranded, 0U);
+  for (int i = 0; i < 2'000; ++i) s->emplace_back(100, 'x');
+  s->erase(s->begin(), s->begin() + 1'000);
+  s->shrink_to_fit();
+  const covey::object_info after = covey::inspect().objects.at(0);
+  EXPECT_GE(after.used, 100'000U);
+  EXPECT_GE(after.committed, after.used);
+  EXPECT_EQ(after.stranded, 0U);
+  EXPECT_EQ(after.used, covey::detail::heap_of(s.get()).usage().used);
+}
+
+// It had a block in hand, sooner or later; and what is said without the lock is what is said with it.
+TEST(Inspect, CountsWhatTheKilledHadInHand) {
+  std::uint64_t stranded = 0;
+  for (int tried = 0; tried < 500 && stranded == 0; ++tried) {
+    const auto s = covey::make_shared<shelf>();
+    covey::event working;
+    covey::process worker{fill_and_clear, s, working};
+    working.wait();
+    std::this_thread::sleep_for(std::chrono::microseconds(tried));
+    worker.kill();
+    worker.join();
+    const covey::object_info seen = covey::inspect().objects.at(0);
+    ASSERT_EQ(seen.stranded, covey::stranded_bytes(s));
+    stranded = *seen.stranded;
+  }
+  EXPECT_GT(stranded, 0U);
+}
+
+// Who is stopped in the middle, with the heap's lock, hinders nobody who looks: then it is not said what is stranded.
+TEST(Inspect, LooksAtAHeapWhoseOwnerIsStopped) {
+  const auto s = covey::make_shared<shelf>();
+  covey::event working;
+  covey::process worker{fill_and_clear, s, working};
+  working.wait();
+  const auto stopped_inside = [&] {
+    ::kill(worker.pid(), SIGSTOP);
+    const covey::snapshot seen = covey::inspect();
+    ::kill(worker.pid(), SIGCONT);
+    return seen.objects.size() == 1 && !seen.objects[0].stranded;
+  };
+  EXPECT_TRUE(eventually(stopped_inside));
+  worker.kill();
+}
+
 TEST(Inspect, SaysWhoHasALockAndThatItsOwnerDied) {
   covey::mutex m;
   EXPECT_EQ(covey::inspect().locks.at(0).owner, 0);
@@ -381,10 +441,12 @@ TEST(Inspect, LooksAtWhatSomebodyWroteOver) {
     const covey::priority_queue<int> x({.items = 7});
     const covey::broadcast<int> y({.items = 8});
     const auto z = y.subscribe();
+    const auto w = covey::make_shared<shelf>(shelf{"a", "text that takes memory of the heap, because it is long"});
     covey::testing::scribble(how, 1);
     const covey::snapshot seen = covey::inspect();
     EXPECT_EQ(seen.locks.size(), 3U);
     EXPECT_EQ(seen.counts.size(), 8U);
+    EXPECT_LE(seen.objects.size(), 1U);
     EXPECT_EQ(covey::to_json(seen).back(), '}');
     EXPECT_FALSE(covey::to_text(seen).empty());
   }
