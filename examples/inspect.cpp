@@ -7,12 +7,16 @@
 int main() {
   covey::queue<int> parcels(100);
   covey::event one_taken, enough;
+  covey::name_object(parcels, "parcels");
+  covey::name_object(one_taken, "one taken");
   for (int i = 0; i < 10; ++i) parcels.put(i);
   covey::process postman{covey::process_options{.name = "postman"},
                          [](covey::queue<int> q, covey::event taken, covey::event end) {
+                           covey::inspect_entry delivered("delivered", 0);
                            (void)q.get();
                            taken.set();
                            end.wait();
+                           delivered.set(1);
                          },
                          parcels, one_taken, enough};
   one_taken.wait();
