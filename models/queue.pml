@@ -1,4 +1,4 @@
-/* The queue (docs/design/queue.md; covey/ipc/queue_lanes.cpp, lane_writer.cpp, queue_core.cpp): PRODUCERS put MESSAGES each,
+/* The queue (docs/design/queue.md; covey/ipc/queue_lanes.cpp, lane_writer.cpp, queue_put.cpp, queue_get.cpp): PRODUCERS put MESSAGES each,
    CONSUMERS get them until the queue is closed, up to KILLS of them are killed between any two atomic steps (never the last
    consumer), and up to STOPS are stopped for ever. models/check runs this with several bounds.
 

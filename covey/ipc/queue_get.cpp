@@ -1,0 +1,279 @@
+// Getting: what waits into the hand, and out of it. Read docs/design/queue.md first.
+#include <algorithm>
+#include <covey/ipc/queue_core.hpp>
+#include <covey/ipc/queue_waits.hpp>
+#include <new>
+#include <utility>
+
+namespace covey::detail {
+namespace {
+
+// Messages from one lane while others may wait: many when they are done quickly, because what another processor wrote
+// must be fetched from there; one by one when each is work.
+constexpr unsigned same_lane_max = 512;
+constexpr unsigned timed_takes = 16;
+constexpr auto timed_takes_are_quick = std::chrono::microseconds(100);
+
+// Around whatever changes what is in hand: when nothing is left there, and however it ends, this thread keeps the queue
+// no longer.
+class change_of_hand {
+ public:
+  explicit change_of_hand(queue_side& side) : side_(side) {}
+  change_of_hand(const change_of_hand&) = delete;
+  change_of_hand& operator=(const change_of_hand&) = delete;
+  ~change_of_hand() {
+    if (side_.hand.empty()) side_.kept = {};
+  }
+
+ private:
+  queue_side& side_;
+};
+
+std::size_t release_all(queue_side& side) {
+  const std::size_t n = side.hand.size();
+  for (const held_message& m : side.hand) release(side.q, m);
+  side.hand.clear();
+  return n;
+}
+
+// Waits up to about a microsecond until a few more messages are there. Where they come one after another that is soon,
+// and looking at the very slot that is being filled would take its cache line from who fills it, each time.
+bool several_wait(const queue_side& side) {
+  constexpr std::uint64_t few = 7;
+  const queue_view& q = side.q;
+  const std::uint64_t position = q.lane(side.next_lane).head.load(std::memory_order_relaxed) + few;
+  const std::uint64_t raw = q.raw(slot_state::at(slot_kind::queued, position));
+  for (int i = 0; i < 64; ++i) {
+    if (q.slot(side.next_lane, position).state.load(std::memory_order_relaxed) == raw) return true;
+    pause_cpu();
+  }
+  return false;
+}
+
+// How many this thread takes from one lane before it looks at the next.
+unsigned lane_limit(queue_side& side) {
+  if (++side.takes % timed_takes == 0) {
+    const auto now = std::chrono::steady_clock::now();
+    side.lane_limit = now - std::exchange(side.timed_at, now) < timed_takes_are_quick ? same_lane_max : 1;
+  }
+  return side.lane_limit;
+}
+
+// Into the hand: at most `n`.
+std::size_t take_some(queue_side& side, std::size_t n) {
+  const queue_view& q = side.q;
+  const std::size_t before = side.hand.size();
+  const std::size_t lanes = q.lanes_used();
+  const auto taken = [&] { return side.hand.size() - before; };
+  while (taken() < n) {
+    const auto late = take_late(q);
+    if (!late) break;
+    side.hand.push_back(*late);
+  }
+  if (side.in_a_row > 8) fetch_for_writing(&q.slot(side.next_lane, side.last_position + 3), sizeof(message_slot));
+  const unsigned limit = lane_limit(side);
+  const auto next_lane = [&] {
+    side.from_same_lane = 0;
+    if (++side.next_lane >= lanes) side.next_lane = 0;
+  };
+  for (std::size_t empty = 0; empty < lanes && taken() < n;) {
+    if (side.from_same_lane >= limit) next_lane();
+    const std::size_t wanted = std::min<std::size_t>(n - taken(), limit - side.from_same_lane);
+    const std::size_t got = take_oldest(q, side.next_lane, wanted, side.cursor, side.hand);
+    side.from_same_lane += static_cast<unsigned>(got);
+    empty = got != 0 ? 0 : empty + 1;
+    if (got == 0) next_lane();
+  }
+  if (taken() == 0) return side.in_a_row = 0;
+  ++side.in_a_row;
+  side.busy = std::min(side.busy + 1, 64U);
+  side.last_position = side.hand.back().position;
+  return taken();
+}
+
+bool something_waits(const queue_view& q) {
+  const std::size_t lanes = q.lanes_used();
+  for (std::size_t l = 0; l < lanes; ++l) {
+    const std::uint64_t head = q.lane(l).head.load(std::memory_order_relaxed);
+    const slot_state s = q.state_of(q.slot(l, head).state.load(std::memory_order_relaxed));
+    if (s.kind() == slot_kind::queued && s.position() == head) return true;
+  }
+  return false;
+}
+
+// A message in hand, without the regions' ids before it. Small ones are copied to `copy`.
+std::span<const std::byte> content(queue_side& side, const held_message& m,
+                                   std::span<std::byte, inline_bytes_max> copy) {
+  const payload_view p = payload_of(side.q, m, copy, [&](std::size_t l) { return side.data_of(l); });
+  const bool is_large = p.bytes.data() != copy.data();
+  if (is_large && side.in_a_row > 8 && p.bytes.size() <= fetched_payload_max)
+    fetch_for_reading(p.bytes.data() + extent_ring::rounded(p.bytes.size()), p.bytes.size());
+  return p.bytes.subspan(p.attachments * sizeof(std::uint64_t));
+}
+
+}  // namespace
+
+queue_core::several queue_core::take(std::size_t n, const deadline& until, const stop_word* stop,
+                                     const std::uint32_t* deaths_known) const {
+  queue_side& side = side_of(region_);
+  const queue_view& q = side.q;
+  queue_header& h = q.header();
+  const change_of_hand changes(side);
+  const std::size_t released = release_all(side);
+  std::size_t count = 0;
+  bool told = released == 0;
+  for (bool spun = false;;) {
+    const std::uint32_t deaths = sweep_if_needed(q);
+    const std::uint32_t flags = q.flags();  // before the look for messages
+    if ((flags & flag_discarded) == 0) count = take_some(side, n);
+    if (count != 0) break;
+    if (!std::exchange(told, true)) after_release(q, released);
+    if ((flags & flag_closed) != 0 || ((flags & flag_writers_lost) != 0 && idle(q))) {
+      if ((flags & (flag_closed | flag_writer_died)) == flag_writer_died) throw no_producers();
+      return {get_result::ended};
+    }
+    if (out_of_time(until, stop) || (deaths_known != nullptr && deaths != *deaths_known)) return {get_result::not_now};
+    const bool streaming = std::exchange(side.busy, side.busy / 2) > 32;
+    const auto one_waits = [&] { return streaming ? several_wait(side) || something_waits(q) : something_waits(q); };
+    if (!std::exchange(spun, true) && look_and_yield_until(one_waits)) {
+      if (streaming) side.busy = 64;
+      continue;
+    }
+    sleep_unless(h.readable, h.sleeping_readers, deaths, until, stop, [&] {
+      count = take_some(side, n);
+      return count != 0 || q.flags() != flags;
+    });
+    if (count != 0) break;
+    spun = false;
+  }
+  if (!side.kept) side.kept = region_;
+  if (told)
+    wake(h.writable, h.sleeping_writers, count);
+  else
+    after_release(q, released + count, true);
+  return {get_result::got, count};
+}
+
+void queue_core::look_at(std::size_t n, incoming& out) const {
+  queue_side& side = side_of(region_);
+  out.bytes = content(side, side.hand[n], out.small);
+  out.deliveries = static_cast<std::uint32_t>(side.hand[n].deliveries);
+}
+
+queue_core::get_result queue_core::get(incoming& out, const deadline& until, const stop_word* stop) const {
+  const get_result result = take(1, until, stop, nullptr).result;
+  if (result == get_result::got) look_at(0, out);
+  return result;
+}
+
+queue_core::get_result queue_core::get(taken& out, const deadline& until, const stop_word* stop,
+                                       const std::uint32_t* deaths) const {
+  const get_result result = take(1, until, stop, deaths).result;
+  if (result != get_result::got) return result;
+  incoming m;
+  look_at(0, m);
+  out.deliveries = m.deliveries;
+  try {
+    out.bytes.assign(m.bytes.begin(), m.bytes.end());
+  } catch (const std::bad_alloc&) {
+    drop_one_put_back_others(none);  // somebody else may have memory
+    throw;
+  }
+  return result;
+}
+
+queue_core::several queue_core::get_many(std::size_t n, const deadline& until, const stop_word* stop) const {
+  queue_side& side = side_of(region_);
+  side.hand.reserve(std::min<std::size_t>(n, side.q.shape.items));
+  return take(n, until, stop, nullptr);
+}
+
+queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, const stop_word* stop) const {
+  const get_result result = take(1, until, stop, nullptr).result;
+  if (result != get_result::got) return result;
+  queue_side& side = side_of(region_);
+  const change_of_hand changes(side);
+  const held_message m = side.hand.back();
+  const auto bytes = content(side, m, out.small);
+  out.large = bytes.data() == out.small.data() ? std::span<const std::byte>() : bytes;
+  out.small_bytes = bytes.size();
+  out.lane = m.lane;
+  out.position = m.position;
+  out.hand = this_name();
+  out.deliveries = static_cast<std::uint32_t>(m.deliveries);
+  side.hand.pop_back();
+  return result;
+}
+
+// Here, because a compiler that sees both warns of every constant index beyond a small message.
+std::span<const std::byte> queue_core::viewed::bytes() const noexcept {
+  return large.data() != nullptr ? large : std::span(small).first(small_bytes);
+}
+
+void queue_core::finish(const viewed& v) const noexcept {
+  try {
+    const queue_side& side = side_of(region_);
+    release(side.q, {v.lane, v.position, v.deliveries}, v.hand);
+    after_release(side.q, 1);
+  } catch (...) {
+    // Damaged: nobody will get it again.
+  }
+}
+
+bool queue_core::get_failed(incoming& out) const {
+  queue_side& side = side_of(region_);
+  const change_of_hand changes(side);
+  sweep_if_needed(side.q);
+  const std::size_t released = release_all(side);
+  const auto m = take_failed(side.q);
+  if (released != 0) after_release(side.q, released);
+  if (!m) return false;
+  side.hand.push_back(*m);
+  side.kept = region_;
+  look_at(0, out);
+  return true;
+}
+
+std::size_t queue_core::failed() const {
+  const queue_side& side = side_of(region_);
+  sweep_if_needed(side.q);
+  return count_failed(side.q);
+}
+
+bool queue_core::acknowledge() const {
+  queue_side& side = side_of(region_);
+  if (side.hand.empty()) return false;
+  const change_of_hand changes(side);
+  release(side.q, side.hand.front());
+  side.hand.erase(side.hand.begin());
+  after_release(side.q, 1);
+  return true;
+}
+
+void queue_core::drop_one_put_back_others(std::size_t n) const {
+  queue_side& side = side_of(region_);
+  const change_of_hand changes(side);
+  for (std::size_t i = 0; i < side.hand.size(); ++i)
+    i == n ? release(side.q, side.hand[i]) : put_back(side.q, side.hand[i]);
+  side.hand.clear();
+  after_release(side.q, 1);
+  wake_all_readers(side.q.header());
+}
+
+void acknowledge_all() noexcept {
+  if (family.book == nullptr) return;  // forked past covey: it is in the parent's hand
+  try {
+    for (queue_side* side : sides_with_messages()) {
+      try {
+        after_release(side->q, release_all(*side));
+      } catch (const queue_damaged&) {
+        side->hand.clear();  // the others' messages are done all the same
+      }
+      side->kept = {};
+    }
+  } catch (...) {
+    // Not acknowledged: it is delivered again, which is what its policy promises anyway.
+  }
+}
+
+}  // namespace covey::detail

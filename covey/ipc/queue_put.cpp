@@ -1,0 +1,217 @@
+// Putting: a message that was copied, several, or one that was written in place. Read docs/design/queue.md first.
+#include <array>
+#include <covey/ipc/queue_core.hpp>
+#include <covey/ipc/queue_waits.hpp>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+namespace covey::detail {
+namespace {
+
+// The payload as it is stored: the ids of the regions that it names, then its bytes.
+void store_payload(const queue_core::outgoing& message, std::byte* to) {
+  for (const auto part : {std::as_bytes(message.attachments), message.head, message.bytes}) {
+    if (!part.empty()) std::memcpy(to, part.data(), part.size());
+    to += part.size();
+  }
+}
+
+std::size_t stored_size(const queue_core::outgoing& m) {
+  return m.attachments.size_bytes() + m.head.size() + m.bytes.size();
+}
+
+void refuse_if_too_large(const queue_view& q, std::size_t bytes) {
+  if (bytes > q.shape.bytes)
+    throw std::length_error("covey: a message of " + std::to_string(bytes) + " bytes is larger than its queue");
+}
+
+lane_writer& writer_of(queue_side& side) {
+  if (!side.writer) side.writer = std::make_unique<lane_writer>(side.q);
+  return *side.writer;
+}
+
+void throw_if_refused(const queue_view& q) {
+  const std::uint32_t flags = q.flags();
+  if ((flags & flag_closed) != 0) throw queue_closed();
+  if ((flags & flag_readers_lost) != 0) throw no_consumers();
+}
+
+// Which pains a try may take: none, a lock if it is free, or a lock.
+enum class effort { little, some, all };
+
+// Tries until `once` has succeeded. False: `until` passed, or stopped.
+template <class Once>
+bool put_when_room(queue_side& side, const deadline& until, const stop_word* stop, const Once& once) {
+  const queue_view& q = side.q;
+  queue_header& h = q.header();
+  const lane_writer& w = writer_of(side);
+  for (bool spun = false;;) {
+    const std::uint32_t deaths = sweep_if_needed(q);
+    throw_if_refused(q);
+    if (once(effort::little)) return true;
+    // Not at once at the first free slot: looking at the head takes its cache line from those who move it.
+    if (!out_of_time(until, stop) && !std::exchange(spun, true) &&
+        look_and_yield_until([&] { return w.might_have_room(); })) {
+      for (int i = 0; i < 20; ++i) pause_cpu();
+      continue;
+    }
+    if (once(until ? effort::some : effort::all)) return true;
+    if (out_of_time(until, stop)) return false;
+    bool done = false;
+    sleep_unless(h.writable, h.sleeping_writers, deaths, until, stop, [&] {
+      done = once(effort::all);
+      return done || (q.flags() & (flag_closed | flag_readers_lost)) != 0;
+    });
+    if (done) return true;
+    spun = false;
+  }
+}
+
+// What a put has got hold of until its message is committed.
+class unpublished {
+ public:
+  unpublished(queue_side& side, const queue_core::outgoing& message) : side_(side), message_(message) {
+    parcel_.size = stored_size(message);
+    parcel_.attachments = message.attachments.size();
+  }
+  unpublished(const unpublished&) = delete;
+  unpublished& operator=(const unpublished&) = delete;
+  ~unpublished() {
+    if (position_) return;
+    if (parcel_.extent != 0) writer_of(side_).give_back(parcel_.extent);
+    if (carried_) carry(side_.q.id, message_.attachments, -1);
+  }
+
+  bool try_once(effort e) {
+    lane_writer& w = writer_of(side_);
+    if (!prepare(w)) return false;
+    position_ = e == effort::little ? w.publish(parcel_) : w.publish_with_more(parcel_, e == effort::all);
+    return position_.has_value();
+  }
+  [[nodiscard]] std::uint64_t position() const { return *position_; }
+
+ private:
+  // False: there is no memory for it now.
+  bool prepare(lane_writer& w) {
+    if (prepared_) return true;
+    if (parcel_.size > inline_bytes_max) {
+      const auto extent = w.reserve(parcel_.size);
+      if (!extent) return false;
+      parcel_.extent = *extent;
+      store_payload(message_, w.payload(*extent));
+    } else if (parcel_.size == message_.bytes.size()) {
+      parcel_.here = message_.bytes.data();
+    } else {
+      store_payload(message_, here_);
+      parcel_.here = here_;
+    }
+    if (parcel_.attachments != 0) carry(side_.q.id, message_.attachments, +1);
+    carried_ = parcel_.attachments != 0;
+    return prepared_ = true;
+  }
+
+  queue_side& side_;
+  const queue_core::outgoing& message_;
+  lane_writer::parcel parcel_;
+  std::byte here_[inline_bytes_max];
+  bool prepared_ = false, carried_ = false;
+  std::optional<std::uint64_t> position_;
+};
+
+// It was committed. Closed meanwhile? Then readers may have been told of the end already.
+void after_commit(queue_side& side, std::uint64_t position) {
+  queue_header& h = side.q.header();
+  if ((side.q.flags() & flag_closed) != 0 && side.writer->retract(position)) {
+    after_release(side.q, 1);  // who joins may have waited for just this one
+    throw queue_closed();
+  }
+  wake_readers(h, 1);
+}
+
+}  // namespace
+
+bool queue_core::put(const outgoing& message, const deadline& until, const stop_word* stop) const {
+  queue_side& side = side_of(region_);
+  refuse_if_too_large(side.q, stored_size(message));
+  unpublished u(side, message);
+  if (!put_when_room(side, until, stop, [&](effort e) { return u.try_once(e); })) return false;
+  after_commit(side, u.position());
+  return true;
+}
+
+std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadline& until,
+                                 const stop_word* stop) const {
+  queue_side& side = side_of(region_);
+  queue_header& h = side.q.header();
+  std::size_t done = 0;
+  while (done < messages.size()) {
+    sweep_if_needed(side.q);
+    throw_if_refused(side.q);
+    std::array<lane_writer::parcel, lane_writer::several_max> parcels;
+    std::size_t n = 0;
+    for (; n < parcels.size() && done + n < messages.size(); ++n) {
+      const outgoing& m = messages[done + n];
+      if (m.bytes.size() > inline_bytes_max || stored_size(m) != m.bytes.size()) break;
+      parcels[n] = {.size = m.bytes.size(), .here = m.bytes.data()};
+    }
+    const auto published = writer_of(side).publish_several(std::span(parcels).first(n));
+    if (published.count == 0) {
+      if (!put(messages[done], until, stop)) break;
+      ++done;
+      continue;
+    }
+    done += published.count;
+    if ((side.q.flags() & flag_closed) != 0) {
+      // The last first: what a reader still gets is a beginning of what was put.
+      std::size_t retracted = 0;
+      for (std::size_t i = published.count; i-- > 0;) retracted += side.writer->retract(published.first + i) ? 1 : 0;
+      if (retracted != 0) {
+        after_release(side.q, retracted);
+        throw queue_closed();
+      }
+    }
+    wake_readers(h, published.count);
+  }
+  return done;
+}
+
+std::optional<queue_core::loan> queue_core::borrow(std::size_t bytes, const deadline& until,
+                                                   const stop_word* stop) const {
+  queue_side& side = side_of(region_);
+  refuse_if_too_large(side.q, bytes);
+  lane_writer& w = writer_of(side);
+  std::optional<std::uint64_t> extent;
+  if (!put_when_room(side, until, stop, [&](effort) { return (extent = w.reserve(bytes)).has_value(); }))
+    return std::nullopt;
+  return loan{*extent, {w.payload(*extent), bytes}};
+}
+
+bool queue_core::publish(const loan& written, const deadline& until, const stop_word* stop) const {
+  queue_side& side = side_of(region_);
+  lane_writer& w = writer_of(side);
+  if (!w.has_reserved(written.extent))
+    throw std::logic_error("covey: a loan is published by the thread that took it, and once");
+  const lane_writer::parcel p{.size = written.bytes.size(), .extent = written.extent};
+  std::optional<std::uint64_t> position;
+  const auto once = [&](effort e) {
+    position = e == effort::little ? w.publish(p) : w.publish_with_more(p, e == effort::all);
+    return position.has_value();
+  };
+  if (!put_when_room(side, until, stop, once)) return false;
+  after_commit(side, *position);
+  return true;
+}
+
+void queue_core::give_back(const loan& unwanted) const noexcept {
+  try {
+    queue_side& side = side_of(region_);
+    if (side.writer && side.writer->has_reserved(unwanted.extent)) side.writer->give_back(unwanted.extent);
+  } catch (...) {
+    // Damaged: it is of no more use.
+  }
+}
+
+}  // namespace covey::detail
