@@ -7,9 +7,11 @@
 #include <covey/memory.hpp>
 #include <covey/process.hpp>
 #include <covey/sync.hpp>
+#include <covey/testing/scribbler.hpp>
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -30,7 +32,7 @@ std::vector<std::string> names_of(const std::string& kind) {
   return {"no such region"};
 }
 
-TEST(Inspect, ShowsWhatAProcessSaysOfItself) {
+TEST(InspectEntry, ShowsWhatAProcessSaysOfItself) {
   covey::event set, more, set_again;
   covey::process worker{[](covey::event s, covey::event m, covey::event a) {
                           covey::inspect_entry left("tickets left", 100);
@@ -70,7 +72,7 @@ TEST(Inspect, ShowsWhatAProcessSaysOfItself) {
   EXPECT_TRUE(eventually([] { return covey::inspect().entries.empty(); }));
 }
 
-TEST(Inspect, ForgetsAnEntryWithItsObject) {
+TEST(InspectEntry, ForgetsAnEntryWithItsObject) {
   {
     covey::inspect_entry a("a", 1);
     const covey::inspect_entry b("b", 2);
@@ -83,7 +85,7 @@ TEST(Inspect, ForgetsAnEntryWithItsObject) {
   EXPECT_TRUE(entries_of(::getpid()).empty());
 }
 
-TEST(Inspect, CutsWhatIsTooLongAndRefusesA129thEntry) {
+TEST(InspectEntry, CutsWhatIsTooLongAndRefusesA129thEntry) {
   covey::inspect_entry longest(std::string(100, 'n'), std::string(1000, 't'));
   auto seen = entries_of(::getpid());
   ASSERT_EQ(seen.size(), 1U);
@@ -110,7 +112,7 @@ TEST(Inspect, CutsWhatIsTooLongAndRefusesA129thEntry) {
   EXPECT_EQ(names_of("event"), std::vector<std::string>{"fits"});
 }
 
-TEST(Inspect, NamesObjectsForAllAsLongAsWhoNamedThemLives) {
+TEST(InspectEntry, NamesObjectsForAllAsLongAsWhoNamedThemLives) {
   const covey::queue<int> tickets(10);
   const covey::event named;
   covey::name_object(tickets, "tickets");
@@ -135,14 +137,14 @@ TEST(Inspect, NamesObjectsForAllAsLongAsWhoNamedThemLives) {
 }
 
 // Their places are used again.
-TEST(Inspect, ForgetsNamesOfWhatIsGone) {
+TEST(InspectEntry, ForgetsNamesOfWhatIsGone) {
   for (int i = 0; i < 300; ++i) covey::name_object(covey::event(), "gone");
   const auto shared = covey::make_shared<int>(1);
   covey::name_object(shared, "an int");
   EXPECT_EQ(names_of("object"), std::vector<std::string>{"an int"});
 }
 
-TEST(Inspect, NamesBothQueuesOfAPipeAndTheSubscriptionOfASubscriber) {
+TEST(InspectEntry, NamesBothQueuesOfAPipeAndTheSubscriptionOfASubscriber) {
   const auto [left, right] = covey::make_pipe<int>();
   covey::name_object(left, "pipe");
   const covey::broadcast<int> news;
@@ -155,7 +157,7 @@ TEST(Inspect, NamesBothQueuesOfAPipeAndTheSubscriptionOfASubscriber) {
   EXPECT_EQ(names_of("subscription"), std::vector<std::string>{"mine"});
 }
 
-TEST(Inspect, LeavesAParentsEntriesToTheParent) {
+TEST(InspectEntry, LeavesAParentsEntriesToTheParent) {
   covey::inspect_entry mine("mine", 1);
   {
     covey::process child = covey::process::forked([&mine, parent = ::getpid()] {
@@ -188,7 +190,7 @@ TEST(Inspect, LeavesAParentsEntriesToTheParent) {
 }
 
 // A text is seen whole or not at all, wherever its writer is stopped.
-TEST(Inspect, SeesNoTornTextOfOneWhoIsStopped) {
+TEST(InspectEntry, SeesNoTornTextOfOneWhoIsStopped) {
   covey::event running, enough, done;
   const std::string texts[] = {std::string(167, 'a'), std::string(160, 'b')};
   covey::process worker{[](covey::event r, covey::event e, covey::event d) {
@@ -213,6 +215,41 @@ TEST(Inspect, SeesNoTornTextOfOneWhoIsStopped) {
   enough.set();
   done.wait();
   EXPECT_EQ(entries_of(worker.pid()).at(0).text, "changed");
+  worker.kill();
+}
+
+// What it may write of its cells it has written over, and goes on doing so.
+TEST(InspectEntry, LooksAtTheNotesOfOneWhoWritesOverThem) {
+  covey::event running;
+  covey::process worker{[](covey::event e) {
+                          using namespace covey::detail;
+                          const covey::inspect_entry one("one", 1);
+                          const auto begin = reinterpret_cast<std::uint64_t>(family.cells) +
+                                             std::size_t{family.slot} * cells_bytes + note_cells_at;
+                          std::mt19937_64 random(1);
+                          e.set();
+                          for (;;) {
+                            for (const auto how : covey::testing::fillings)
+                              covey::testing::fill(begin, begin + sizeof(note_cells), how, random);
+                            // With stamps that are valid: the rest is nonsense.
+                            for (std::uint64_t i = 0; i < notes_max; ++i)
+                              reinterpret_cast<note_cells*>(begin)->notes[i].stamp = family.generation << 20 | 1;
+                          }
+                        },
+                        running};
+  running.wait();
+  const covey::inspect_entry mine("mine", 7);
+  for (int i = 0; i < 300; ++i) {
+    const covey::snapshot s = covey::inspect();
+    EXPECT_LE(s.entries.size(), 129U);
+    for (const auto& e : s.entries) {
+      EXPECT_LE(e.name.size(), 47U);
+      EXPECT_LE(e.text.size(), 167U);
+      EXPECT_TRUE(std::ranges::all_of(e.name + e.text, [](char c) { return c >= ' ' && c <= '~' && c != '"'; }));
+    }
+    EXPECT_EQ(std::ranges::count(covey::to_json(s), '\n'), 0);
+    EXPECT_EQ(entries_of(::getpid()).at(0).number, 7);
+  }
   worker.kill();
 }
 

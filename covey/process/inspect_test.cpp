@@ -6,11 +6,10 @@
 #include <covey/memory.hpp>
 #include <covey/process.hpp>
 #include <covey/sync.hpp>
-#include <covey/testing/scribbler.hpp>
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
-#include <atomic>
+#include <chrono>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -18,6 +17,7 @@
 namespace {
 
 using covey::testing::eventually;
+using shelf = covey::vector<covey::string>;
 
 const covey::process_info* find_process(const covey::snapshot& s, std::int64_t pid) {
   const auto it = std::ranges::find_if(s.processes, [&](const auto& p) { return p.pid == pid; });
@@ -187,8 +187,6 @@ TEST(Inspect, SaysThatAHolderWasKilled) {
   worker.join();
   EXPECT_TRUE(eventually(is_left));
 }
-
-using shelf = covey::vector<covey::string>;
 
 // Allocates and deallocates, until it is killed.
 void fill_and_clear(covey::shared_ptr<shelf> s, covey::event working) {
@@ -421,82 +419,6 @@ TEST(Inspect, SaysWhoOwnsPermitsAndWhoIsAPartyOfABarrier) {
   worker.join();
   EXPECT_TRUE(eventually([] { return count_now("permits").value == 4 && count_now("barrier").broken; }));
   EXPECT_TRUE(count_now("barrier").held_by.empty());
-}
-
-// Nothing is crashed by it, and nothing read without end; the numbers are what was written there.
-TEST(Inspect, LooksAtWhatSomebodyWroteOver) {
-  for (const auto how : covey::testing::fillings) {
-    const covey::mutex m;
-    const covey::recursive_mutex r;
-    const covey::shared_mutex s;
-    const covey::event e;
-    const covey::counting_semaphore<> c(1);
-    const covey::permits p(2);
-    const covey::latch l(3);
-    const covey::barrier b(4);
-    const covey::condition_variable v;
-    const covey::once_flag o;
-    const covey::guarded<int> g(5);
-    const covey::queue<int> q(6);
-    const covey::priority_queue<int> x({.items = 7});
-    const covey::broadcast<int> y({.items = 8});
-    const auto z = y.subscribe();
-    const auto w = covey::make_shared<shelf>(shelf{"a", "text that takes memory of the heap, because it is long"});
-    covey::testing::scribble(how, 1);
-    const covey::snapshot seen = covey::inspect();
-    EXPECT_EQ(seen.locks.size(), 3U);
-    EXPECT_EQ(seen.counts.size(), 8U);
-    EXPECT_LE(seen.objects.size(), 1U);
-    EXPECT_EQ(covey::to_json(seen).back(), '}');
-    EXPECT_FALSE(covey::to_text(seen).empty());
-  }
-}
-
-TEST(Inspect, LooksWhileProcessesComeAndGo) {
-  const covey::queue<int> q(8);
-  std::vector<covey::process> workers;
-  for (int round = 0; round < 40; ++round) {
-    workers.emplace_back(
-        [](covey::queue<int> shared) {
-          for (;;) {
-            shared.put(1);
-            (void)shared.get();
-          }
-        },
-        q);
-    for (int i = 0; i < 5; ++i) {
-      const covey::snapshot s = covey::inspect();
-      EXPECT_NE(find_process(s, ::getpid()), nullptr);
-      EXPECT_FALSE(covey::to_text(s).empty());
-    }
-    if (workers.size() < 4) continue;
-    workers.front().kill();
-    workers.erase(workers.begin());
-  }
-  for (auto& w : workers) w.kill();
-}
-
-// What is being made, and what is given up, by another thread.
-TEST(Inspect, LooksWhileAThreadMakesAndGivesUp) {
-  std::atomic<bool> made_all = false;
-  std::atomic<int> wrong = 0;
-  std::thread maker([&] {
-    for (int i = 0; i < 1'000; ++i) {
-      try {
-        const covey::queue<int> q(8);
-        const covey::mutex m;
-        q.put(i);
-        if (q.get() != i) ++wrong;
-      } catch (const std::exception&) {
-        ++wrong;
-      }
-    }
-    made_all = true;
-  });
-  while (!made_all) (void)covey::inspect();
-  maker.join();
-  EXPECT_EQ(wrong, 0);
-  EXPECT_TRUE(covey::inspect().queues.empty());
 }
 
 TEST(Inspect, IsReadByPeopleAndPrograms) {

@@ -1,5 +1,6 @@
 #include <covey/sync/sync_inspection.hpp>
 
+#include <algorithm>
 #include <covey/sync/barrier.hpp>
 #include <covey/sync/condition_variable.hpp>
 #include <covey/sync/event.hpp>
@@ -19,6 +20,9 @@ struct looker {
   static const State& state_in(const region& r) {
     return *std::launder(reinterpret_cast<const State*>(r.data()));
   }
+
+  // Others may write there: what is checked is what is used.
+  static std::uint32_t copy_of(const volatile std::uint32_t& word) { return word; }
 
   // ---- locks -------------------------------------------------------------------------------------------------------
 
@@ -62,8 +66,9 @@ struct looker {
   static count_sight see(const condition_state& s) { return {.waiters = s.sleepers_.load(std::memory_order_relaxed)}; }
 
   static count_sight see(const permits_state& s) {
-    count_sight c{.of = s.count(), .waiters = s.waiting_.sleepers_approx()};
-    for (std::uint32_t i = 0; i < s.count(); ++i) {
+    const std::uint32_t count = std::min(copy_of(s.count_), permits_state::count_max);
+    count_sight c{.of = count, .waiters = s.waiting_.sleepers_approx()};
+    for (std::uint32_t i = 0; i < count; ++i) {
       const process_id owner = s.owners_[i].load(std::memory_order_acquire);
       if (owner != 0 && process_alive(owner))
         c.holders.push_back(slot_of_process(owner));
@@ -76,7 +81,8 @@ struct looker {
   static count_sight see(const barrier_state& s) {
     const std::uint32_t turn = s.turn_.load(std::memory_order_acquire);
     count_sight c{.of = s.expected_.load(std::memory_order_relaxed), .broken = (turn & 1) != 0};
-    for (std::uint32_t i = 0; i < s.count(); ++i) {
+    const std::uint32_t count = std::min(copy_of(s.parties_), barrier_state::parties_max);
+    for (std::uint32_t i = 0; i < count; ++i) {
       const participant who = s.places_[i].who.load(std::memory_order_acquire);
       if (who == 0) continue;
       if (s.places_[i].arrived.load(std::memory_order_relaxed) == (turn >> 1) + 1) ++c.value;
