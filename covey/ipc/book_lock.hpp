@@ -23,14 +23,30 @@ struct locked_books {
   }
 };
 
+/// How long one waits for a lock that is held for microseconds, before one believes that its owner is stopped.
+inline constexpr std::chrono::milliseconds books_patience{100};
+
+/// For how long somebody is ready to wait; for ever by default.
+struct time_limit {
+  deadline until{};
+  const stop_word* stop = nullptr;
+
+  [[nodiscard]] bool over() const {
+    return (until && *until <= std::chrono::steady_clock::now()) || (stop != nullptr && stop->stopped());
+  }
+};
+
 /// Locks. Calls `repair` when the last owner died in it; if that throws, the next one repairs. Throws queue_damaged.
+/// False, and not locked: `limit` is over, and books_patience too, because an owner is stopped.
 /// Looks up from time to time: whoever holds it may have found the damage, or have been written over.
 template <class Books, class Repair>
-void lock_books(locked_books<Books>& b, std::uint64_t key, std::uint64_t id, const Repair& repair) {
+bool lock_books(locked_books<Books>& b, std::uint64_t key, std::uint64_t id, const Repair& repair,
+                const time_limit& limit) {
   lock_word::outcome outcome = lock_word::outcome::not_now;
-  while (outcome == lock_word::outcome::not_now) {
+  for (bool tried = false; outcome == lock_word::outcome::not_now; tried = true) {
     if (is_damaged(id)) throw queue_damaged();
-    outcome = b.lock.lock(lock_word::unrepaired_lock::take, deadline_in(std::chrono::seconds(1)));
+    if (tried && limit.over()) return false;
+    outcome = b.lock.lock(lock_word::unrepaired_lock::take, deadline_in(books_patience));
   }
   try {
     if (is_damaged(id)) throw queue_damaged();
@@ -44,6 +60,7 @@ void lock_books(locked_books<Books>& b, std::uint64_t key, std::uint64_t id, con
     b.lock.unlock_unrepaired();
     throw;
   }
+  return true;
 }
 
 template <class Books>
@@ -58,20 +75,18 @@ inline void raise(std::atomic<std::uint32_t>& word, std::uint32_t& sleepers) {
   word.fetch_add(1, std::memory_order_relaxed);
 }
 
-/// Sleeps on `word`, counted in `sleepers`, without the lock that `unlock` gives up and `lock` takes again.
+/// Sleeps on `word`, counted in `sleepers`, without the lock that `unlock` gives up and `lock` takes again. Whether it
+/// did.
 template <class Unlock, class Lock>
-void sleep_unlocked(std::atomic<std::uint32_t>& word, std::uint32_t& sleepers, std::uint32_t deaths,
-                    const deadline& until, const stop_word* stop, const Unlock& unlock, const Lock& lock) {
+bool sleep_unlocked(std::atomic<std::uint32_t>& word, std::uint32_t& sleepers, std::uint32_t deaths,
+                    const time_limit& limit, const Unlock& unlock, const Lock& lock) {
   const std::uint32_t seen = word.load(std::memory_order_relaxed);
   ++sleepers;
   unlock();
-  park(word, seen, deaths, until, stop);
-  lock();
+  park(word, seen, deaths, limit.until, limit.stop);
+  if (!lock()) return false;
   if (word.load(std::memory_order_relaxed) == seen && sleepers > 0) --sleepers;  // nobody has counted us off
-}
-
-inline bool out_of_time(const deadline& until, const stop_word* stop) {
-  return (until && *until <= std::chrono::steady_clock::now()) || (stop != nullptr && stop->stopped());
+  return true;
 }
 
 }  // namespace covey::detail

@@ -17,11 +17,13 @@ std::span<const std::uint64_t> references_in(const subscription_core::copied& m)
 
 // ---- those who put -------------------------------------------------------------------------------------------------
 
-// The lock is taken while it lives, and what the dead left was repaired.
+// The lock is taken while it lives, and what the dead left was repaired; unless the limit was over before its turn
+// came.
 class putter {
  public:
-  explicit putter(const broadcast_memory& m) : m_(m), h_(m.header()), b_(h_.locked.books), blocks_(m.blocks()) {
-    lock();
+  explicit putter(const broadcast_memory& m, const time_limit& limit = {})
+      : m_(m), h_(m.header()), b_(h_.locked.books), blocks_(m.blocks()) {
+    lock(limit);
   }
   putter(const putter&) = delete;
   putter& operator=(const putter&) = delete;
@@ -30,10 +32,10 @@ class putter {
     if (locked_ && halfway_) h_.locked.lock.unlock_unrepaired();
     if (locked_ && !halfway_) unlock();
   }
-  void lock() {
-    lock_books(h_.locked, m_.key, m_.id, [this] { rebuild(); });
-    locked_ = true;
+  bool lock(const time_limit& limit) {
+    return locked_ = lock_books(h_.locked, m_.key, m_.id, [this] { rebuild(); }, limit);
   }
+  [[nodiscard]] bool locked() const { return locked_; }
   void unlock() {
     locked_ = false;
     unlock_books(h_.locked, m_.key);
@@ -188,16 +190,18 @@ bool broadcast_core::put(const outgoing& message, const deadline& until, const s
       message.head.empty() ? m.sum_of(references, message.bytes) : m.sum_of(references, message.head, message.bytes);
   m.release_for_the_dead();
   sleeper waits(m.header().writers);
-  putter p(m);
+  const time_limit limit{until, stop};
+  putter p(m, limit);
   for (;;) {
+    if (!p.locked()) return false;
     const std::uint32_t deaths = deaths_seen();
     if ((m.flags() & flag_closed) != 0) throw queue_closed();
     if (p.make_room(size)) break;
-    if (out_of_time(until, stop)) return false;
+    if (limit.over()) return false;
     if (waits.arm()) continue;
     p.unlock();
     waits.sleep(deaths, until, stop);
-    p.lock();
+    p.lock(limit);
   }
   const std::uint64_t number = p.put({references, message.head, message.bytes}, size, message.attachments, sum);
   p.unlock();
@@ -333,7 +337,7 @@ subscription_core::get_result subscription_core::next(copied& out, const deadlin
     if (l.copy_next(out)) return get_result::got;
     if ((flags & flag_closed) != 0) return get_result::ended;
     l.m.release_for_the_dead();
-    if (out_of_time(until, stop)) return get_result::not_now;
+    if (time_limit{until, stop}.over()) return get_result::not_now;
     if (!std::exchange(spun, true)) {
       const auto& place = l.m.place(l.m.number_in(out.cursor)).state;
       const std::uint64_t seen = place.load(std::memory_order_relaxed);

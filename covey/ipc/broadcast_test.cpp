@@ -2,6 +2,8 @@
 #include <covey/ipc/broadcast.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <covey/ipc/broadcast_layout.hpp>
 #include <covey/ipc/queue.hpp>
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/memory/weak_ptr.hpp>
@@ -208,6 +210,31 @@ TEST(Broadcast, RefusesWhatCannotBe) {
   b.encode_handle(out);
   covey::detail::decoder in{out.bytes};
   EXPECT_THROW((void)covey::queue<int>::decode_handle(in), covey::bad_message);
+}
+
+// A publisher that is stopped inside the publishers' lock: subscribers do not notice, and a put with a limit ends.
+TEST(Broadcast, AStoppedPublisherHoldsUpOnlyPutsWithoutALimit) {
+  const broadcast<int> b;
+  const auto s = b.subscribe();
+  b.put(1);
+  covey::event inside;
+  covey::process stopped{[](broadcast<int> mine, covey::event locked) {
+                           covey::detail::encoder out;
+                           mine.encode_handle(out);
+                           const auto memory = covey::detail::region::hold(out.attachments.at(0));
+                           auto& h = *reinterpret_cast<covey::detail::broadcast_header*>(memory.data());
+                           h.locked.lock.lock(covey::detail::lock_word::unrepaired_lock::refuse);
+                           locked.set();
+                           ::raise(SIGSTOP);
+                         },
+                         b, inside};
+  inside.wait();
+  EXPECT_FALSE(b.put_for(2, 1ms));
+  EXPECT_THAT(drain(s), ElementsAre(1));
+  EXPECT_FALSE(b.closed());
+  stopped.kill();
+  EXPECT_TRUE(b.put_for(3, 1h));
+  EXPECT_THAT(drain(s), ElementsAre(3));
 }
 
 // ---- the end -------------------------------------------------------------------------------------------------------

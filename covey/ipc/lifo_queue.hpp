@@ -12,7 +12,9 @@ namespace covey {
 ///
 /// Handle:  a copy is the same queue; give it to any task, process or message.
 /// Safety:  process-safe. Who is *stopped* (SIGSTOP) at the wrong instruction stops all others until it goes on: there
-///          is one lock, held for about a microsecond at a time. queue has none.
+///          is one lock, held for about a microsecond at a time. What has a time limit or a stop_token then ends at
+///          most 0.1 s late, and has done nothing (but put() of more than 4 KiB or of handles, once it has found room).
+///          queue has no such lock.
 /// Death:   a participant killed at any instruction leaves every committed message in the queue, in flight at a living
 ///          consumer, or consumed; a message that was being put is not seen. Nobody waits for the dead.
 /// Order:   last in, first out, over all producers. A redelivered message comes back to the place that it had. What

@@ -12,17 +12,19 @@ namespace {
 constexpr std::size_t copied_under_lock = 4096;
 constexpr std::uint64_t bytes_max = 400ULL << 30;
 
-// A queue, locked.
+// A queue, locked; or not, when the limit was over before its turn came.
 struct opened {
-  explicit opened(const region& r) : memory(r), h(memory.header()) {
-    lists.emplace(memory);
+  explicit opened(const region& r, const time_limit& limit = {}) : memory(r), h(memory.header()) {
+    lists.emplace(memory, limit);
     b = &lists->books();
   }
-  void lock() { lists.emplace(memory); }
+  explicit operator bool() const { return lists->locked(); }
+  bool lock(const time_limit& limit = {}) { return lists.emplace(memory, limit).locked(); }
 
-  // Without the lock, counted in `sleepers`.
-  void sleep(std::atomic<std::uint32_t>& word, std::uint32_t& sleepers, const deadline& until, const stop_word* stop) {
-    sleep_unlocked(word, sleepers, b->swept_deaths, until, stop, [this] { lists.reset(); }, [this] { lock(); });
+  // Without the lock, counted in `sleepers`. Whether it is locked again.
+  bool sleep(std::atomic<std::uint32_t>& word, std::uint32_t& sleepers, const time_limit& limit) {
+    return sleep_unlocked(
+        word, sleepers, b->swept_deaths, limit, [this] { lists.reset(); }, [&] { return lock(limit); });
   }
 
   const ordered_memory memory;
@@ -119,15 +121,16 @@ bool fill_unlocked(opened& q, std::uint32_t i, const parcel& p) {
 bool ordered_core::put(const outgoing& message, std::uint64_t rank, const deadline& until,
                        const stop_word* stop) const {
   const parcel p(message);
-  opened q(region_);
+  const time_limit limit{until, stop};
+  opened q(region_, limit);
   if (p.size > q.memory.shape.bytes)
     throw std::length_error("covey: a message of " + std::to_string(p.size) + " bytes is larger than its queue");
   std::uint32_t i = nothing;
-  for (;;) {
+  for (bool locked = bool{q};; locked = q.sleep(q.h.writable, q.b->sleeping_writers, limit)) {
+    if (!locked) return false;
     throw_if_refused(q.lists->flags());
     if ((i = q.lists->reserve(p.size, message.attachments.size())) != nothing) break;
-    if (out_of_time(until, stop)) return false;
-    q.sleep(q.h.writable, q.b->sleeping_writers, until, stop);
+    if (limit.over()) return false;
   }
   const std::uint64_t sum = payload_sum_of(q.memory, p.references, p.rest());
   if (p.size <= copied_under_lock && p.references.empty()) {
@@ -141,7 +144,9 @@ bool ordered_core::put(const outgoing& message, std::uint64_t rank, const deadli
 }
 
 ordered_core::several ordered_core::get_many(std::size_t n, const deadline& until, const stop_word* stop) const {
-  opened q(region_);
+  const time_limit limit{until, stop};
+  opened q(region_, limit);
+  if (!q) return {};
   n = std::min<std::size_t>(n, q.memory.shape.items);
   make_room_in_hand(n);
   acknowledge_some(*q.lists, region_, true);
@@ -153,14 +158,14 @@ ordered_core::several ordered_core::get_many(std::size_t n, const deadline& unti
       if ((flags & flag_writer_died) != 0) throw no_producers();
       return {get_result::ended};
     }
-    if (out_of_time(until, stop)) return {};
+    if (limit.over()) return {};
     if (std::exchange(spun, !spun)) {
-      q.sleep(q.h.readable, q.b->sleeping_readers, until, stop);
+      if (!q.sleep(q.h.readable, q.b->sleeping_readers, limit)) return {};
       continue;
     }
     q.lists->unlock();
     spin_until([&] { return size_approx() != 0; });
-    q.lock();  // and look at everything again
+    if (!q.lock(limit)) return {};  // else look at everything again
   }
   std::size_t count = 0;
   for (; count < n && q.lists->queued() != 0; ++count) into_hand(*q.lists, region_, q.lists->take());
@@ -169,13 +174,10 @@ ordered_core::several ordered_core::get_many(std::size_t n, const deadline& unti
 
 void ordered_core::look_at(std::size_t n, incoming& out) const {
   in_hand& h = nth_in_hand(region_, n);
-  {
-    opened q(region_);
-    q.lists->unlock();
-    q.lists->copy_out(h.descriptor, h.bytes);
-    const std::size_t references = q.lists->references_in(h.descriptor) * sizeof(std::uint64_t);
-    out.bytes = std::span(h.bytes).subspan(references);
-  }
+  const ordered_memory memory(region_);
+  const ordered_lists lists(memory);
+  lists.copy_out(h.descriptor, h.bytes);
+  out.bytes = std::span(h.bytes).subspan(lists.references_in(h.descriptor) * sizeof(std::uint64_t));
   out.deliveries = h.deliveries;
 }
 
@@ -223,13 +225,14 @@ void ordered_core::drop_one_put_back_others(std::size_t n) const {
 }
 
 bool ordered_core::join(const deadline& until, const stop_word* stop) const {
-  opened q(region_);
-  while (!q.lists->idle()) {
+  const time_limit limit{until, stop};
+  opened q(region_, limit);
+  for (bool locked = bool{q};; locked = q.sleep(q.h.idle, q.b->sleeping_joiners, limit)) {
+    if (!locked) return false;
+    if (q.lists->idle()) return true;
     if ((q.lists->flags() & flag_readers_lost) != 0) throw no_consumers();
-    if (out_of_time(until, stop)) return false;
-    q.sleep(q.h.idle, q.b->sleeping_joiners, until, stop);
+    if (limit.over()) return false;
   }
-  return true;
 }
 
 void ordered_core::close(close_mode mode) const {
@@ -242,7 +245,8 @@ void ordered_core::close(close_mode mode) const {
 
 bool ordered_core::ready() const {
   try {
-    opened q(region_);
+    const opened q(region_, {.until = deadline_in({})});
+    if (!q) return false;
     const std::uint32_t flags = q.lists->flags();
     if ((flags & flag_closed) != 0 || q.lists->queued() != 0) return true;
     if ((flags & flag_writers_lost) == 0) return false;
@@ -254,7 +258,9 @@ bool ordered_core::ready() const {
 
 wait_word ordered_core::arm() const { return reinterpret_cast<ordered_header*>(region_.data())->pollers.arm(); }
 
-bool ordered_core::closed() const { return (opened(region_).lists->flags() & flag_closed) != 0; }
+bool ordered_core::closed() const {
+  return (ordered_memory(region_).header().flags.load(std::memory_order_seq_cst) & flag_closed) != 0;
+}
 std::size_t ordered_core::size() const { return opened(region_).lists->queued(); }
 
 std::size_t ordered_core::size_approx() const noexcept {

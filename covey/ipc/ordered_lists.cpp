@@ -75,8 +75,10 @@ std::uint64_t payload_sum_of(const ordered_memory& m, std::span<const std::byte>
 // ---- the lock ------------------------------------------------------------------------------------------------------
 
 ordered_lists::ordered_lists(const ordered_memory& m)
-    : m_(m), h_(m.header()), b_(h_.locked.books), blocks_(m.blocks()) {
-  lock_books(h_.locked, m_.key, m_.id, [this] { rebuild(); });
+    : m_(m), h_(m.header()), b_(h_.locked.books), blocks_(m.blocks()) {}
+
+ordered_lists::ordered_lists(const ordered_memory& m, const time_limit& limit) : ordered_lists(m) {
+  if (!lock_books(h_.locked, m_.key, m_.id, [this] { rebuild(); }, limit)) return;
   locked_ = true;
   try {
     if (b_.swept_deaths != deaths_seen()) sweep();

@@ -6,11 +6,13 @@
 
 namespace covey::detail {
 
-/// The lock is taken while it lives (see unlock()), what the dead left was repaired, and the damaged is refused. Who is
-/// to be woken is woken after the lock.
+/// The lock is taken while it lives (see locked() and unlock()), what the dead left was repaired, and the damaged is
+/// refused. Who is to be woken is woken after the lock.
 class ordered_lists {
  public:
-  /// Throws queue_damaged.
+  /// Throws queue_damaged. Not locked() when `limit` was over before its turn came.
+  ordered_lists(const ordered_memory& m, const time_limit& limit);
+  /// Without the lock, for what needs none.
   explicit ordered_lists(const ordered_memory& m);
   ordered_lists(const ordered_lists&) = delete;
   ordered_lists& operator=(const ordered_lists&) = delete;
@@ -18,6 +20,7 @@ class ordered_lists {
     if (locked_) unlock();
   }
   void unlock();
+  [[nodiscard]] bool locked() const { return locked_; }
 
   /// A descriptor and blocks for `size` bytes, in my hand; `nothing` when there is no room now.
   std::uint32_t reserve(std::uint64_t size, std::uint64_t attachments);

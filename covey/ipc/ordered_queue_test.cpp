@@ -5,9 +5,11 @@
 #include <signal.h>
 #include <unistd.h>
 #include <covey/ipc/lifo_queue.hpp>
+#include <covey/ipc/ordered_layout.hpp>
 #include <covey/ipc/priority_queue.hpp>
 #include <covey/ipc/queue.hpp>
 #include <covey/process/process.hpp>
+#include <covey/process/wait_any.hpp>
 #include <covey/sync/event.hpp>
 
 #include <limits>
@@ -366,14 +368,66 @@ TEST(OrderedQueueDeath, LeavesTheSameQueueUsableAfterManyKills) {
   for (int i = 15; i >= 0; --i) EXPECT_EQ(q.get(), i);
 }
 
+// ---- who is stopped ------------------------------------------------------------------------------------------------
+
+template <class Handle>
+covey::detail::region memory_of(const Handle& handle) {
+  covey::detail::encoder out;
+  handle.encode_handle(out);
+  return covey::detail::region::hold(out.attachments.at(0));
+}
+
+// Locks, and is stopped.
+void stop_inside(const covey::priority_queue<int>& q, covey::event inside) {
+  const auto memory = memory_of(q);
+  auto& h = *reinterpret_cast<covey::detail::ordered_header*>(memory.data());
+  h.locked.lock.lock(covey::detail::lock_word::unrepaired_lock::refuse);
+  inside.set();
+  ::raise(SIGSTOP);
+}
+
+TEST(OrderedQueueStopped, WhatHasALimitEnds) {
+  const covey::priority_queue<int> q(4);
+  q.put(2);
+  covey::event inside;
+  covey::process stopped{stop_inside, q, inside};
+  inside.wait();
+  EXPECT_FALSE(q.try_put(1));
+  EXPECT_FALSE(q.put_for(1, 1ms));
+  EXPECT_FALSE(q.try_get());
+  EXPECT_FALSE(q.get_for(1ms));
+  EXPECT_TRUE(q.get_many_for(3, 1ms).empty());
+  EXPECT_FALSE(q.join_for(1ms));
+  EXPECT_FALSE(q.closed());
+  EXPECT_FALSE(covey::wait_any_for(1ms, q));
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_FALSE(q.put_for(1, 1h, stop.get_token()));
+  stopped.kill();
+  EXPECT_TRUE(q.put_for(1, 1h));
+  EXPECT_THAT(drain(q), ElementsAre(1, 2));
+}
+
+// One that sleeps is woken for nothing, and gets no lock afterwards.
+TEST(OrderedQueueStopped, WhoSleptEndsAtItsLimit) {
+  const covey::priority_queue<int> q(1);
+  q.put(2);
+  std::thread waiting([&] { EXPECT_FALSE(q.put_for(1, 1s)); });
+  covey::event inside;
+  covey::process stopped{stop_inside, q, inside};
+  inside.wait();
+  waiting.join();
+  stopped.kill();
+  EXPECT_THAT(drain(q), ElementsAre(2));
+  EXPECT_TRUE(q.try_put(3));
+}
+
 // ---- what is written over ------------------------------------------------------------------------------------------
 
 void write_over(const covey::lifo_queue<std::string>& q, unsigned seed, bool zeros) {
   covey::process{[](covey::lifo_queue<std::string> victim, unsigned n, bool with_zeros) {
                    (void)victim.size();
-                   covey::detail::encoder out;
-                   victim.encode_handle(out);
-                   const auto r = covey::detail::region::hold(out.attachments.at(0));
+                   const auto r = memory_of(victim);
                    std::mt19937_64 random(n);
                    const std::size_t from = random() % 8192 & ~7ULL;
                    const std::size_t to = from + 8 + random() % 40'000;
