@@ -26,10 +26,11 @@ class lifo_queue : public queue_verbs<lifo_queue<T>, T, detail::ordered_core> {
   using verbs = queue_verbs<lifo_queue<T>, T, detail::ordered_core>;
 
  public:
-  /// Makes a queue for `items` messages. Throws std::system_error if no shared memory can be had.
+  /// Makes a queue for `items` messages. Throws std::invalid_argument (0, or more than 16 million), and
+  /// std::system_error if no shared memory can be had.
   explicit lifo_queue(std::size_t items = queue_options{}.items) : lifo_queue(queue_options{.items = items}) {}
 
-  /// Makes a queue.
+  /// Makes a queue. Throws as above, also for bytes (0, or more than 400 GiB) and deliveries_max (more than 126).
   explicit lifo_queue(const queue_options& options) : verbs({options, detail::queue_order::newest_first}) {}
 
   /// For covey.

@@ -16,8 +16,7 @@ namespace covey {
 /// Handle:  a copy is the same end; give it to any task, process or message.
 /// Safety:  process-safe; one object is thread-compatible: give each thread its own copy.
 /// Death:   as of queue's participants: nothing put is lost, nobody waits for the dead. A message in the hand of a
-/// holder
-///          of this end that died is delivered again to another holder of this end.
+///          holder of this end that died is delivered again to another holder of this end.
 /// Order:   first in, first out for each thread that puts.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/queue.md: two queues with roles.
@@ -53,10 +52,11 @@ class pipe {
   /// This end puts no more: the other reads what was put, and then the end. Getting goes on.
   void close() const { taken().out_.close(); }
 
+  /// For covey.
   void encode_handle(detail::encoder& out) const {
     out_.encode_handle(out);
     in_.encode_handle(out);
-  }  ///< for covey
+  }
   /// For covey.
   static pipe decode_handle(detail::decoder& in) {
     queue_writer<Out> out = queue_writer<Out>::decode_handle(in);

@@ -89,10 +89,11 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
  public:
   using priority_type = typename detail::priority_type_of<T>::type;  ///< of a priority
 
-  /// Makes a queue for `items` messages. Throws std::system_error if no shared memory can be had.
+  /// Makes a queue for `items` messages. Throws std::invalid_argument (0, or more than 16 million), and
+  /// std::system_error if no shared memory can be had.
   explicit priority_queue(std::size_t items = queue_options{}.items) : priority_queue(queue_options{.items = items}) {}
 
-  /// Makes a queue.
+  /// Makes a queue. Throws as above, also for bytes (0, or more than 400 GiB) and deliveries_max (more than 126).
   explicit priority_queue(const queue_options& options) : verbs({options, detail::queue_order::by_rank}) {}
 
   using verbs::put;

@@ -117,10 +117,11 @@ class message_view {
 /// Handle:  a copy is the same queue; give it to any task, process or message.
 /// Safety:  process-safe.
 /// Death:   a participant killed at any instruction leaves every committed message in the queue, in flight at a living
-/// consumer, or
-///          consumed; a message that was being put is not seen. Nobody waits for the dead.
+///          consumer, or consumed; a message that was being put is not seen. Nobody waits for the dead.
 /// Order:   first in, first out for each producer (a thread); between producers none. A redelivered message comes
 ///          before newer ones. What happened before put() is visible after the get() that returned its message.
+/// Limits:  256 threads put at a time; fewer where more than 6,500 items may wait, but at least 8. put() throws
+///          std::length_error in one more. Getting has no such limit.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/queue.md. Example: examples/tour_04_queue.cpp
 template <class T>
@@ -128,10 +129,11 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
   using verbs = queue_verbs<queue<T>, T, detail::queue_core>;
 
  public:
-  /// Makes a queue for `items` messages. Throws std::system_error if no shared memory can be had.
+  /// Makes a queue for `items` messages. Throws std::invalid_argument (0, or more than 16 million), and
+  /// std::system_error if no shared memory can be had.
   explicit queue(std::size_t items = queue_options{}.items) : queue(queue_options{.items = items}) {}
 
-  /// Makes a queue.
+  /// Makes a queue. Throws as above, also for bytes (0, or more than 990 GiB) and deliveries_max (more than 126).
   explicit queue(const queue_options& options) : verbs(detail::queue_core(options)) {}
 
   /// Room for a message of `n` elements in the queue's own memory, to be written in place: without a copy, whatever its

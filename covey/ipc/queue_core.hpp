@@ -25,7 +25,8 @@ class no_consumers : public std::runtime_error {
   no_consumers() : std::runtime_error("covey: the last reader of a queue is gone") {}  ///< says so
 };
 
-/// The last process that had taken the writer role died without closing the queue, and all it put has been read.
+/// No process has the writer role any more, one of those that had taken it died before anybody closed the queue, and
+/// all that they put has been read.
 class no_producers : public std::runtime_error {
  public:
   no_producers() : std::runtime_error("covey: the last writer of a queue died without closing it") {}  ///< says so
@@ -55,7 +56,7 @@ enum class close_mode : std::uint8_t {
 
 /// How to make a queue.
 struct queue_options {
-  std::size_t items = 1024;             ///< messages that may wait
+  std::size_t items = 1024;       ///< messages that may wait, from 1 (there is none without a bound)
   std::size_t bytes = 64U << 20;  ///< of all that wait; also the largest message. Memory is taken as needed.
   in_flight_policy on_death = in_flight_policy::redeliver;  ///< for messages in the hand of a consumer that died
   std::size_t deliveries_max = 0;  ///< a message that so many consumers died with fails, by any policy; 0: no end

@@ -401,11 +401,12 @@ class queue_verbs {
   [[nodiscard]] std::size_t capacity() const noexcept { return core_.capacity(); }
 
   /// The reading end. Taken by the process that it arrives in or that first gets from it; when the last process that
-  /// took it is gone, put() throws no_consumers.
+  /// took it is gone, put() throws no_consumers. Taking it throws std::length_error in more than 512 processes.
   [[nodiscard]] auto reader() const { return reader_of<Self>(self()); }
 
-  /// The writing end. Taken by the process that it arrives in or that first puts to it; when the last process that took
-  /// it died without close(), get() drains and throws no_producers.
+  /// The writing end. Taken by the process that it arrives in or that first puts to it; when no process has it any
+  /// more, get() drains and then says the end, or throws no_producers if any of them died before close(). Taking it
+  /// throws as reader().
   [[nodiscard]] auto writer() const { return writer_of<Self>(self()); }
 
   /// Whether both name the same queue.

@@ -132,8 +132,7 @@ inline constexpr bool is_move<T, Arg> = std::is_same_v<T, Arg>;
 ///
 /// Safety:  thread-compatible, as the containers are: lock what several processes use.
 /// Death:   a process killed inside allocate or deallocate strands at most the block in its hand, until the object
-/// goes;
-///          the container itself may be half changed: see mutex::recover.
+///          goes; the container itself may be half changed: see mutex::recover.
 /// Design:  docs/design/memory.md. Example: examples/tour_05_shared.cpp
 template <class T>
 class allocator {

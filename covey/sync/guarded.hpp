@@ -98,8 +98,7 @@ std::span<const std::byte> bytes_in(std::span<const std::uint64_t> words);
 /// Safety:  process-safe. Readers wait for nobody; an update waits for other updates. A reader begins again when two
 ///          updates pass while it copies.
 /// Death:   whoever is killed inside an update, at any instruction, has changed nothing; nothing is stranded and
-/// nothing
-///          need be repaired. The next update goes on.
+///          nothing need be repaired. The next update goes on.
 /// Limits:  a value that is kept encoded takes at most 32 MiB so.
 /// Order:   what happened before an update is visible to whoever reads its value.
 /// Fork:    a child forked past covey must not use it.

@@ -22,8 +22,7 @@ namespace covey {
 /// Order:   what happened before unlock() is visible after the lock() that follows.
 /// Fork:    a child forked past covey must not use it.
 /// Limits:  a thread that owns more than 2,048 at a time is not known to own the rest. While a process owns one, it
-/// goes
-///          on holding the segment, even without a handle.
+///          goes on holding the segment, even without a handle.
 /// Design:  docs/design/named.md. Example: examples/named_board.cpp
 class named_mutex {
  public:

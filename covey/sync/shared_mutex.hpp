@@ -13,8 +13,7 @@ namespace detail {
 ///
 /// Safety: process-safe.
 /// Death:  dead readers are removed by whoever waits for them. A writer that died in its section left `dirty_`; one
-/// that
-///         died on the way in or out left nothing.
+///         that died on the way in or out left nothing.
 class shared_lock_state {
  public:
   static constexpr std::uint32_t lines = 60;
