@@ -86,6 +86,9 @@ class barrier_state {
 /// Parties that wait for each other, phase after phase; std::barrier's names and contract, but a party is a thread that
 /// enlisted, so that its death is known: it breaks the barrier, rather than letting the others wait for ever.
 ///
+/// So a thread arrives for itself alone, once in a phase (std's arrive(n) is not there), and the function that ends a
+/// phase is given by each who arrives, not once: whoever happens to come last runs its own, by arrive_and_wait() only.
+///
 /// A thread enlists by itself when it arrives first. One that has done its part leaves by arrive_and_drop(): ending
 /// without is a death.
 ///
@@ -136,6 +139,13 @@ class barrier {
   /// As wait_for, with a point in time.
   [[nodiscard]] bool wait_until(const arrival_token& token, std::chrono::steady_clock::time_point until,
                                 std::stop_token stop = {}) const;
+
+  /// The same, by any clock. One that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool wait_until(const arrival_token& token, const std::chrono::time_point<Clock, Duration>& until,
+                                std::stop_token stop = {}) const {
+    return wait_until(token, detail::steady(until), std::move(stop));
+  }
 
   /// Arrives and waits. Whoever comes last runs its own `completion` before the others go on; what that throws breaks
   /// the barrier for the others.

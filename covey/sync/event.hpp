@@ -45,6 +45,13 @@ class event {
   /// As wait_for, with a point in time.
   [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {}) const;
 
+  /// The same, by any clock. One that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& until,
+                                std::stop_token stop = {}) const {
+    return wait_until(detail::steady(until), std::move(stop));
+  }
+
   /// Whether both name the same event.
   bool operator==(const event& other) const noexcept { return state_ == other.state_; }
 

@@ -46,6 +46,13 @@ class latch {
   /// As wait_for, with a point in time.
   [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {}) const;
 
+  /// The same, by any clock. One that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& until,
+                                std::stop_token stop = {}) const {
+    return wait_until(detail::steady(until), std::move(stop));
+  }
+
   /// Counts `update` down and waits.
   void arrive_and_wait(std::ptrdiff_t update = 1) {
     count_down(update);

@@ -40,8 +40,17 @@ class recursive_mutex {
   /// As lock_for, with a point in time.
   [[nodiscard]] bool lock_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {});
 
+  /// The same, by any clock. One that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool lock_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) {
+    return lock_until(detail::steady(until), std::move(stop));
+  }
+
   /// std's name for lock_for, for std::unique_lock.
-  [[nodiscard]] bool try_lock_for(std::chrono::nanoseconds timeout) { return lock_for(timeout); }
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
+    return lock_for(detail::in_nanoseconds(timeout));
+  }
 
   /// std's name for lock_until, for std::unique_lock. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>

@@ -83,10 +83,11 @@ class counting_semaphore {
   [[nodiscard]] bool try_acquire() noexcept { return state_->take(); }
 
   /// Returns false when `timeout` passed, or `stop` was requested, first.
-  [[nodiscard]] bool try_acquire_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) {
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_acquire_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
     if (state_->take()) return true;
     const detail::stop_word stopped(std::move(stop));
-    return state_->wait(detail::deadline_in(timeout), &stopped);
+    return state_->wait(detail::deadline_in(detail::in_nanoseconds(timeout)), &stopped);
   }
 
   /// As try_acquire_for, with a point in time. A clock that is set while this waits is not followed.
