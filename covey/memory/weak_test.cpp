@@ -8,6 +8,7 @@
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/testing/busy_heap.hpp>
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
@@ -274,11 +275,7 @@ TEST(StrandedBytes, GoWithTheObjectThatIsReplacedInRecovery) {
       covey::event working;
       covey::process worker{[](covey::shared_ptr<cupboard> c, covey::mutex lock, covey::event e) {
                               const std::scoped_lock held(lock);
-                              e.set();
-                              for (;;) {
-                                c->now->scratch.emplace_back(100, 'x');
-                                if (c->now->scratch.size() == 100) c->now->scratch.clear();
-                              }
+                              covey::testing::allocate_until_killed(c->now->scratch, e);
                             },
                             shared, m, working};
       working.wait();

@@ -6,6 +6,7 @@
 #include <covey/memory.hpp>
 #include <covey/process.hpp>
 #include <covey/sync.hpp>
+#include <covey/testing/busy_heap.hpp>
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
@@ -188,14 +189,7 @@ TEST(Inspect, SaysThatAHolderWasKilled) {
   EXPECT_TRUE(eventually(is_left));
 }
 
-// Allocates and deallocates, until it is killed.
-void fill_and_clear(covey::shared_ptr<shelf> s, covey::event working) {
-  working.set();
-  for (;;) {
-    s->emplace_back(100, 'x');
-    if (s->size() == 100) s->clear();
-  }
-}
+void be_busy(covey::shared_ptr<shelf> s, covey::event working) { covey::testing::allocate_until_killed(*s, working); }
 
 TEST(Inspect, SaysWhatAnObjectTakes) {
   const auto s = covey::make_shared<shelf>();
@@ -218,7 +212,7 @@ TEST(Inspect, CountsWhatTheKilledHadInHand) {
   for (int tried = 0; tried < 500 && stranded == 0; ++tried) {
     const auto s = covey::make_shared<shelf>();
     covey::event working;
-    covey::process worker{fill_and_clear, s, working};
+    covey::process worker{be_busy, s, working};
     working.wait();
     std::this_thread::sleep_for(std::chrono::microseconds(tried));
     worker.kill();
@@ -234,7 +228,7 @@ TEST(Inspect, CountsWhatTheKilledHadInHand) {
 TEST(Inspect, LooksAtAHeapWhoseOwnerIsStopped) {
   const auto s = covey::make_shared<shelf>();
   covey::event working;
-  covey::process worker{fill_and_clear, s, working};
+  covey::process worker{be_busy, s, working};
   working.wait();
   const auto stopped_inside = [&] {
     ::kill(worker.pid(), SIGSTOP);
