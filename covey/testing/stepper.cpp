@@ -25,6 +25,7 @@
 #include <unordered_map>
 #include <vector>
 
+// NOLINTNEXTLINE(bugprone-reserved-identifier): the linker's names
 extern "C" const char __executable_start, etext;  // of the program's code
 
 namespace covey::detail {
