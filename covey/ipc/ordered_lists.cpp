@@ -357,6 +357,7 @@ void ordered_lists::sweep() {
 void ordered_lists::return_from_the_dead(std::uint32_t i) {
   message_descriptor& d = m_.descriptor(i);
   const slot_state s = m_.state(d);
+  if (!may_have_lived(s.hand())) m_.damaged();
   const bool drops = m_.shape.on_death == in_flight_policy::drop || (flags() & flag_discarded) != 0;
   if (s.deliveries() == 0 || drops) return release(i);
   const bool enough = m_.shape.deliveries_max != 0 && s.deliveries() >= m_.shape.deliveries_max;

@@ -138,6 +138,8 @@ slot_state after_return(const queue_view& q, std::uint64_t position, slot_state 
 
 void return_from_the_dead(const queue_view& q, std::size_t l, message_slot& s, std::uint64_t raw, slot_state state) {
   const std::uint64_t position = s.position.load(std::memory_order_relaxed);
+  // Else a message that is long gone would come again, or what is in its place now.
+  if (!may_have_lived(state.hand())) q.damaged();
   if (!same_slot(q, position, static_cast<std::uint64_t>(&s - &q.slot(l, 0)))) q.damaged();
   const bool drops = q.shape.on_death == in_flight_policy::drop || (q.flags() & flag_discarded) != 0;
   if (drops) {

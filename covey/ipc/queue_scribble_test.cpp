@@ -2,6 +2,7 @@
 // crash, no hang, no wrong message. Those who do not share it notice nothing.
 #include <gtest/gtest.h>
 #include <covey/ipc/queue.hpp>
+#include <covey/ipc/queue_layout.hpp>
 #include <covey/process/process.hpp>
 #include <covey/testing/scribbler.hpp>
 #include <covey/testing/settle.hpp>
@@ -115,6 +116,25 @@ TEST(QueueScribble, KeepsNoMemoryOfADamagedQueueForAThreadThatWasTold) {
     EXPECT_THROW((void)q.get(m, std::nullopt, nullptr), covey::queue_damaged);
   }
   EXPECT_TRUE(covey::testing::comes_back_to(before));
+}
+
+// One word of a slot that was free came to say that a message is in the hand of somebody who never lived. The queue
+// took him for dead, and gave the message again, which was long done, with whatever was in its place by then.
+TEST(QueueScribble, GivesNothingAgainThatWasInNobodysHand) {
+  namespace d = covey::detail;
+  const d::queue_core q{covey::queue_options{.items = 4, .bytes = 64 * 1024}};
+  auto& header = *reinterpret_cast<d::queue_header*>(q.memory().data());
+  auto* const slots = reinterpret_cast<d::message_slot*>(q.memory().data() + header.shape.slots_at);
+  const std::vector<std::byte> large(1000, std::byte{1});
+  d::queue_core::taken m;
+  EXPECT_TRUE(q.put(d::queue_core::outgoing{.bytes = large}, std::nullopt, nullptr));
+  EXPECT_EQ(q.get(m, std::nullopt, nullptr), d::queue_core::get_result::got);
+  EXPECT_TRUE(q.acknowledge());
+  const d::participant nobody = d::make_name(900, 77, 5, 6);
+  ASSERT_FALSE(d::may_have_lived(nobody));
+  slots[0].state = d::slot_state::in_hand_of(nobody, 0).word ^ d::queue_key(q.memory().id());
+  header.swept_deaths.fetch_sub(1);
+  EXPECT_THROW((void)q.get(m, std::chrono::steady_clock::now(), nullptr), covey::queue_damaged);
 }
 
 }  // namespace

@@ -286,6 +286,16 @@ bool alive(participant name) noexcept {
   return (generation & thread_generation_mask) == (name >> 32 & thread_generation_mask);
 }
 
+bool may_have_lived(participant name) noexcept {
+  const std::uint32_t slot = slot_of(name);
+  const std::uint32_t cell = cell_of(name);
+  const std::uint64_t generation = name >> 44;
+  if (cell >= threads_max || name != make_name(slot, generation, cell, name >> 32 & thread_generation_mask))
+    return false;
+  const std::uint64_t last = generation_of(family.book->processes[slot].state.load(std::memory_order_acquire));
+  return last > process_generation_mask || (generation != 0 && generation <= last);
+}
+
 bool process_alive(process_id id) noexcept {
   if (slot_of_process(id) >= processes_max) return false;
   const std::uint64_t state = family.book->processes[slot_of_process(id)].state.load(std::memory_order_acquire);

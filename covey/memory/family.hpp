@@ -52,6 +52,9 @@ inline participant this_name() { return thread_name != 0 ? thread_name : enlist_
 /// dead.
 bool alive(participant name) noexcept;
 
+/// Whether a thread that lives or has lived can be called `name`. Of random bits, few can.
+bool may_have_lived(participant name) noexcept;
+
 /// Whether process `id` is alive (or about to start).
 bool process_alive(process_id id) noexcept;
 
