@@ -57,6 +57,22 @@ std::vector<in_hand>& my_hand() {
   return own_hand.messages;
 }
 
+// Around what uses the hand: with what is in it of a damaged queue nothing can be done any more, and it would keep the
+// queue's memory.
+class use_of_hand {
+ public:
+  explicit use_of_hand(const region& queue) : queue_(queue) {}
+  use_of_hand(const use_of_hand&) = delete;
+  use_of_hand& operator=(const use_of_hand&) = delete;
+  ~use_of_hand() {
+    if (is_damaged(queue_.id()))
+      std::erase_if(my_hand(), [&](const in_hand& h) { return !h.queue || h.queue == queue_; });
+  }
+
+ private:
+  const region& queue_;
+};
+
 void acknowledge_locked(ordered_lists& lists, std::uint32_t i) {
   if (lists.in_my_hand(i)) lists.release(i);  // else we were taken for dead
 }
@@ -144,6 +160,7 @@ bool ordered_core::put(const outgoing& message, std::uint64_t rank, const deadli
 }
 
 ordered_core::several ordered_core::get_many(std::size_t n, const deadline& until, const stop_word* stop) const {
+  const use_of_hand use(region_);
   const time_limit limit{until, stop};
   opened q(region_, limit);
   if (!q) return {};
@@ -173,6 +190,7 @@ ordered_core::several ordered_core::get_many(std::size_t n, const deadline& unti
 }
 
 void ordered_core::look_at(std::size_t n, incoming& out) const {
+  const use_of_hand use(region_);
   in_hand& h = nth_in_hand(region_, n);
   const ordered_memory memory(region_);
   const ordered_lists lists(memory);
@@ -194,6 +212,7 @@ ordered_core::get_result ordered_core::get(incoming& out, const deadline& until,
 }
 
 bool ordered_core::get_failed(incoming& out) const {
+  const use_of_hand use(region_);
   {
     opened q(region_);
     make_room_in_hand(1);
@@ -209,11 +228,13 @@ bool ordered_core::get_failed(incoming& out) const {
 std::size_t ordered_core::failed() const { return opened(region_).b->failed; }
 
 bool ordered_core::acknowledge() const {
+  const use_of_hand use(region_);
   opened q(region_);
   return acknowledge_some(*q.lists, region_, false);
 }
 
 void ordered_core::drop_one_put_back_others(std::size_t n) const {
+  const use_of_hand use(region_);
   opened q(region_);
   std::erase_if(my_hand(), [&](const in_hand& h) {
     if (h.queue != region_) return false;

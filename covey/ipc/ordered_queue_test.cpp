@@ -11,7 +11,9 @@
 #include <covey/process/process.hpp>
 #include <covey/process/wait_any.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/testing/settle.hpp>
 
+#include <cstring>
 #include <limits>
 #include <map>
 #include <random>
@@ -460,6 +462,23 @@ TEST(OrderedQueueScribble, IsAnErrorAndNotACrash) {
     }
   }
   EXPECT_GT(damaged, 20);
+}
+
+// ---- overwritten ----------------------------------------------------------------------------------------------------
+
+// A thread kept it for what it had in hand, though nothing could be done with that any more.
+TEST(OrderedQueueScribble, KeepsNoMemoryOfADamagedQueueForAThreadThatWasTold) {
+  namespace d = covey::detail;
+  const auto before = covey::testing::settled();
+  {
+    const d::ordered_core q{covey::queue_options{.items = 4, .bytes = 4096}, d::queue_order::by_rank};
+    ASSERT_TRUE(q.put({}, 1, std::nullopt, nullptr));
+    d::ordered_core::incoming m;
+    ASSERT_EQ(q.get(m, std::nullopt, nullptr), d::ordered_core::get_result::got);
+    std::memset(q.memory().data(), 0x55, sizeof(d::ordered_header));
+    EXPECT_THROW((void)q.get(m, std::nullopt, nullptr), covey::queue_damaged);
+  }
+  EXPECT_TRUE(covey::testing::comes_back_to(before));
 }
 
 }  // namespace

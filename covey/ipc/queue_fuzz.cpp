@@ -5,32 +5,16 @@
 #include <covey/ipc/queue_core.hpp>
 #include <covey/ipc/queue_layout.hpp>
 #include <covey/memory/holdings.hpp>
+#include <covey/testing/fuzz_input.hpp>
 
-#include <cstring>
 #include <optional>
-#include <span>
-#include <vector>
 
 namespace {
 
 namespace d = covey::detail;
-
-class reader {
- public:
-  explicit reader(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
-  [[nodiscard]] bool empty() const { return bytes_.empty(); }
-  template <class T>
-  T next() {
-    T value{};
-    const std::size_t n = std::min(sizeof value, bytes_.size());
-    std::memcpy(&value, bytes_.data(), n);
-    bytes_ = bytes_.subspan(n);
-    return value;
-  }
-
- private:
-  std::span<const std::uint8_t> bytes_;
-};
+using covey::testing::check_uniform;
+using covey::testing::fuzz_input;
+using covey::testing::uniform_message;
 
 constexpr std::size_t items = 4;
 constexpr std::size_t lanes = 256;
@@ -45,19 +29,7 @@ std::uint64_t* word_at(const d::queue_core& q, std::size_t n) {
   return n < of_header ? words + n : words + d::slots_offset(lanes) / 8 + (n - of_header);
 }
 
-// A message says of each byte what it must be.
-std::vector<std::byte> message_of(std::uint8_t size) {
-  return std::vector<std::byte>(std::size_t{size} * (size % 7 == 0 ? 40U : 1U), std::byte{size});
-}
-
-void check(std::span<const std::byte> got) {
-  if (got.empty()) return;
-  const auto size = std::to_integer<std::uint8_t>(got[0]);
-  COVEY_CHECK(got.size() == message_of(size).size(), "a message is as long as it was put");
-  for (const std::byte b : got) COVEY_CHECK(b == got[0], "a message is what was put");
-}
-
-void step(reader& in, const d::queue_core& q) {
+void step(fuzz_input& in, const d::queue_core& q) {
   const d::deadline now = std::chrono::steady_clock::now();
   switch (in.next<std::uint8_t>() % 12) {
     case 0:
@@ -76,14 +48,14 @@ void step(reader& in, const d::queue_core& q) {
     case 4:
     case 5:
     case 6: {
-      const auto bytes = message_of(in.next<std::uint8_t>());
+      const auto bytes = uniform_message(in.next<std::uint8_t>());
       (void)q.put(d::queue_core::outgoing{.bytes = bytes}, now, nullptr);
       break;
     }
     case 7:
     case 8: {
       d::queue_core::taken m;
-      if (q.get(m, now, nullptr) == d::queue_core::get_result::got) check(m.bytes);
+      if (q.get(m, now, nullptr) == d::queue_core::get_result::got) check_uniform(m.bytes);
       break;
     }
     case 9: (void)q.size(); break;
@@ -92,17 +64,17 @@ void step(reader& in, const d::queue_core& q) {
       (void)q.failed();
       (void)q.size_approx();
       d::queue_core::incoming m;
-      if (q.get_failed(m)) check(m.bytes);
+      if (q.get_failed(m)) check_uniform(m.bytes);
     }
   }
 }
 
 // Which queue it was.
-std::uint64_t run(reader in) {
+std::uint64_t run(fuzz_input in) {
   const d::queue_core q{covey::queue_options{.items = items, .bytes = 64 << 10}};
   COVEY_CHECK(reinterpret_cast<d::queue_header*>(q.memory().data())->shape.lanes == lanes,
               "the slots are where we look");
-  const auto first = message_of(1);
+  const auto first = uniform_message(1);
   COVEY_CHECK(q.put(d::queue_core::outgoing{.bytes = first}, std::nullopt, nullptr), "a new queue has room");
   struct at_the_end {
     ~at_the_end() { d::acknowledge_all(); }  // else what is in hand keeps the queue
@@ -128,7 +100,7 @@ std::uint64_t run(reader in) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const std::uint64_t id = run(reader({data, size}));
+  const std::uint64_t id = run(fuzz_input({data, size}));
   COVEY_CHECK(!d::take_if_counted(id), "nothing of it is kept");
   return 0;
 }

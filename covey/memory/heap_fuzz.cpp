@@ -3,6 +3,7 @@
 #include <covey/base/check.hpp>
 #include <covey/memory/allocator.hpp>
 #include <covey/memory/region.hpp>
+#include <covey/testing/fuzz_input.hpp>
 
 #include <cstring>
 #include <new>
@@ -14,6 +15,7 @@ namespace {
 using covey::detail::heap;
 using covey::detail::region;
 using covey::detail::root;
+using covey::testing::fuzz_input;
 
 constexpr std::uint64_t region_bytes = 1 << 20;
 constexpr std::uint64_t first_committed = 64 << 10;
@@ -24,30 +26,13 @@ region& memory() {
   return r;
 }
 
-class reader {
- public:
-  explicit reader(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
-  [[nodiscard]] bool empty() const { return bytes_.empty(); }
-  template <class T>
-  T next() {
-    T value{};
-    const std::size_t n = std::min(sizeof value, bytes_.size());
-    std::memcpy(&value, bytes_.data(), n);
-    bytes_ = bytes_.subspan(n);
-    return value;
-  }
-
- private:
-  std::span<const std::uint8_t> bytes_;
-};
-
 struct block {
   void* p;
   std::size_t bytes;
   std::size_t align;
 };
 
-void step(reader& in, heap& h, std::vector<block>& blocks) {
+void step(fuzz_input& in, heap& h, std::vector<block>& blocks) {
   switch (in.next<std::uint8_t>() % 6) {
     case 0: {  // a word of the heap itself
       auto* const words = reinterpret_cast<std::uint64_t*>(&h);
@@ -88,7 +73,7 @@ void step(reader& in, heap& h, std::vector<block>& blocks) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   auto* const made = reinterpret_cast<root*>(memory().data());
   auto& h = *new (&made->memory) heap(sizeof(root), first_committed, region_bytes);
-  reader in({data, size});
+  fuzz_input in({data, size});
   std::vector<block> blocks;
   while (!in.empty()) try {
       step(in, h, blocks);
