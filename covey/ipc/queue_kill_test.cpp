@@ -8,6 +8,7 @@
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <map>
 #include <random>
@@ -183,23 +184,27 @@ TEST(QueueDeath, WhileAcknowledgingDoesNotTakeTheReferencesOfAMessageThatStays) 
 
 TEST(QueueDeath, TellsAWriterThatTheLastReaderIsGone) {
   const covey::queue<int> q{1};
-  covey::process reader{[](covey::queue_reader<int> in) {
-                          (void)in.get();
-                          for (;;) ::pause();
-                        },
-                        q.reader()};
   q.put(1);
-  while (!q.empty()) std::this_thread::sleep_for(1ms);
-  q.put(2);
-  std::jthread killer([&] {
-    std::this_thread::sleep_for(10ms);
-    reader.kill();
-  });
-  EXPECT_THROW(
-      {
-        for (;;) q.put(3);
+  covey::process reader = covey::testing::started(
+      [](covey::queue_reader<int> in, covey::event got) {
+        (void)in.get();
+        got.set();
+        covey::testing::until_killed();
       },
-      covey::no_consumers);
+      q.reader());
+  q.put(2);
+  covey::process writer{[](covey::queue<int> out) {
+                          try {
+                            out.put(3);
+                          } catch (const covey::no_consumers&) {
+                            return 3;
+                          }
+                          return 0;
+                        },
+                        q};
+  EXPECT_TRUE(covey::testing::until_asleep(writer));
+  reader.kill();
+  EXPECT_EQ(writer.join().code(), 3);
 }
 
 TEST(QueueDeath, TellsAReaderThatTheLastWriterDiedAfterWhatItWrote) {
@@ -232,9 +237,18 @@ TEST(QueueDeath, TellsASleepingReaderThatTheLastMessageOfADeadWriterIsDone) {
   writer.kill();
   writer.join();
   EXPECT_EQ(q.get(), 5);
-  std::jthread other([&] { EXPECT_THROW((void)q.get(), covey::no_producers); });
-  std::this_thread::sleep_for(50ms);
+  covey::process other{[](covey::queue<int> in) {
+                         try {
+                           (void)in.get();
+                         } catch (const covey::no_producers&) {
+                           return 3;
+                         }
+                         return 0;
+                       },
+                       q};
+  EXPECT_TRUE(covey::testing::until_asleep(other));
   q.task_done();
+  EXPECT_EQ(other.join().code(), 3);
 }
 
 TEST(QueueDeath, EndsForReadersWhenTheLastWriterEndedInOrder) {

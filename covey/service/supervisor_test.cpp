@@ -10,6 +10,7 @@
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/testing/settle.hpp>
 
 #include <atomic>
 #include <filesystem>
@@ -24,6 +25,7 @@ using covey::child_phase;
 using covey::exit_status;
 using covey::supervisor;
 using covey::supervisor_event;
+using covey::testing::eventually;
 using std::chrono::steady_clock;
 using ::testing::_;
 using ::testing::ElementsAre;
@@ -113,17 +115,6 @@ class at_work {
   int code_ = -1;
   std::thread thread_;
 };
-
-// Waits in small steps, at most ten seconds.
-template <class Condition>
-bool eventually(const Condition& holds) {
-  const auto until = steady_clock::now() + 10s;
-  while (!holds()) {
-    if (steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(1ms);
-  }
-  return true;
-}
 
 template <class T>
 T next(const covey::queue<T>& q) {

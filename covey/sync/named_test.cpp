@@ -25,6 +25,7 @@
 
 #include <covey/memory/messages.hpp>
 #include <covey/sync/named_board.hpp>
+#include <covey/testing/settle.hpp>
 
 namespace {
 
@@ -36,6 +37,7 @@ constexpr int stride = sanitized ? 10 : 1;  // where every step costs more, and 
 
 using namespace std::chrono_literals;
 using covey::unique_fd;
+using covey::testing::eventually;
 namespace named_board = covey::detail::named_board;
 using named_board::board;
 using testing::AllOf;
@@ -129,11 +131,8 @@ bool is_held(const std::string& name) {
   return false;
 }
 
-/// Waits for what must come; the test's time limit is the limit.
-template <class Condition>
-void await(const Condition& condition) {
-  while (!condition()) std::this_thread::sleep_for(1ms);
-}
+/// Whether nothing is left of this test's memory. Those who are killed have companions that end by themselves.
+bool is_gone() { return !is_bound(own_name()) && !is_held(own_name()); }
 
 template <class Call>
 std::string error_of(const Call& call) {
@@ -214,7 +213,7 @@ TEST(Named, AForkedChildIsToldAndDoesNotKeepTheName) {
     ::_exit(0);
   }
   b.reset();
-  await([] { return !is_bound(own_name()) && !is_held(own_name()); });  // the child needs a moment to begin
+  EXPECT_TRUE(eventually(is_gone));  // the child needs a moment to begin
   ::close(line[0]);
   ::close(line[1]);
   int status = 0;
@@ -392,7 +391,7 @@ TEST(Named, SixteenProgramsAtOnceMakeItOnce) {
     }
     EXPECT_EQ(made, 1);
     for (visitor& v : all) v.kill();
-    await([] { return !is_bound(own_name()) && !is_held(own_name()); });
+    EXPECT_TRUE(eventually(is_gone));
   }
 }
 
@@ -413,7 +412,7 @@ TEST(Named, LivesOnWhenItsMakerIsKilledAndEndsWithTheLast) {
   EXPECT_EQ(before->ask("value"), "5");
   EXPECT_EQ(before->ask("maker"), maker);
   before->kill();
-  await([] { return !is_bound(own_name()) && !is_held(own_name()); });
+  EXPECT_TRUE(eventually(is_gone));
   visitor last;
   EXPECT_EQ(last.ask("open " + own_name()), "made");
 }
@@ -571,7 +570,7 @@ TEST(NamedKill, OneWhoAttachesKilledAtAnySystemCallHarmsNobody) {
   EXPECT_GT(n, 20);
   EXPECT_EQ(holder.ask("value"), std::to_string(times));
   holder.kill();
-  await([] { return !is_bound(own_name()) && !is_held(own_name()); });
+  EXPECT_TRUE(eventually(is_gone));
 }
 
 TEST(NamedKill, OneWhoLeavesKilledAtAnySystemCallHarmsNobody) {
@@ -589,7 +588,7 @@ TEST(NamedKill, OneWhoLeavesKilledAtAnySystemCallHarmsNobody) {
   std::printf("killed at %d stops\n", n - 1);
   EXPECT_GT(n, 10);
   holder.kill();
-  await([] { return !is_bound(own_name()) && !is_held(own_name()); });
+  EXPECT_TRUE(eventually(is_gone));
 }
 
 /// Lets `v` obey "step_add" and kills it after instruction `n` past its mark. Returns whether it was killed; false: it
@@ -680,6 +679,8 @@ TEST(NamedStranger, OfTheMakersGroupMayAttachWhatIsSharedWithIt) {
 TEST(NamedStranger, WhoTakesTheNameFirstIsNamed) {
   NEEDS_ROOT();
   const std::string path = "covey/0/" + own_name();
+  int listens[2];
+  ASSERT_EQ(::pipe(listens), 0);
   const pid_t squatter = ::fork();
   if (squatter == 0) {
     if (::setresuid(stranger, stranger, stranger) != 0) ::_exit(1);
@@ -692,14 +693,14 @@ TEST(NamedStranger, WhoTakesTheNameFirstIsNamed) {
                static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + path.size())) != 0 ||
         ::listen(s, 10) != 0)
       ::_exit(2);
+    (void)!::write(listens[1], "", 1);
     for (;;) ::pause();
   }
-  await([] { return is_bound(own_name()); });
-  std::string what = "refused";
-  await([&] {
-    what = error_of([] { (void)covey::open_or_create<board>({.name = own_name(), .patience = 1ms}); });
-    return what.find("timed out") == std::string::npos;  // it may not listen yet
-  });
+  ::close(listens[1]);
+  char c = 0;
+  ASSERT_EQ(::read(listens[0], &c, 1), 1);
+  ::close(listens[0]);
+  const std::string what = error_of([] { (void)covey::open_or_create<board>(own_name()); });
   EXPECT_THAT(what, AllOf(HasSubstr("is held by user 65534"), HasSubstr(std::to_string(squatter)),
                           HasSubstr("Permission denied")));
   ::kill(squatter, SIGKILL);
