@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 #include <covey/ipc/broadcast.hpp>
+#include <covey/ipc/broadcast_layout.hpp>
 #include <covey/ipc/queue.hpp>
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/process/process.hpp>
@@ -180,6 +181,27 @@ TEST(BroadcastKill, WhatTheDeadHadNotGotIsGivenBackWithoutAnybodysHelp) {
   covey::testing::kill_and_join(dies);
   EXPECT_TRUE(covey::testing::eventually([&] { return covey::testing::settled().regions == before; }));
   b.close();
+}
+
+// As who overwrites a message leaves it when it is killed after the first of its stores: nobody can see the message any
+// more, but what it named is still held for it, and its place will be another's.
+TEST(BroadcastKill, WhatAMessageNamedIsGivenBackByWhoRepairsAfterItsEvictor) {
+  namespace d = covey::detail;
+  const d::broadcast_core b{covey::broadcast_options{.items = 2}};
+  const auto listens = b.subscribe();
+  d::region named({.bytes = d::page_bytes});
+  const std::array ids{named.id()};
+  ASSERT_TRUE(b.put({.attachments = ids}, std::nullopt, nullptr));
+  named = d::region();
+  (void)covey::testing::settled();
+  ASSERT_TRUE(d::is_held_by_somebody(ids[0]));
+  covey::testing::in_one_that_dies([&] {
+    const d::broadcast_memory m(b.memory());
+    (void)m.header().locked.lock.lock(d::lock_word::unrepaired_lock::take);
+    m.set_state(m.place(0), d::slot_kind::free, 0);
+  });
+  ASSERT_TRUE(b.put({}, std::nullopt, nullptr));
+  EXPECT_TRUE(covey::testing::eventually([&] { return !d::is_held_by_somebody(ids[0]); }));
 }
 
 class BroadcastStop : public ::testing::TestWithParam<slow_subscriber> {};

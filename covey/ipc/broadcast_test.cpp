@@ -416,6 +416,23 @@ TEST(Broadcast, HoldsNothingForWhoWasDropped) {
   EXPECT_TRUE(covey::testing::eventually([&] { return watching.expired(); }));
 }
 
+// Nobody leaves it, and nobody dies: it goes with the message in which it lay.
+TEST(Broadcast, WhatASubscriptionHadNotGotIsGivenBackWhenItGoesWithAMessage) {
+  const broadcast<object> b;
+  const auto living = b.subscribe();
+  object o = covey::make_shared<int>(7);
+  const covey::weak_ptr<int> watching = o;
+  {
+    const covey::queue<subscriber<object>> nobody_reads;
+    nobody_reads.put(b.subscribe());
+    b.put(std::exchange(o, nullptr));
+    EXPECT_EQ(**living.get(), 7);
+    (void)covey::testing::settled();
+    EXPECT_FALSE(watching.expired());
+  }
+  EXPECT_TRUE(covey::testing::eventually([&] { return !living.try_get() && watching.expired(); }));
+}
+
 TEST(Broadcast, HoldsNothingThatWasOverwrittenOrDiscarded) {
   const auto before = covey::testing::settled();
   {
