@@ -371,6 +371,48 @@ TEST(Pool, ATaskThatDoesNotFitYetBlocksNobody) {
   for (int i = 0; i < 5; ++i) EXPECT_EQ(sizes[i].get(), 40'000U + i);
 }
 
+// The worker that has it does not go on, once it has answered, before it may.
+struct lingering {
+  std::string bulk;
+  covey::event may_leave;
+  static inline bool answers = false;
+
+  lingering(std::string b, covey::event e) : bulk(std::move(b)), may_leave(std::move(e)) {}
+  lingering(const lingering&) = default;
+  ~lingering() {
+    if (answers) may_leave.wait();
+  }
+};
+
+}  // namespace
+
+template <>
+struct covey::travel_as<lingering> {
+  static std::pair<std::string, covey::event> pack(const lingering& l) { return {l.bulk, l.may_leave}; }
+  static lingering unpack(std::pair<std::string, covey::event> p) { return {std::move(p.first), std::move(p.second)}; }
+};
+
+namespace {
+
+// The worker has nothing to do, but still the bytes of its last task in hand: no answer will come that would tell when
+// there is room.
+TEST(Pool, ATaskThatDoesNotFitWhereNothingIsToDoIsHandedOutLater) {
+  covey::process_pool pool{{.workers = 1, .bytes = 4 << 20}};
+  const std::string bulk(3'700'000, 'x');
+  covey::event may_leave;
+  const auto size = [](const lingering& l) {
+    lingering::answers = true;
+    return l.bulk.size();
+  };
+  EXPECT_EQ(pool.map(size, std::vector{lingering(bulk, may_leave)}), std::vector{bulk.size()});
+  auto next = pool.submit([](const std::string& s) { return s.size(); }, bulk);
+  EXPECT_EQ(pool.waiting_approx(), 1U);
+  may_leave.set();
+  EXPECT_EQ(next.wait_for(20s), std::future_status::ready) << "nobody hands it out";
+  EXPECT_EQ(pool.submit(square, 2).get(), 4);  // and it, too
+  EXPECT_EQ(next.get(), bulk.size());
+}
+
 TEST(Pool, RefusesWhatNeverFits) {
   covey::process_pool pool{{.workers = 1, .bytes = 64 << 10}};
   const auto size = [](const std::string& s) { return s.size(); };
