@@ -11,6 +11,7 @@
 #include <covey/process/process.hpp>
 #include <covey/process/wait_any.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/testing/random_kills.hpp>
 #include <covey/testing/settle.hpp>
 
 #include <cstring>
@@ -266,83 +267,9 @@ TEST(OrderedQueueDeath, IsSeenByTheOtherRole) {
   EXPECT_THROW((void)other.get(), covey::no_producers);
 }
 
-struct parcel {
-  int producer = 0;   // a number that no other producer has
-  int sequence = 0;
-  std::string padding;
-  [[maybe_unused]] int priority = 0;
-};
-
-// A producer reports each put that returned: those are the committed ones.
-template <class Queue>
-void produce(Queue out, int me, covey::queue<std::pair<int, int>> committed) {
-  std::mt19937 random(static_cast<unsigned>(me));
-  for (int i = 0;; ++i) {
-    out.put({me, i, std::string(random() % 3 == 0 ? random() % 9000 : random() % 100, 'x'),
-             static_cast<int>(random() % 5)});
-    committed.put({me, i});
-  }
-}
-
-template <class Queue>
-void consume(Queue in, covey::queue<std::pair<int, int>> consumed) {
-  while (auto p = in.get()) consumed.put({p->producer, p->sequence});
-}
-
-template <class Queue>
-void lose_nothing_under(int kills) {
-  const Queue q{covey::queue_options{.items = 128, .bytes = 1U << 20}};
-  const covey::queue<std::pair<int, int>> committed{4096};
-  const covey::queue<std::pair<int, int>> consumed{4096};
-  std::map<std::pair<int, int>, int> put;
-  std::map<std::pair<int, int>, int> got;
-  std::jthread count_put([&] {
-    while (auto m = committed.get()) ++put[*m];
-  });
-  std::jthread count_got([&] {
-    while (auto m = consumed.get()) ++got[*m];
-  });
-  std::mt19937 random(7);
-  int next_producer = 0;
-  const auto producer = [&] {
-    return covey::process{covey::process_options{.daemon = true}, produce<Queue>, q, next_producer++, committed};
-  };
-  const auto consumer = [&] {
-    return covey::process{covey::process_options{.daemon = true}, consume<Queue>, q, consumed};
-  };
-  std::vector<covey::process> producers;
-  std::vector<covey::process> consumers;
-  for (int i = 0; i < 2; ++i) {
-    producers.push_back(producer());
-    consumers.push_back(consumer());
-  }
-  for (int i = 0; i < kills; ++i) {
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
-    const bool kill_producer = random() % 2 == 0;
-    auto& victim = (kill_producer ? producers : consumers)[random() % 2];
-    victim.kill();
-    victim = kill_producer ? producer() : consumer();
-  }
-  producers.clear();
-  q.join();
-  q.close();
-  for (auto& c : consumers) EXPECT_EQ(c.join().code(), 0);
-  committed.close();
-  consumed.close();
-  count_put.join();
-  count_got.join();
-  int lost = 0;
-  int doubled = 0;
-  for (const auto& [key, n] : put) lost += got.contains(key) ? 0 : 1;
-  for (const auto& [key, n] : got) doubled += n - 1;
-  EXPECT_EQ(lost, 0) << "of " << put.size();
-  EXPECT_LE(doubled, kills) << "at most one message is in the hand of each dead consumer";
-  EXPECT_GT(put.size(), 1000U);
-}
-
 TEST(OrderedQueueDeath, LosesNothingUnderRandomKills) {
-  lose_nothing_under<covey::priority_queue<parcel>>(300);
-  lose_nothing_under<covey::lifo_queue<parcel>>(300);
+  covey::testing::lose_nothing_under<covey::priority_queue<covey::testing::parcel>>(300);
+  covey::testing::lose_nothing_under<covey::lifo_queue<covey::testing::parcel>>(300);
 }
 
 TEST(OrderedQueueDeath, LeavesTheSameQueueUsableAfterManyKills) {

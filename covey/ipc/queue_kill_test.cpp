@@ -8,11 +8,10 @@
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/testing/random_kills.hpp>
 #include <covey/testing/victims.hpp>
 
-#include <map>
 #include <random>
-#include <set>
 #include <thread>
 
 namespace {
@@ -207,18 +206,20 @@ TEST(QueueDeath, TellsAWriterThatTheLastReaderIsGone) {
   EXPECT_EQ(writer.join().code(), 3);
 }
 
+void put_by_one_that_dies(const covey::queue<int>& q, int value) {
+  covey::process writer = covey::testing::started(
+      [](covey::queue_writer<int> out, int n, covey::event put) {
+        out.put(n);
+        put.set();
+        covey::testing::until_killed();
+      },
+      q.writer(), value);
+  covey::testing::kill_and_join(writer);
+}
+
 TEST(QueueDeath, TellsAReaderThatTheLastWriterDiedAfterWhatItWrote) {
   const covey::queue<int> q;
-  const covey::event put;
-  covey::process writer{[](covey::queue_writer<int> out, covey::event e) {
-                          out.put(5);
-                          e.set();
-                          for (;;) ::pause();
-                        },
-                        q.writer(), put};
-  put.wait();
-  writer.kill();
-  writer.join();
+  put_by_one_that_dies(q, 5);
   EXPECT_EQ(q.get(), 5);
   EXPECT_THROW((void)q.get(), covey::no_producers);
 }
@@ -226,16 +227,7 @@ TEST(QueueDeath, TellsAReaderThatTheLastWriterDiedAfterWhatItWrote) {
 // A reader that slept while another had the last message in hand was not woken when that one was done.
 TEST(QueueDeath, TellsASleepingReaderThatTheLastMessageOfADeadWriterIsDone) {
   const covey::queue<int> q;
-  const covey::event put;
-  covey::process writer{[](covey::queue_writer<int> out, covey::event e) {
-                          out.put(5);
-                          e.set();
-                          for (;;) ::pause();
-                        },
-                        q.writer(), put};
-  put.wait();
-  writer.kill();
-  writer.join();
+  put_by_one_that_dies(q, 5);
   EXPECT_EQ(q.get(), 5);
   covey::process other{[](covey::queue<int> in) {
                          try {
@@ -261,73 +253,8 @@ TEST(QueueDeath, EndsForReadersWhenTheLastWriterEndedInOrder) {
 
 // ---- at random -----------------------------------------------------------------------------------------------------
 
-struct parcel {
-  int producer = 0;   // a number that no other producer has
-  int sequence = 0;
-  std::string padding;
-};
-
-// A producer reports each put that returned: those are the committed ones.
-void produce(covey::queue<parcel> out, int me, covey::queue<std::pair<int, int>> committed) {
-  std::mt19937 random(static_cast<unsigned>(me));
-  for (int i = 0;; ++i) {
-    out.put({me, i, std::string(random() % 3 == 0 ? random() % 9000 : random() % 100, 'x')});
-    committed.put({me, i});
-  }
-}
-
-void consume(covey::queue<parcel> in, covey::queue<std::pair<int, int>> consumed) {
-  while (auto p = in.get()) consumed.put({p->producer, p->sequence});
-}
-
 TEST(QueueDeath, LosesNothingUnderRandomKillsAndIsQuickAgainAfterwards) {
-  const covey::queue<parcel> q{covey::queue_options{.items = 128, .bytes = 1U << 20}};
-  const covey::queue<std::pair<int, int>> committed{4096};
-  const covey::queue<std::pair<int, int>> consumed{4096};
-  std::map<std::pair<int, int>, int> put;
-  std::map<std::pair<int, int>, int> got;
-  std::jthread count_put([&] {
-    while (auto m = committed.get()) ++put[*m];
-  });
-  std::jthread count_got([&] {
-    while (auto m = consumed.get()) ++got[*m];
-  });
-  std::mt19937 random(7);
-  int next_producer = 0;
-  const auto producer = [&] {
-    return covey::process{covey::process_options{.daemon = true}, produce, q, next_producer++, committed};
-  };
-  const auto consumer = [&] { return covey::process{covey::process_options{.daemon = true}, consume, q, consumed}; };
-  std::vector<covey::process> producers;
-  std::vector<covey::process> consumers;
-  for (int i = 0; i < 2; ++i) {
-    producers.push_back(producer());
-    consumers.push_back(consumer());
-  }
-  for (int i = 0; i < many_kills; ++i) {
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 2000));
-    const bool kill_producer = random() % 2 == 0;
-    auto& victim = (kill_producer ? producers : consumers)[random() % 2];
-    victim.kill();
-    victim = kill_producer ? producer() : consumer();
-  }
-  producers.clear();
-  q.join();
-  q.close();
-  for (auto& c : consumers) EXPECT_EQ(c.join().code(), 0);
-  committed.close();
-  consumed.close();
-  count_put.join();
-  count_got.join();
-  int lost = 0;
-  int doubled = 0;
-  for (const auto& [key, n] : put) lost += got.contains(key) ? 0 : 1;
-  for (const auto& [key, n] : got) doubled += n - 1;
-  EXPECT_EQ(lost, 0) << "of " << put.size();
-  EXPECT_LE(doubled, many_kills) << "at most one message is in the hand of each dead consumer";
-  EXPECT_GT(put.size(), 1000U);
-  // A producer that died between its put and its report has one message more than it reported.
-  EXPECT_LE(got.size(), put.size() + static_cast<std::size_t>(next_producer));
+  covey::testing::lose_nothing_under<covey::queue<covey::testing::parcel>>(many_kills);
 
   // Quiet: everything works at once, by everybody.
   const covey::queue<int> fresh;
