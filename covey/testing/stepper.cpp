@@ -20,6 +20,7 @@
 #include <deque>
 #include <iomanip>
 #include <iterator>
+#include <map>
 #include <numeric>
 #include <sstream>
 #include <unordered_map>
@@ -45,7 +46,9 @@ constexpr std::size_t depths = 3;  // the operation, its recoverer, the recovere
 
 // Work is counted in single steps, which cost some 12 us. The victim is killed whatever that costs; what follows shares
 // this.
-std::size_t work_of_recoverers() { return is_long() ? 20'000'000 : 180'000; }
+std::size_t work_of_recoverers() { return is_long() ? 1'000'000 : 180'000; }
+// For each of the two to die after its every instruction.
+constexpr std::size_t work_of_every = 3'000'000;
 constexpr std::size_t work_of_a_kill = 60;  // of each process
 constexpr std::size_t work_of_a_breakpoint = 3;
 constexpr std::size_t work_of_recording = 4;  // a step
@@ -193,7 +196,7 @@ class on_one_processor {
 };
 
 char watched[512];
-constexpr unsigned patience_s = 30;
+unsigned patience_s() { return is_long() ? 300 : 30; }  // what runs for hours does so beside others
 
 // Says where it hangs, which the test's time limit would not.
 void give_up(int) {
@@ -228,6 +231,7 @@ class stepping {
   const recording& record_after(const std::vector<death>& deaths);
   const recording& recoverer_after(const std::vector<death>& deaths);
   deaths_of_several followed_by_another(const deaths_of_several& states, bool matter);
+  deaths_of_several followed_everywhere(const deaths_of_several& states);
   void kill(const deaths_of_several& all, std::size_t& work, bool matter);
   void die(const std::vector<death>& deaths);
   void watch(const std::vector<death>& deaths) const;
@@ -320,6 +324,31 @@ stepping::deaths_of_several stepping::followed_by_another(const deaths_of_severa
   return all;
 }
 
+// All points of one more process, but each instruction once, in one of those of `states` that lead to it.
+stepping::deaths_of_several stepping::followed_everywhere(const deaths_of_several& states) {
+  constexpr std::size_t several = 64;
+  struct choice {
+    std::size_t state;
+    death next;
+  };
+  std::map<std::pair<std::uint64_t, std::size_t>, std::vector<choice>> where;  // by address and visit
+  for (std::size_t n = 0; n < std::min(several, states.size()); ++n) {
+    const std::size_t state = n * states.size() / std::min(several, states.size());
+    const recording& r = recoverer_after(states[state]);
+    if (r.size() < few_instructions) continue;  // it was killed everywhere
+    for (const std::size_t point : r.size() < every_below() ? r.all() : r.distinct())
+      where[point == 0 ? std::pair{0UL, 0UL} : std::pair{r.address[point - 1], r.visit[point - 1]}].push_back(
+          {state, {&r, point}});
+  }
+  deaths_of_several all;
+  for (const auto& [instruction, choices] : where) {
+    const auto& [state, next] = choices[all.size() % choices.size()];
+    all.push_back(states[state]);
+    all.back().push_back(next);
+  }
+  return all;
+}
+
 // As many of `all` as `work` allows, evenly.
 void stepping::kill(const deaths_of_several& all, std::size_t& work, bool matter) {
   if (all.empty()) return;
@@ -366,7 +395,12 @@ void stepping::kill_those_who_follow() {
   kill(followed_by_another(second, true), most, true);
   if (report_.violation) return;
   work += most;
-  kill(followed_by_another(first, false), work, false);
+  if (!is_long()) return kill(followed_by_another(first, false), work, false);
+  work = work_of_every;
+  kill(followed_everywhere(first), work, false);
+  if (report_.violation || second.empty()) return;
+  work = work_of_every;
+  kill(followed_everywhere(second), work, false);
 }
 
 void stepping::die(const std::vector<death>& deaths) {
@@ -413,8 +447,8 @@ std::string stepping::describe(const std::vector<death>& deaths, bool with_names
 
 void stepping::watch(const std::vector<death>& deaths) const {
   std::snprintf(watched, sizeof watched, "%s; nothing has moved for %u s since\n", describe(deaths, false).c_str(),
-                patience_s);
-  ::alarm(patience_s);
+                patience_s());
+  ::alarm(patience_s());
 }
 
 }  // namespace
@@ -435,7 +469,8 @@ std::string to_string(const std::string& name, const step_report& r) {
       << (r.slept ? ", the last asleep" : "");
   if (r.points[1] != 0) out << "; recoverer " << r.killed[1] - r.others_killed[1] << " of " << r.points[1];
   if (r.other_points[1] != 0) out << " that matter, " << r.others_killed[1] << " of " << r.other_points[1] << " others";
-  if (r.points[2] != 0) out << "; its recoverer " << r.killed[2] << " of " << r.points[2];
+  if (r.points[2] != 0) out << "; its recoverer " << r.killed[2] - r.others_killed[2] << " of " << r.points[2];
+  if (r.other_points[2] != 0) out << " that matter, " << r.others_killed[2] << " of " << r.other_points[2] << " others";
   out << "; " << r.seconds << " s";
   return out.str();
 }

@@ -26,7 +26,7 @@ struct step_report {
   bool slept = false;                  ///< it went to sleep: its last point is a kill in its sleep
   std::size_t killed[3] = {0, 0, 0};   ///< processes: in the operation, its recoverer, the recoverer's recoverer
   std::size_t points[3] = {0, 0, 0};   ///< where they could have been killed; of long recoverers, where it matters
-  std::size_t others_killed[3] = {0, 0, 0};  ///< of `killed`: elsewhere in long recoverers
+  std::size_t others_killed[3] = {0, 0, 0};  ///< of `killed`: elsewhere, or everywhere, in long recoverers
   std::size_t other_points[3] = {0, 0, 0};   ///< where these could have been killed
   double seconds = 0;                  ///< it took
   std::optional<std::string> skipped{};    ///< why nothing was tried
@@ -84,7 +84,8 @@ struct stepped {
 /// memory or entered the kernel. When there are fewer than 400 (10,000 when COVEY_LONG_TESTS is set), also after each
 /// other; else also before each that is met for the first time, which spares the rounds of loops.
 /// Then `recover` is killed in each state that these deaths left, where shared memory changes or the kernel is entered,
-/// and so is the recoverer of that, as far as time allows. What `check` says with EXPECT goes to the report.
+/// and so is the recoverer of that, as far as time allows; when COVEY_LONG_TESTS is set, also after each instruction of
+/// theirs, in one state or another. What `check` says with EXPECT goes to the report.
 template <class World>
 step_report try_step(std::string name, const stepped<World>& operation) {
   const auto on = [](const std::function<void(World&)>& f) -> std::function<void(void*)> {
