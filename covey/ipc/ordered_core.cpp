@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <covey/ipc/ordered_lists.hpp>
+#include <covey/memory/thread_object.hpp>
 #include <new>
 
 namespace covey::detail {
@@ -45,11 +46,14 @@ struct in_hand {
 struct hand {
   std::vector<in_hand> messages;  // oldest first
   participant name = 0;           // whose: a forked child finds its parent's
+  hand() = default;
+  hand(const hand&) = delete;
+  hand& operator=(const hand&) = delete;
   ~hand() { acknowledge_all_ordered(); }
 };
-thread_local hand own_hand;
 
 std::vector<in_hand>& my_hand() {
+  hand& own_hand = thread_object<hand>::get();
   if (own_hand.name != this_name()) {
     own_hand.messages.clear();
     own_hand.name = this_name();
@@ -306,8 +310,9 @@ void ordered_core::leave_role(queue_role role) const noexcept {
 
 void acknowledge_all_ordered() noexcept {
   if (family.book == nullptr) return;  // forked past covey: it is in the parent's hand
-  if (own_hand.messages.empty() || own_hand.name != thread_name) return;
-  for (const in_hand& h : std::exchange(own_hand.messages, {})) try {
+  hand* const own = thread_object<hand>::if_made();
+  if (own == nullptr || own->name != thread_name) return;
+  for (const in_hand& h : std::exchange(own->messages, {})) try {
       opened q(h.queue);
       acknowledge_locked(*q.lists, h.descriptor);
     } catch (...) {

@@ -70,7 +70,7 @@ class message_view {
   using value_type = typename T::value_type;  ///< of its elements
   message_view(message_view&& other) noexcept
       : core_(std::move(other.core_)),
-        viewed_(other.viewed_),
+        viewed_(std::move(other.viewed_)),
         held_(std::exchange(other.held_, false)) {}  ///< leaves the other released
   message_view& operator=(message_view&&) = delete;
   ~message_view() { release(); }
@@ -94,8 +94,8 @@ class message_view {
 
  private:
   friend class queue<T>;
-  message_view(detail::queue_core core, const detail::queue_core::viewed& v)
-      : core_(std::move(core)), viewed_(v), held_(true) {
+  message_view(detail::queue_core core, detail::queue_core::viewed v)
+      : core_(std::move(core)), viewed_(std::move(v)), held_(true) {
     try {
       detail::elements_of<value_type>(viewed_.bytes());
     } catch (const bad_message&) {
@@ -250,7 +250,7 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
   std::optional<message_view<T>> get_view_until(const detail::deadline& until, const detail::stop_word* stop) const {
     detail::queue_core::viewed v;
     if (core_.get_view(v, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
-    return message_view<T>(core_, v);
+    return message_view<T>(core_, std::move(v));
   }
 };
 

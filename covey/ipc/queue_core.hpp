@@ -135,6 +135,7 @@ class queue_core {
     std::size_t small_bytes = 0;
     std::array<std::byte, 72> small;  // a small message is copied
     std::span<const std::byte> large;  // memory that only its producer can write
+    region data{};  // that memory: it outlives the thread's own hold of it
     [[nodiscard]] std::span<const std::byte> bytes() const noexcept;
   };
   get_result get_view(viewed& out, const deadline& until, const stop_word* stop) const;

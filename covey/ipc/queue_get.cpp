@@ -196,6 +196,7 @@ queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, 
   const held_message m = side.hand.back();
   const auto bytes = content(side, m, out.small);
   out.large = bytes.data() == out.small.data() ? std::span<const std::byte>() : bytes;
+  out.data = out.large.empty() ? region() : side.data[m.lane];
   out.small_bytes = bytes.size();
   out.lane = m.lane;
   out.position = m.position;

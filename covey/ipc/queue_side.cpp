@@ -2,8 +2,10 @@
 // handle, under the memory's mutex: so nothing here asks for memory's mutex while it holds `table_mutex`.
 #include <covey/ipc/queue_side.hpp>
 
+#include <covey/memory/thread_object.hpp>
 #include <map>
 #include <mutex>
+#include <stdexcept>
 
 namespace covey::detail {
 namespace {
@@ -20,53 +22,86 @@ std::map<std::uint64_t, std::unique_ptr<queue_entry>>& table() {
   return *entries;
 }
 
+// How often an entry ended. A queue may leave this process and come back in a message, under the same id: what a thread
+// knows of its sides holds as long as this has not changed.
+std::atomic<std::uint64_t> farewells{0};
+
 // The process's last handle of the queue is gone: its lanes are nobody's. What is returned is destroyed later.
 std::shared_ptr<void> say_farewell(std::uint64_t id) noexcept {
   const std::scoped_lock lock(table_mutex);
   auto node = table().extract(id);
   if (node.empty()) return nullptr;
+  farewells.fetch_add(1, std::memory_order_release);  // pairs with side_of()
   for (auto& [name, side] : node.mapped()->sides)
     if (side->writer && alive(name) && slot_of(name) == family.slot) side->writer->leave();
   return std::shared_ptr<queue_entry>(std::move(node.mapped()));
 }
 
-// The sides of this thread, by queue. Those of queues that are gone stay until there are many: ids do not come back.
 struct own_side {
-  std::uint64_t queue;
-  queue_side* side;
+  std::uint64_t queue = 0;
+  participant name = 0;  // a forked child finds its parent's
+  queue_side* side = nullptr;
 };
 
+// The sides of this thread, by queue.
 struct own_sides {
   std::vector<own_side> all;
+  std::uint64_t farewells_seen = 0;
+  own_sides() = default;
+  own_sides(const own_sides&) = delete;
+  own_sides& operator=(const own_sides&) = delete;
   ~own_sides();
 };
-thread_local own_sides mine;
-constinit thread_local own_side latest{0, nullptr};
+using mine = thread_object<own_sides>;
 
-void forget_gone_ones() {
-  std::erase_if(mine.all, [](const own_side& s) { return !table().contains(s.queue); });
+struct latest_side {
+  own_side own;
+  std::uint64_t farewells_seen = 0;
+};
+constinit thread_local latest_side latest;
+
+bool is_there(const own_side& s) {
+  const auto entry = table().find(s.queue);
+  return entry != table().end() && entry->second->sides.contains(s.name);
 }
 
-queue_side& make_side(const region& queue) {
+// Under the mutex.
+void forget_gone_ones(own_sides& sides) {
+  std::erase_if(sides.all, [](const own_side& s) { return !is_there(s); });
+  sides.farewells_seen = farewells.load(std::memory_order_acquire);
+}
+
+own_side made_side(const region& queue) {
+  if (!queue) throw std::logic_error("covey: this handle of a queue was moved from");
+  own_sides& sides = mine::get();
   const std::scoped_lock lock(table_mutex);
   static const bool hooked = (on_farewell(region_kind::queue, say_farewell), true);
   (void)hooked;
-  auto& entry = table()[queue.id()];
-  if (!entry) {
-    entry = std::make_unique<queue_entry>();
-    try {
-      entry->view = view_of(queue);
-    } catch (...) {
-      table().erase(queue.id());
-      throw;
-    }
+  auto entry = table().find(queue.id());
+  if (entry == table().end())
+    entry = table().emplace(queue.id(), std::make_unique<queue_entry>(queue_entry{view_of(queue), {}})).first;
+  auto& sides_here = entry->second->sides;
+  auto side = sides_here.find(this_name());
+  if (side == sides_here.end())
+    side = sides_here.emplace(this_name(), std::make_unique<queue_side>(entry->second->view)).first;
+  forget_gone_ones(sides);
+  const own_side own{queue.id(), this_name(), side->second.get()};
+  std::erase_if(sides.all, [&](const own_side& s) { return s.queue == own.queue; });
+  sides.all.push_back(own);
+  return own;
+}
+
+// The one that this thread has already.
+const own_side* known_side(std::uint64_t queue) {
+  own_sides* const sides = mine::if_made();
+  if (sides == nullptr) return nullptr;
+  if (sides->farewells_seen != farewells.load(std::memory_order_acquire)) {
+    const std::scoped_lock lock(table_mutex);
+    forget_gone_ones(*sides);
   }
-  auto& side = entry->sides[this_name()];
-  if (!side) side = std::make_unique<queue_side>(entry->view);
-  if (mine.all.size() > 64) forget_gone_ones();
-  std::erase_if(mine.all, [&](const own_side& s) { return s.queue == queue.id(); });
-  mine.all.push_back({queue.id(), side.get()});
-  return *side;
+  for (const own_side& s : sides->all)
+    if (s.queue == queue && s.name == thread_name) return &s;
+  return nullptr;
 }
 
 // The thread ends in order: what it has in hand is done, and its lanes are nobody's.
@@ -78,10 +113,8 @@ own_sides::~own_sides() {
     std::vector<std::unique_ptr<queue_side>> gone;
     const std::scoped_lock lock(table_mutex);
     for (const own_side& s : all) {
-      const auto entry = table().find(s.queue);
-      if (entry == table().end()) continue;
-      auto node = entry->second->sides.extract(thread_name);
-      if (node.empty()) continue;
+      if (s.name != thread_name || !is_there(s)) continue;
+      auto node = table().find(s.queue)->second->sides.extract(s.name);
       if (node.mapped()->writer) node.mapped()->writer->leave();
       gone.push_back(std::move(node.mapped()));
     }
@@ -124,24 +157,22 @@ std::span<const std::byte> queue_side::data_of(std::size_t l) {
 
 queue_side& side_of(const region& queue) {
   const std::uint64_t id = queue.id();
-  // The name too: a forked child finds its parent's.
-  if (latest.queue == id && latest.side->name == thread_name) return *latest.side;
-  for (const own_side& s : mine.all)
-    if (s.queue == id && s.side->name == thread_name) {
-      latest = s;
-      return *s.side;
-    }
-  family_check();
-  queue_side& side = make_side(queue);
-  latest = {id, &side};
-  return side;
+  const std::uint64_t now = farewells.load(std::memory_order_acquire);
+  if (latest.own.queue == id && latest.own.name == thread_name && latest.farewells_seen == now && id != 0)
+    return *latest.own.side;
+  const own_side* const known = known_side(id);
+  if (known == nullptr) family_check();
+  latest = {known != nullptr ? *known : made_side(queue), now};
+  return *latest.own.side;
 }
 
 std::vector<queue_side*> sides_with_messages() {
   std::vector<queue_side*> sides;
+  const own_sides* const own = mine::if_made();
+  if (own == nullptr) return sides;
   const std::scoped_lock lock(table_mutex);
-  for (const own_side& s : mine.all)
-    if (table().contains(s.queue) && s.side->name == thread_name && !s.side->hand.empty()) sides.push_back(s.side);
+  for (const own_side& s : own->all)
+    if (s.name == thread_name && is_there(s) && !s.side->hand.empty()) sides.push_back(s.side);
   return sides;
 }
 

@@ -3,12 +3,14 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <covey/ipc/priority_queue.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/testing/settle.hpp>
 
 #include <cstdio>
 #include <cstdlib>
+#include <latch>
 #include <numeric>
 #include <thread>
 
@@ -190,6 +192,14 @@ TEST(Queue, GivesManyAtOnceAndAllOfThemStayInFlight) {
   q.join();
   q.close();
   EXPECT_TRUE(q.get_many(3).empty());
+}
+
+TEST(Queue, GivesNoneToWhoWantsNone) {
+  const covey::queue<int> q;
+  EXPECT_TRUE(q.get_many(0).empty());
+  q.put(1);
+  EXPECT_TRUE(q.get_many(0).empty());
+  EXPECT_EQ(q.size(), 1U);
 }
 
 TEST(Queue, GivingManyWakesEveryWriterForWhomThereIsRoom) {
@@ -420,6 +430,78 @@ TEST(Queue, AViewKeepsItsMessageInFlight) {
     EXPECT_TRUE(q.join_for(1s));
   }
   EXPECT_TRUE(q.empty());
+}
+
+TEST(Queue, AViewMayOutliveTheThreadThatGotIt) {
+  const covey::queue<std::string> q;
+  covey::process{[](covey::queue<std::string> to) { to.put(std::string(100'000, 'a')); }, q}.join();
+  std::optional<covey::message_view<std::string>> view;
+  std::thread([&] { view.emplace(std::move(q.get_view().value())); }).join();
+  EXPECT_EQ((*view)[99'999], 'a');
+}
+
+// What its threads remember of a queue ended with the process's last handle, but the queue has the same id when it
+// comes back.
+TEST(Queue, MayLeaveAProcessAndComeBack) {
+  const covey::queue<covey::queue<int>> post;
+  std::optional<covey::queue<int>> q(std::in_place);
+  q->put_many(std::vector{1, 2, 3});
+  std::latch used(1), back(1);
+  std::thread other([&] {
+    EXPECT_EQ(q->get(), 1);
+    q->task_done();
+    used.count_down();
+    back.wait();
+    EXPECT_EQ(q->get(), 3);
+    q->put(4);
+    q->task_done();
+  });
+  used.wait();
+  post.put(*q);
+  q.reset();
+  q = post.get();
+  EXPECT_EQ(q->get(), 2);
+  q->task_done();
+  back.count_down();
+  other.join();
+  EXPECT_EQ(q->get(), 4);
+  q->task_done();
+  post.task_done();
+}
+
+// They run after the thread has forgotten its queues.
+TEST(Queue, ServesDestructorsAtTheEndOfTheThread) {
+  const auto before = covey::testing::settled();
+  {
+    const covey::queue<std::string> q;
+    const covey::priority_queue<std::pair<int, std::string>> ordered;
+    struct late {
+      ~late() {
+        for (int i = 0; i < 3; ++i) {
+          queue->put("last");
+          ordered->put({i, "words"});
+          EXPECT_EQ(queue->get(), "last");
+          EXPECT_EQ(ordered->get(), std::pair(i, std::string("words")));
+        }
+        queue.reset();
+        ordered.reset();
+      }
+      std::optional<covey::queue<std::string>> queue{};
+      std::optional<covey::priority_queue<std::pair<int, std::string>>> ordered{};
+    };
+    std::thread([&] {
+      thread_local late last;
+      last.queue = q;
+      last.ordered = ordered;
+      q.put("first");
+      ordered.put({1, "first"});
+      EXPECT_EQ(q.get(), "first");
+      EXPECT_EQ(ordered.get(), std::pair(1, std::string("first")));
+    }).join();
+    EXPECT_TRUE(q.join_for(5s));
+    EXPECT_TRUE(ordered.join_for(5s));
+  }
+  EXPECT_TRUE(covey::testing::comes_back_to(before));
 }
 
 // The ring comes round to a slot whose message is still in somebody's hand.

@@ -27,16 +27,20 @@ class borrowed {
   borrowed& operator=(const borrowed&) = delete;
   ~borrowed() {
     if (!from_spare_) return;
-    if (spare.bytes.capacity() > kept_bytes_max) spare = T{};
+    if (spare.value.bytes.capacity() > kept_bytes_max) spare.value = T{};
     lent = false;
   }
-  T& operator*() const noexcept { return from_spare_ ? spare : *own_; }
+  T& operator*() const noexcept { return from_spare_ ? spare.value : *own_; }
   T* operator->() const noexcept { return &**this; }
 
  private:
   static constexpr std::size_t kept_bytes_max = 64 * 1024;
-  static inline thread_local T spare{};
-  static inline thread_local bool lent = false;
+  struct kept {
+    T value{};
+    ~kept() { lent = true; }  // other destructors may put and get after this one
+  };
+  static inline thread_local kept spare{};
+  static inline constinit thread_local bool lent = false;
   bool from_spare_;
   std::unique_ptr<T> own_;
 };
@@ -333,10 +337,10 @@ class queue_verbs {
   }
 
   /// Blocks until a message comes, and takes all that wait, but at most `max`, in their order; none when the queue is
-  /// closed and drained. All of them stay in flight, together, until this thread's next get of any kind, or one
-  /// task_done() for each: a consumer that dies in the middle of the batch gets, or leaves to others, all that it had
-  /// not acknowledged. Acknowledges this thread's messages before. Throws like get(); when one message cannot be read,
-  /// that one is dropped and the others wait again.
+  /// closed and drained, or `max` is 0. All of them stay in flight, together, until this thread's next get of any kind,
+  /// or one task_done() for each: a consumer that dies in the middle of the batch gets, or leaves to others, all that
+  /// it had not acknowledged. Acknowledges this thread's messages before. Throws like get(); when one message cannot be
+  /// read, that one is dropped and the others wait again.
   std::vector<T> get_many(std::size_t max) const { return get_many_until_deadline(max, std::nullopt, nullptr); }
 
   /// As get_many(), but none also when none came within `timeout` or `stop` was requested; closed() tells which.
@@ -462,6 +466,7 @@ class queue_verbs {
 
   std::vector<T> get_many_until_deadline(std::size_t max, const detail::deadline& until,
                                          const detail::stop_word* stop) const {
+    if (max == 0) return {};
     const std::size_t count = core_.get_many(max, until, stop).count;
     std::vector<T> values;
     detail::queue_core::incoming message;

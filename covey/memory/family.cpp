@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <bitset>
 #include <cerrno>
 #include <covey/base/check.hpp>
@@ -263,7 +264,21 @@ participant enlist_this_thread() {
   throw std::system_error(EAGAIN, std::system_category(), "covey: more than 1000 threads of one process take part");
 }
 
+namespace {
+std::array<std::atomic<void (*)() noexcept>, 4> dismissals{};
+}
+
+void before_dismissal(void (*f)() noexcept) noexcept {
+  for (auto& d : dismissals) {
+    void (*none)() noexcept = nullptr;
+    if (d.compare_exchange_strong(none, f, std::memory_order_acq_rel)) return;
+  }
+}
+
 void dismiss_this_thread() noexcept {
+  if (thread_name != 0)
+    for (const auto& d : dismissals)
+      if (const auto f = d.load(std::memory_order_acquire); f != nullptr) f();
   const participant name = std::exchange(thread_name, 0);
   if (name == 0 || family.book == nullptr || slot_of(name) != family.slot) return;
   cells_of(family.slot).thread_generation[cell_of(name)].fetch_add(1, std::memory_order_release);  // pairs with alive()

@@ -67,6 +67,9 @@ inline process_cells& cells_of(std::uint32_t slot) {
 /// destructors of all thread_local objects.
 void dismiss_this_thread() noexcept;
 
+/// `f` runs in each thread that is dismissed, while it still has its name; for the first four callers.
+void before_dismissal(void (*f)() noexcept) noexcept;
+
 // ---- founding, in family.cpp ---------------------------------------------------------------------------------------
 
 /// Descriptors that only keepers keep.

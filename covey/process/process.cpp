@@ -61,11 +61,12 @@ void forget_in_keeper(process_id id) {
 }
 
 // The first code of a forked child: it becomes a member of its own.
-[[noreturn]] void live_as_forked(process_id id, int cells_fd, int parents_life, const std::string& name,
+[[noreturn]] void live_as_forked(process_id id, unique_fd& cells, int parents_life, const std::string& name,
                                  const std::function<int()>& f) {
   const auto become = [&]() -> result<void> {
     COVEY_TRY_VOID(die_with(parents_life));
-    COVEY_TRY_VOID(become_forked_member(slot_of_process(id), generation_of_process(id), cells_fd));
+    COVEY_TRY_VOID(become_forked_member(slot_of_process(id), generation_of_process(id), cells.get()));
+    cells.reset();
     const unique_fd own(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
     const std::array values{static_cast<std::uint64_t>(::getpid())};
     const int fd = own.get();
@@ -135,22 +136,30 @@ process process::forked(const std::function<int()>& f, process_options options) 
   if (options.name.empty()) options.name = "forked";
   std::array<std::uint64_t, 6> values{};
   put_name(std::span(values).subspan<2, 4>(), options.name);
-  const keeper_answer place = ask_keeper(keeper_op::adopt, values).value();
+  keeper_answer place = ask_keeper(keeper_op::adopt, values).value();
   const int life = life_pipe_for_children().value();
   std::fflush(nullptr);
   const pid_t pid = our_fork();
-  if (pid == 0) live_as_forked(place.values[0], place.fd.get(), life, options.name, f);
+  if (pid == 0) live_as_forked(place.values[0], place.fd, life, options.name, f);
   if (pid < 0) {
     const int why = errno;
     forget_in_keeper(place.values[0]);
     throw std::system_error(why, std::system_category(), "fork");
   }
+  place.fd.reset();  // its number is free for the pidfd, without which nobody could wait for the child
   process child;
   child.id_ = place.values[0];
   child.pid_ = pid;
   child.forked_ = true;
   child.options_ = std::move(options);
   child.pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!child.pidfd_) {
+    const int why = errno;
+    ::kill(pid, SIGKILL);
+    child.collect();
+    child.id_ = 0;
+    throw std::system_error(why, std::system_category(), "pidfd_open");
+  }
   return child;
 }
 

@@ -218,6 +218,32 @@ TEST(Process, ForkedMayStartProcessesAndBeKilled) {
   EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child of ours is left; also covey's own are none";
 }
 
+// Without a pidfd of the child its starter waited for ever.
+TEST(Process, ForkedIsJoinedOrRefusedWithFewDescriptors) {
+  if (!can_fork || !can_lack_descriptors)
+    GTEST_SKIP() << "the sanitizer has a thread, or needs descriptors, of its own";
+  covey::process::forked([] { return 0; }).join();  // what is made once, is there
+  rlimit old{};
+  ::getrlimit(RLIMIT_NOFILE, &old);
+  const rlimit few{64, old.rlim_max};
+  ::setrlimit(RLIMIT_NOFILE, &few);
+  std::vector<covey::unique_fd> all;
+  for (int fd = -1; (fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0;) all.emplace_back(fd);
+  bool was_right = false;
+  for (int left = 0; left < 6; ++left, all.pop_back()) {
+    try {
+      const auto status = covey::process::forked([] { return 7; }, {.daemon = true}).join_for(10s);
+      ASSERT_TRUE(status) << left;
+      was_right = status->code() == 7;
+      EXPECT_TRUE(was_right || status->code() == 127) << left;
+    } catch (const std::system_error& e) {
+      EXPECT_EQ(e.code().value(), EMFILE) << left;
+    }
+  }
+  EXPECT_TRUE(was_right);
+  ::setrlimit(RLIMIT_NOFILE, &old);
+}
+
 TEST(Process, ForkedRefusesASecondThread) {
   std::atomic<bool> go = true;
   std::jthread other([&] { go.wait(true); });

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <covey/base/unique_fd.hpp>
+#include <covey/memory/thread_object.hpp>
 #include <covey/process/watcher.hpp>
 #include <covey/sync/gate.hpp>
 #include <system_error>
@@ -99,12 +100,16 @@ std::optional<std::size_t> wait_on_words(targets all, const deadline& until, std
 
 // What the watcher and a stop raise: one for each thread that ever needed it, because making one costs more than a
 // wait. A forked child has its parent's, which is not for it.
+struct thread_eventfd {
+  unique_fd fd{};
+  process_id made_by = 0;
+};
+
 int own_eventfd() {
-  thread_local unique_fd fd;
-  thread_local process_id made_by = 0;
-  if (!fd || made_by != this_process_id()) fd.reset(make_eventfd());
-  made_by = this_process_id();
-  return fd.get();
+  auto& own = thread_object<thread_eventfd>::get();
+  if (!own.fd || own.made_by != this_process_id()) own.fd.reset(make_eventfd());
+  own.made_by = this_process_id();
+  return own.fd.get();
 }
 
 struct raise_at_stop {
