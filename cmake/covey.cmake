@@ -101,6 +101,9 @@ function(covey_test_properties name timeout long serial labels)
   if(long)
     list(APPEND labels long)
   endif()
+  if(CMAKE_CXX_FLAGS MATCHES "-fsanitize")  # slow by nature; a hang is still found
+    math(EXPR timeout "4 * ${timeout}")
+  endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} SKIP_RETURN_CODE 77 LABELS "${labels}"
     ENVIRONMENT "COVEY_SOURCE=${PROJECT_SOURCE_DIR};COVEY_BUILD=${PROJECT_BINARY_DIR};TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tools/tsan.supp")
   if(serial)
