@@ -203,6 +203,7 @@ queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, 
   out.hand = this_name();
   out.deliveries = static_cast<std::uint32_t>(m.deliveries);
   side.hand.pop_back();
+  ++locks_owned;  // it may be read, or forgotten, elsewhere
   return result;
 }
 
@@ -212,6 +213,7 @@ std::span<const std::byte> queue_core::viewed::bytes() const noexcept {
 }
 
 void queue_core::finish(const viewed& v) const noexcept {
+  if (v.hand == thread_name && locks_owned != 0) --locks_owned;
   try {
     const queue_side& side = side_of(region_);
     release(side.q, {v.lane, v.position, v.deliveries}, v.hand);

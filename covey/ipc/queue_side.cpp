@@ -160,8 +160,8 @@ queue_side& side_of(const region& queue) {
   const std::uint64_t now = farewells.load(std::memory_order_acquire);
   if (latest.own.queue == id && latest.own.name == thread_name && latest.farewells_seen == now && id != 0)
     return *latest.own.side;
+  family_check();
   const own_side* const known = known_side(id);
-  if (known == nullptr) family_check();
   latest = {known != nullptr ? *known : made_side(queue), now};
   return *latest.own.side;
 }

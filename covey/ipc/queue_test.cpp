@@ -440,6 +440,17 @@ TEST(Queue, AViewMayOutliveTheThreadThatGotIt) {
   EXPECT_EQ((*view)[99'999], 'a');
 }
 
+TEST(Queue, AViewLeftOpenByAThreadThatEndedIsDeliveredAgain) {
+  const covey::queue<std::string> q;
+  q.put("one");
+  std::optional<covey::message_view<std::string>> left;
+  std::thread([&] { left.emplace(std::move(q.get_view().value())); }).join();
+  EXPECT_EQ(q.get_for(10s), "one");
+  q.task_done();
+  EXPECT_TRUE(q.join_for(10s));
+  EXPECT_EQ(std::string(left->begin(), left->end()), "one");
+}
+
 // What its threads remember of a queue ended with the process's last handle, but the queue has the same id when it
 // comes back.
 TEST(Queue, MayLeaveAProcessAndComeBack) {

@@ -39,7 +39,8 @@ inline process_id this_process_id() { return make_process_id(family.slot, family
 /// The name under which this thread holds locks; 0 until the first call of this_name().
 extern constinit thread_local participant thread_name;
 
-/// How many lock words this thread owns: when it ends with one, the family is told as of a death.
+/// How many lock words this thread owns, and messages it was lent to read: when it ends with one, the family is told as
+/// of a death.
 extern constinit thread_local std::uint32_t locks_owned;
 
 /// Gives this thread a name; throws std::system_error(EAGAIN) when threads_max threads of this process have one.
@@ -47,6 +48,9 @@ participant enlist_this_thread();
 
 /// The name under which this thread holds locks.
 inline participant this_name() { return thread_name != 0 ? thread_name : enlist_this_thread(); }
+
+/// Whether this process was forked from a member past covey: what its memory says that it owns is the parent's.
+inline bool is_forked_past() noexcept { return thread_name == 0 && family.book == nullptr; }
 
 /// Whether the thread `name` (flags are ignored) can still act. Two loads; never blocks. A name that nobody ever had is
 /// dead.

@@ -83,6 +83,7 @@ bool lock_word::look_again(std::uint64_t seen) const noexcept {
 }
 
 void lock_word::unlock_unrepaired() noexcept {
+  if (is_forked_past()) return;
   if (locks_owned != 0) --locks_owned;
   word_.store(name_unrepaired, std::memory_order_release);
   unpark(futex(), INT_MAX);

@@ -35,13 +35,14 @@ class lock_word {
   /// Never blocks.
   outcome try_lock(unrepaired_lock mode);
 
-  /// Frees it and marks it whole. The caller owns it.
+  /// Frees it and marks it whole. The caller owns it; does nothing in a child forked past covey, whose parent does.
   void unlock() noexcept {
+    if (is_forked_past()) return;
     if (locks_owned != 0) --locks_owned;
     if ((word_.exchange(0, std::memory_order_release) & name_waiters) != 0) unpark(futex(), 1);
   }
 
-  /// Frees it, but leaves it marked unrepaired. The caller owns it.
+  /// As unlock(), but leaves it marked unrepaired.
   void unlock_unrepaired() noexcept;
 
   [[nodiscard]] bool unrepaired_approx() const noexcept;

@@ -2,11 +2,16 @@
 #include <covey/sync/mutex.hpp>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/sync/permits.hpp>
+#include <covey/sync/recursive_mutex.hpp>
+#include <covey/sync/shared_mutex.hpp>
 
 #include <mutex>
+#include <shared_mutex>
 #include <thread>
 
 namespace {
@@ -155,6 +160,40 @@ TEST(Mutex, CopiesNameTheSameMutex) {
   std::jthread([c = copy]() mutable { EXPECT_FALSE(c.try_lock()); }).join();
   m.unlock();
   EXPECT_NE(covey::mutex(), m);
+}
+
+// Its destructors run as in any process.
+TEST(Mutex, AChildForkedPastCoveyUnlocksNothingOfItsParents) {
+  covey::mutex m(covey::mutex_options{.detect_deadlock = true});
+  covey::recursive_mutex recursive;
+  covey::shared_mutex written, read;
+  covey::permits one(1);
+  std::unique_lock lock(m);
+  std::unique_lock outer(recursive), inner(recursive);
+  std::unique_lock writer(written);
+  std::shared_lock reader(read);
+  covey::permit owned(one);
+  const pid_t past = ::fork();
+  if (past == 0) {
+    lock = {};
+    inner = {};
+    outer = {};
+    writer = {};
+    reader = {};
+    owned = {};
+    ::_exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(past, &status, 0), past);
+  EXPECT_EQ(status, 0);
+  inner = {};
+  std::thread([&] {
+    EXPECT_FALSE(m.try_lock());
+    EXPECT_FALSE(recursive.try_lock());
+    EXPECT_FALSE(written.try_lock_shared());
+    EXPECT_FALSE(read.try_lock());
+    EXPECT_FALSE(one.try_acquire());
+  }).join();
 }
 
 }  // namespace

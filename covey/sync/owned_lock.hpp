@@ -42,7 +42,7 @@ class owned_lock {
   bool lock_until(const deadline& until, const stop_word* stop);
 
   void unlock() noexcept {
-    if (watched_ != 0) tell_release();
+    if (watched_ != 0 && !is_forked_past()) tell_release();
     word_.unlock();
   }
 

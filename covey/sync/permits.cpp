@@ -89,6 +89,7 @@ bool permits::take_until(const detail::deadline& until, std::stop_token stop) {
 }
 
 void permits::release() {
+  detail::family_check();  // a child forked past covey has its parent's
   if (!state_->give())
     throw std::system_error(std::make_error_code(std::errc::operation_not_permitted),
                             "covey: this process owns no permit that it could release");

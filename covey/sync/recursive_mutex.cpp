@@ -44,6 +44,7 @@ bool recursive_mutex::lock_until(std::chrono::steady_clock::time_point until, st
 }
 
 void recursive_mutex::unlock() noexcept {
+  if (detail::is_forked_past()) return;
   const std::uint32_t depth = state_->depth.load(std::memory_order_relaxed);
   if (depth == 0)
     state_->lock.unlock();

@@ -117,6 +117,7 @@ void shared_lock_state::lock_shared(std::uint32_t number) {
 }
 
 void shared_lock_state::unlock_shared() noexcept {
+  if (is_forked_past()) return;
   if (watched_ != 0) note_release();
   if (locks_owned != 0) --locks_owned;
   clear_slot();
@@ -214,6 +215,7 @@ void shared_lock_state::lock(std::uint32_t number) {
 }
 
 void shared_lock_state::unlock() noexcept {
+  if (is_forked_past()) return;
   if (watched_ != 0) note_release();
   dirty_.store(0, std::memory_order_seq_cst);
   leave_writing();
