@@ -3,7 +3,8 @@
 #pragma once
 
 #include <covey/ipc/broadcast_core.hpp>
-#include <covey/ipc/queue_verbs.hpp>
+#include <covey/ipc/queue_messages.hpp>
+#include <covey/sync/handle.hpp>
 #include <iterator>
 
 namespace covey {
@@ -51,19 +52,37 @@ class subscriber {
   }
 
   /// As get_for, with a point in time.
-  std::optional<T> get_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {}) const {
+  template <class Clock, class Duration>
+  std::optional<T> get_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
-    return get_until_deadline(until, &stopped);
+    return get_until_deadline(detail::steady(until), &stopped);
   }
 
   /// Blocks until a message comes, and takes all that are there, but at most `max`, in their order; none when the
   /// broadcast is closed and all was got. Throws like get(), but only when it has got none before.
   std::vector<T> get_many(std::size_t max) const { return get_many_until_deadline(max, std::nullopt, nullptr); }
 
+  /// As get_many(), but none also when `stop` was requested.
+  std::vector<T> get_many(std::size_t max, std::stop_token stop) const {
+    const detail::stop_word stopped(std::move(stop));
+    return get_many_until_deadline(max, std::nullopt, &stopped);
+  }
+
+  /// As get_many(), but only those that are there now, perhaps none. Never blocks.
+  std::vector<T> try_get_many(std::size_t max) const { return get_many_for(max, std::chrono::nanoseconds{0}); }
+
   /// As get_many(), but none also when none came within `timeout` or `stop` was requested.
   std::vector<T> get_many_for(std::size_t max, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return get_many_until_deadline(max, detail::deadline_in(timeout), &stopped);
+  }
+
+  /// As get_many_for, with a point in time.
+  template <class Clock, class Duration>
+  std::vector<T> get_many_until(std::size_t max, const std::chrono::time_point<Clock, Duration>& until,
+                                std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return get_many_until_deadline(max, detail::steady(until), &stopped);
   }
 
   /// How many messages this subscription did not get because they were overwritten first (slow_subscriber::lag), in
@@ -191,6 +210,12 @@ class broadcast {
   /// Throws queue_closed, std::length_error (larger than `bytes`), std::system_error (no memory), queue_damaged.
   void put(const T& value) const { (void)put_until_deadline(value, std::nullopt, nullptr); }
 
+  /// As put(), but returns false when `stop` was requested while it had to wait.
+  [[nodiscard]] bool put(const T& value, std::stop_token stop) const {
+    const detail::stop_word stopped(std::move(stop));
+    return put_until_deadline(value, std::nullopt, &stopped);
+  }
+
   /// Returns false when it would have to wait for a subscriber. Throws like put().
   [[nodiscard]] bool try_put(const T& value) const { return put_for(value, std::chrono::nanoseconds{0}); }
 
@@ -201,10 +226,11 @@ class broadcast {
   }
 
   /// As put_for, with a point in time.
-  [[nodiscard]] bool put_until(const T& value, std::chrono::steady_clock::time_point until,
+  template <class Clock, class Duration>
+  [[nodiscard]] bool put_until(const T& value, const std::chrono::time_point<Clock, Duration>& until,
                                std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
-    return put_until_deadline(value, until, &stopped);
+    return put_until_deadline(value, detail::steady(until), &stopped);
   }
 
   /// A new subscription: it gets every message whose put() begins after this returned. Never blocks. Throws

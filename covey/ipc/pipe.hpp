@@ -27,11 +27,21 @@ class pipe {
 
   /// Blocks while full. Throws as queue::put().
   void put(const Out& value) const { taken().out_.put(value); }
+  /// As put(), but returns false when `stop` was requested while it was full.
+  [[nodiscard]] bool put(const Out& value, std::stop_token stop) const {
+    return taken().out_.put(value, std::move(stop));
+  }
   /// Returns false when full. Never blocks for room. Throws as queue::put().
   [[nodiscard]] bool try_put(const Out& value) const { return taken().out_.try_put(value); }
   /// Returns false when it stayed full for `timeout`, or `stop` was requested. Throws as queue::put().
   [[nodiscard]] bool put_for(const Out& value, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
     return taken().out_.put_for(value, timeout, std::move(stop));
+  }
+  /// As put_for, with a point in time. A clock that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool put_until(const Out& value, const std::chrono::time_point<Clock, Duration>& until,
+                               std::stop_token stop = {}) const {
+    return taken().out_.put_until(value, until, std::move(stop));
   }
 
   /// Blocks until a message comes; nothing when the other end closed, or ended in order, and all was read.
@@ -45,12 +55,25 @@ class pipe {
   std::optional<In> get_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
     return taken().in_.get_for(timeout, std::move(stop));
   }
+  /// As get_for, with a point in time. A clock that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  std::optional<In> get_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) const {
+    return taken().in_.get_until(until, std::move(stop));
+  }
+
+  /// What this end puts into, with all that a queue_writer can do: put_many(), loan()…
+  [[nodiscard]] const queue_writer<Out>& writer() const { return taken().out_; }
+  /// What this end gets from, with all that a queue_reader can do: get_many(), get_delivery(), get_view(), task_done()…
+  [[nodiscard]] const queue_reader<In>& reader() const { return taken().in_; }
 
   /// For wait_any: ready when there is a message, or the end.
   [[nodiscard]] auto wait_hook() const { return taken().in_.wait_hook(); }
 
   /// This end puts no more: the other reads what was put, and then the end. Getting goes on.
   void close() const { taken().out_.close(); }
+
+  /// Whether both are the same end of the same pipe.
+  bool operator==(const pipe& other) const noexcept { return out_ == other.out_ && in_ == other.in_; }
 
   /// For covey.
   void encode_handle(detail::encoder& out) const {

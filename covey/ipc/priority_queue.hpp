@@ -103,6 +103,11 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
 
   /// As put(value), with this priority. Throws also std::invalid_argument: a priority that is not a number.
   void put(const T& value, priority_type priority) const { put_with(value, priority, std::nullopt, nullptr); }
+  /// As put(value, stop), with this priority.
+  [[nodiscard]] bool put(const T& value, priority_type priority, std::stop_token stop) const {
+    const detail::stop_word stopped(std::move(stop));
+    return put_with(value, priority, std::nullopt, &stopped);
+  }
   /// As try_put(value), with this priority.
   [[nodiscard]] bool try_put(const T& value, priority_type priority) const {
     return put_with(value, priority, std::chrono::steady_clock::now(), nullptr);
@@ -114,10 +119,11 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
     return put_with(value, priority, detail::deadline_in(timeout), &stopped);
   }
   /// As put_until(value, until, stop), with this priority.
-  [[nodiscard]] bool put_until(const T& value, priority_type priority, std::chrono::steady_clock::time_point until,
-                               std::stop_token stop = {}) const {
+  template <class Clock, class Duration>
+  [[nodiscard]] bool put_until(const T& value, priority_type priority,
+                               const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
-    return put_with(value, priority, until, &stopped);
+    return put_with(value, priority, detail::steady(until), &stopped);
   }
 
   /// For covey.

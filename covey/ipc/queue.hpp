@@ -142,25 +142,60 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
   [[nodiscard]] loaned<T> loan(std::size_t n) const
     requires(detail::is_readable_in_place<T>)
   {
-    return *loan_until(n, std::nullopt, nullptr);
+    return *loan_until_deadline(n, std::nullopt, nullptr);
   }
 
   /// Nothing when there is no memory for it now.
   [[nodiscard]] std::optional<loaned<T>> try_loan(std::size_t n) const
     requires(detail::is_readable_in_place<T>)
   {
-    return loan_until(n, std::chrono::steady_clock::now(), nullptr);
+    return loan_until_deadline(n, std::chrono::steady_clock::now(), nullptr);
+  }
+
+  /// Nothing when there was no memory for it within `timeout`, or `stop` was requested.
+  [[nodiscard]] std::optional<loaned<T>> loan_for(std::size_t n, std::chrono::nanoseconds timeout,
+                                                  std::stop_token stop = {}) const
+    requires(detail::is_readable_in_place<T>)
+  {
+    const detail::stop_word stopped(std::move(stop));
+    return loan_until_deadline(n, detail::deadline_in(timeout), &stopped);
+  }
+
+  /// As loan_for, with a point in time.
+  template <class Clock, class Duration>
+    requires(detail::is_readable_in_place<T>)
+  [[nodiscard]] std::optional<loaned<T>> loan_until(std::size_t n,
+                                                    const std::chrono::time_point<Clock, Duration>& until,
+                                                    std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return loan_until_deadline(n, detail::steady(until), &stopped);
   }
 
   /// Puts what was written into `written`, which is empty afterwards. Blocks while full. Only in the thread that
   /// borrowed it: throws std::logic_error elsewhere. Throws like put().
-  void publish(loaned<T>& written) const { publish_until(written, std::nullopt, nullptr); }
+  void publish(loaned<T>& written) const { publish_until_deadline(written, std::nullopt, nullptr); }
   /// As above.
-  void publish(loaned<T>&& written) const { publish_until(written, std::nullopt, nullptr); }
+  void publish(loaned<T>&& written) const { publish_until_deadline(written, std::nullopt, nullptr); }
 
   /// Returns false, and leaves `written` as it is, when full. Never blocks for room. Throws like publish().
   [[nodiscard]] bool try_publish(loaned<T>& written) const {
-    return publish_until(written, std::chrono::steady_clock::now(), nullptr);
+    return publish_until_deadline(written, std::chrono::steady_clock::now(), nullptr);
+  }
+
+  /// Returns false, and leaves `written` as it is, when it stayed full for `timeout`, or `stop` was requested. Throws
+  /// like publish().
+  [[nodiscard]] bool publish_for(loaned<T>& written, std::chrono::nanoseconds timeout,
+                                 std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return publish_until_deadline(written, detail::deadline_in(timeout), &stopped);
+  }
+
+  /// As publish_for, with a point in time.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool publish_until(loaned<T>& written, const std::chrono::time_point<Clock, Duration>& until,
+                                   std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return publish_until_deadline(written, detail::steady(until), &stopped);
   }
 
   /// As get(), but the message is read where it lies, without a copy (small ones are copied into the view). It is in
@@ -169,14 +204,31 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
     requires(detail::is_readable_in_place<T>)
   {
     const detail::stop_word stopped(std::move(stop));
-    return get_view_until(std::nullopt, &stopped);
+    return get_view_until_deadline(std::nullopt, &stopped);
   }
 
   /// Takes a message if there is one, to be read where it lies. Never blocks.
   std::optional<message_view<T>> try_get_view() const
     requires(detail::is_readable_in_place<T>)
   {
-    return get_view_until(std::chrono::steady_clock::now(), nullptr);
+    return get_view_until_deadline(std::chrono::steady_clock::now(), nullptr);
+  }
+
+  /// As get_view(), but nothing also when none came within `timeout` or `stop` was requested.
+  std::optional<message_view<T>> get_view_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const
+    requires(detail::is_readable_in_place<T>)
+  {
+    const detail::stop_word stopped(std::move(stop));
+    return get_view_until_deadline(detail::deadline_in(timeout), &stopped);
+  }
+
+  /// As get_view_for, with a point in time.
+  template <class Clock, class Duration>
+    requires(detail::is_readable_in_place<T>)
+  std::optional<message_view<T>> get_view_until(const std::chrono::time_point<Clock, Duration>& until,
+                                                std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return get_view_until_deadline(detail::steady(until), &stopped);
   }
 
   /// For covey.
@@ -229,8 +281,8 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
     }
   }
 
-  std::optional<loaned<T>> loan_until(std::size_t n, const detail::deadline& until,
-                                      const detail::stop_word* stop) const {
+  std::optional<loaned<T>> loan_until_deadline(std::size_t n, const detail::deadline& until,
+                                               const detail::stop_word* stop) const {
     if (n > (~std::size_t{0} - sizeof(std::uint64_t)) / sizeof(typename T::value_type))
       throw std::length_error("covey: a loan is larger than memory");
     const std::size_t bytes = sizeof(std::uint64_t) + n * sizeof(typename T::value_type);
@@ -239,7 +291,7 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
     return loaned<T>(core_, *memory, n);
   }
 
-  bool publish_until(loaned<T>& written, const detail::deadline& until, const detail::stop_word* stop) const {
+  bool publish_until_deadline(loaned<T>& written, const detail::deadline& until, const detail::stop_word* stop) const {
     if (written.core_.memory() != core_.memory())
       throw std::logic_error("covey: a loan is published to the queue from which it is");
     if (!core_.publish(written.memory_, until, stop)) return false;
@@ -247,7 +299,8 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
     return true;
   }
 
-  std::optional<message_view<T>> get_view_until(const detail::deadline& until, const detail::stop_word* stop) const {
+  std::optional<message_view<T>> get_view_until_deadline(const detail::deadline& until,
+                                                         const detail::stop_word* stop) const {
     detail::queue_core::viewed v;
     if (core_.get_view(v, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
     return message_view<T>(core_, std::move(v));

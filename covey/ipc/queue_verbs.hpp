@@ -3,266 +3,15 @@
 /// knows in which order messages go.
 #pragma once
 
-#include <algorithm>
-#include <array>
-#include <bit>
 #include <chrono>
-#include <covey/ipc/queue_core.hpp>
-#include <cstring>
-#include <memory>
+#include <covey/ipc/queue_ends.hpp>
+#include <covey/sync/handle.hpp>
 #include <optional>
+#include <span>
 #include <stop_token>
+#include <vector>
 
 namespace covey {
-
-namespace detail {
-
-/// A buffer of this thread that keeps its memory from one message to the next, unless the message was large. While it
-/// is lent, others get one of their own: encoding may put to another queue.
-template <class T>
-class borrowed {
- public:
-  borrowed() : from_spare_(!std::exchange(lent, true)), own_(from_spare_ ? nullptr : std::make_unique<T>()) {}
-  borrowed(const borrowed&) = delete;
-  borrowed& operator=(const borrowed&) = delete;
-  ~borrowed() {
-    if (!from_spare_) return;
-    if (spare.value.bytes.capacity() > kept_bytes_max) spare.value = T{};
-    lent = false;
-  }
-  T& operator*() const noexcept { return from_spare_ ? spare.value : *own_; }
-  T* operator->() const noexcept { return &**this; }
-
- private:
-  static constexpr std::size_t kept_bytes_max = 64 * 1024;
-  struct kept {
-    T value{};
-    ~kept() { lent = true; }  // other destructors may put and get after this one
-  };
-  static inline thread_local kept spare{};
-  static inline constinit thread_local bool lent = false;
-  bool from_spare_;
-  std::unique_ptr<T> own_;
-};
-
-/// A vector or string of numbers, whose elements lie aligned in a message.
-template <class T>
-inline constexpr bool is_readable_in_place = false;
-template <class T>
-  requires(is_bulk<T>)
-inline constexpr bool is_readable_in_place<T> = alignof(typename T::value_type) <= alignof(std::uint64_t);
-
-/// The elements of a vector or string of numbers as it is encoded: their number, then they themselves.
-template <class Element>
-std::span<const Element> elements_of(std::span<const std::byte> message) {
-  std::uint64_t n = 0;
-  if (message.size() >= sizeof n) std::memcpy(&n, message.data(), sizeof n);
-  if (message.size() < sizeof n || n != (message.size() - sizeof n) / sizeof(Element) ||
-      (message.size() - sizeof n) % sizeof(Element) != 0)
-    throw bad_message("covey: a message is not as long as it says");
-  return {reinterpret_cast<const Element*>(message.data() + sizeof n), static_cast<std::size_t>(n)};
-}
-
-}  // namespace detail
-
-/// A message, and how often it was delivered, with this time: more than once when consumers died with it in hand.
-template <class T>
-struct delivery {
-  T value;              ///< the message
-  unsigned deliveries;  ///< 1 the first time; 127 stands for more
-};
-
-namespace detail {
-
-/// One process's share of a role: taken at the first use or at arrival, left when the last copy goes.
-template <class Core>
-class share_of_role {
- public:
-  share_of_role(Core core, queue_role role) : core_(std::move(core)), role_(role) {}
-  share_of_role(const share_of_role& other) : core_(other.core_), role_(other.role_) {
-    if (other.taken()) take();
-  }
-  share_of_role& operator=(share_of_role other) noexcept {
-    std::swap(core_, other.core_);
-    std::swap(taken_by_, other.taken_by_);
-    return *this;
-  }
-  ~share_of_role() {
-    if (taken()) core_.leave_role(role_);
-  }
-  void take() const {
-    if (taken()) return;
-    core_.take_role(role_);
-    taken_by_ = this_process_id();
-  }
-
- private:
-  // A forked child has a copy that its parent has taken.
-  [[nodiscard]] bool taken() const { return taken_by_ == this_process_id(); }
-
-  Core core_;
-  queue_role role_;
-  mutable process_id taken_by_ = 0;
-};
-
-/// Calls `put` with the message that `value` is, made without a copy where it can be.
-template <class T, class Put>
-bool put_message(const T& value, const Put& put) {
-  if constexpr (is_bitwise<T>()) {
-    return put(queue_core::outgoing{.bytes = std::as_bytes(std::span(&value, 1))});
-  } else if constexpr (is_bulk<T>) {  // as it is encoded, but without a copy between
-    const std::uint64_t n = value.size();
-    return put(queue_core::outgoing{.head = std::as_bytes(std::span(&n, 1)),
-                                    .bytes = std::as_bytes(std::span(value.data(), value.size()))});
-  } else {
-    const borrowed<encoder> message;
-    message->bytes.clear();
-    message->attachments.clear();
-    encode(*message, value);
-    return put(queue_core::outgoing{.bytes = message->bytes, .attachments = message->attachments});
-  }
-}
-
-/// Makes an optional's value where it will stay.
-template <class F>
-struct made_by {
-  F make;
-  operator decltype(std::declval<const F&>()())() const { return make(); }  // NOLINT(google-explicit-constructor)
-};
-
-template <class T>
-T decode_message(std::span<const std::byte> bytes) {
-  if constexpr (is_bitwise<T>()) {
-    if (bytes.size() != sizeof(T)) throw bad_message("covey: a message has not the size of what is read from it");
-    if constexpr (std::is_trivially_default_constructible_v<T>) {
-      T value;  // one copy, no more
-      std::memcpy(static_cast<void*>(&value), bytes.data(), sizeof value);
-      return value;
-    } else {
-      std::array<std::byte, sizeof(T)> all;
-      std::memcpy(all.data(), bytes.data(), all.size());
-      return std::bit_cast<T>(all);
-    }
-  } else if constexpr (is_readable_in_place<T>) {
-    const auto elements = elements_of<typename T::value_type>(bytes);
-    return T(elements.begin(), elements.end());
-  } else {
-    decoder in{bytes};
-    T value = decode<T>(in);
-    expect_end(in);
-    return value;
-  }
-}
-
-}  // namespace detail
-
-/// The reading end of a queue: see reader() of any queue, whose the members are.
-///
-/// Safety: process-safe; one object is thread-compatible: give each thread its own copy.
-template <class Queue>
-class reader_of {
- public:
-  using covey_handle = void;                    ///< may travel to other processes
-  using value_type = typename Queue::value_type;  ///< what the queue carries
-
-  /// As the queue's.
-  std::optional<value_type> get() const { return taken().get(); }
-  /// As the queue's.
-  std::optional<value_type> get(std::stop_token stop) const { return taken().get(std::move(stop)); }
-  /// As the queue's.
-  std::optional<value_type> try_get() const { return taken().try_get(); }
-  /// As the queue's.
-  std::optional<value_type> get_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
-    return taken().get_for(timeout, std::move(stop));
-  }
-  /// As the queue's.
-  std::vector<value_type> get_many(std::size_t max) const { return taken().get_many(max); }
-  /// As the queue's.
-  std::vector<value_type> get_many_for(std::size_t max, std::chrono::nanoseconds timeout,
-                                       std::stop_token stop = {}) const {
-    return taken().get_many_for(max, timeout, std::move(stop));
-  }
-  /// As the queue's.
-  void task_done() const { taken().task_done(); }
-  /// For wait_any: as the queue's. Takes the role.
-  [[nodiscard]] auto wait_hook() const { return taken().wait_hook(); }
-  /// Takes the role now, not at the first get.
-  void take_role() const { share_.take(); }
-  /// The queue itself, without the role.
-  [[nodiscard]] const Queue& queue() const noexcept { return queue_; }
-
-  void encode_handle(detail::encoder& out) const { queue_.encode_handle(out); }  ///< for covey
-  /// For covey.
-  static reader_of decode_handle(detail::decoder& in) {
-    reader_of r(Queue::decode_handle(in));
-    r.take_role();
-    return r;
-  }
-
- private:
-  friend Queue;
-  template <class, class, class>
-  friend class queue_verbs;
-  explicit reader_of(Queue q) : queue_(std::move(q)), share_(queue_.core_, detail::queue_role::reader) {}
-  const Queue& taken() const {
-    share_.take();
-    return queue_;
-  }
-  Queue queue_;
-  detail::share_of_role<typename Queue::core_type> share_;
-};
-
-/// The writing end of a queue: see writer() of any queue, whose the members are.
-///
-/// Safety: process-safe; one object is thread-compatible: give each thread its own copy.
-template <class Queue>
-class writer_of {
- public:
-  using covey_handle = void;                    ///< may travel to other processes
-  using value_type = typename Queue::value_type;  ///< what the queue carries
-
-  /// As the queue's, with what that takes.
-  template <class... Rank>
-  void put(const value_type& value, const Rank&... rank) const {
-    taken().put(value, rank...);
-  }
-  /// As the queue's, with what that takes.
-  template <class... Rank>
-  [[nodiscard]] bool try_put(const value_type& value, const Rank&... rank) const {
-    return taken().try_put(value, rank...);
-  }
-  /// As the queue's.
-  [[nodiscard]] bool put_for(const value_type& value, std::chrono::nanoseconds timeout,
-                             std::stop_token stop = {}) const {
-    return taken().put_for(value, timeout, std::move(stop));
-  }
-  /// As the queue's.
-  void close(close_mode mode = close_mode::drain) const { taken().close(mode); }
-  /// Takes the role now, not at the first put.
-  void take_role() const { share_.take(); }
-  /// The queue itself, without the role.
-  [[nodiscard]] const Queue& queue() const noexcept { return queue_; }
-
-  void encode_handle(detail::encoder& out) const { queue_.encode_handle(out); }  ///< for covey
-  /// For covey.
-  static writer_of decode_handle(detail::decoder& in) {
-    writer_of w(Queue::decode_handle(in));
-    w.take_role();
-    return w;
-  }
-
- private:
-  friend Queue;
-  template <class, class, class>
-  friend class queue_verbs;
-  explicit writer_of(Queue q) : queue_(std::move(q)), share_(queue_.core_, detail::queue_role::writer) {}
-  const Queue& taken() const {
-    share_.take();
-    return queue_;
-  }
-  Queue queue_;
-  detail::share_of_role<typename Queue::core_type> share_;
-};
 
 /// The verbs of a queue `Self` of T over a `Core`. A message is *in flight* from the get() that returns it until the
 /// same thread calls task_done() or gets again, or ends in order; when its consumer dies in between, the queue does
@@ -279,6 +28,12 @@ class queue_verbs {
   /// Throws queue_closed, no_consumers, std::length_error (larger than the queue), queue_damaged.
   void put(const T& value) const { self().put_until_deadline(value, std::nullopt, nullptr); }
 
+  /// As put(), but returns false when `stop` was requested while it was full.
+  [[nodiscard]] bool put(const T& value, std::stop_token stop) const {
+    const detail::stop_word stopped(std::move(stop));
+    return self().put_until_deadline(value, std::nullopt, &stopped);
+  }
+
   /// Returns false when full. Never blocks for room. Throws like put().
   [[nodiscard]] bool try_put(const T& value) const { return put_for(value, std::chrono::nanoseconds{0}); }
 
@@ -288,16 +43,23 @@ class queue_verbs {
     return self().put_until_deadline(value, detail::deadline_in(timeout), &stopped);
   }
 
-  /// As put_for, with a point in time.
-  [[nodiscard]] bool put_until(const T& value, std::chrono::steady_clock::time_point until,
+  /// As put_for, with a point in time. A clock that is set while this waits is not followed, here and below.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool put_until(const T& value, const std::chrono::time_point<Clock, Duration>& until,
                                std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
-    return self().put_until_deadline(value, until, &stopped);
+    return self().put_until_deadline(value, detail::steady(until), &stopped);
   }
 
   /// Puts all of them in order; one after another, not all or nothing. Blocks while full. Throws like put(); what was
   /// put before stays put.
   void put_many(std::span<const T> values) const { self().put_many_until_deadline(values, std::nullopt, nullptr); }
+
+  /// As put_many(), but only until `stop` was requested; returns how many were put.
+  [[nodiscard]] std::size_t put_many(std::span<const T> values, std::stop_token stop) const {
+    const detail::stop_word stopped(std::move(stop));
+    return self().put_many_until_deadline(values, std::nullopt, &stopped);
+  }
 
   /// Puts as many as there is room for now, in order, and returns how many. Throws like put().
   [[nodiscard]] std::size_t try_put_many(std::span<const T> values) const {
@@ -309,6 +71,15 @@ class queue_verbs {
                                          std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return self().put_many_until_deadline(values, detail::deadline_in(timeout), &stopped);
+  }
+
+  /// As put_many_for, with a point in time.
+  template <class Clock, class Duration>
+  [[nodiscard]] std::size_t put_many_until(std::span<const T> values,
+                                           const std::chrono::time_point<Clock, Duration>& until,
+                                           std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return self().put_many_until_deadline(values, detail::steady(until), &stopped);
   }
 
   /// Blocks until a message comes, and takes it; nothing when the queue is closed and drained.
@@ -331,9 +102,10 @@ class queue_verbs {
   }
 
   /// As get_for, with a point in time.
-  std::optional<T> get_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {}) const {
+  template <class Clock, class Duration>
+  std::optional<T> get_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
-    return get_until_deadline(until, &stopped);
+    return get_until_deadline(detail::steady(until), &stopped);
   }
 
   /// Blocks until a message comes, and takes all that wait, but at most `max`, in their order; none when the queue is
@@ -343,18 +115,50 @@ class queue_verbs {
   /// read, that one is dropped and the others wait again.
   std::vector<T> get_many(std::size_t max) const { return get_many_until_deadline(max, std::nullopt, nullptr); }
 
+  /// As get_many(), but none also when `stop` was requested.
+  std::vector<T> get_many(std::size_t max, std::stop_token stop) const {
+    const detail::stop_word stopped(std::move(stop));
+    return get_many_until_deadline(max, std::nullopt, &stopped);
+  }
+
+  /// As get_many(), but only those that wait now, perhaps none. Never blocks.
+  std::vector<T> try_get_many(std::size_t max) const { return get_many_for(max, std::chrono::nanoseconds{0}); }
+
   /// As get_many(), but none also when none came within `timeout` or `stop` was requested; closed() tells which.
   std::vector<T> get_many_for(std::size_t max, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return get_many_until_deadline(max, detail::deadline_in(timeout), &stopped);
   }
 
+  /// As get_many_for, with a point in time.
+  template <class Clock, class Duration>
+  std::vector<T> get_many_until(std::size_t max, const std::chrono::time_point<Clock, Duration>& until,
+                                std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return get_many_until_deadline(max, detail::steady(until), &stopped);
+  }
+
   /// As get(), with the number of times that the message was delivered.
   std::optional<delivery<T>> get_delivery(std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
-    detail::queue_core::incoming message;
-    if (core_.get(message, std::nullopt, &stopped) != detail::queue_core::get_result::got) return std::nullopt;
-    return delivery<T>{decode_in_hand(message), message.deliveries};
+    return get_delivery_until_deadline(std::nullopt, &stopped);
+  }
+
+  /// As try_get(), with that number.
+  std::optional<delivery<T>> try_get_delivery() const { return get_delivery_for(std::chrono::nanoseconds{0}); }
+
+  /// As get_for(), with that number.
+  std::optional<delivery<T>> get_delivery_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return get_delivery_until_deadline(detail::deadline_in(timeout), &stopped);
+  }
+
+  /// As get_until(), with that number.
+  template <class Clock, class Duration>
+  std::optional<delivery<T>> get_delivery_until(const std::chrono::time_point<Clock, Duration>& until,
+                                                std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return get_delivery_until_deadline(detail::steady(until), &stopped);
   }
 
   /// Takes a message that failed: its consumer died and the queue's policy is `fail`, or it was delivered
@@ -383,6 +187,14 @@ class queue_verbs {
   [[nodiscard]] bool join_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return core_.join(detail::deadline_in(timeout), &stopped);
+  }
+
+  /// As join_for, with a point in time.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool join_until(const std::chrono::time_point<Clock, Duration>& until,
+                                std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return core_.join(detail::steady(until), &stopped);
   }
 
   /// From now on put() throws queue_closed. Readers get what waits, then the end; with discard the end at once. A
@@ -462,6 +274,13 @@ class queue_verbs {
       return std::optional<T>(std::in_place, detail::made_by{[&] { return decode_in_hand(message); }});
     else
       return decode_in_hand(message);
+  }
+
+  std::optional<delivery<T>> get_delivery_until_deadline(const detail::deadline& until,
+                                                         const detail::stop_word* stop) const {
+    detail::queue_core::incoming message;
+    if (core_.get(message, until, stop) != detail::queue_core::get_result::got) return std::nullopt;
+    return delivery<T>{decode_in_hand(message), message.deliveries};
   }
 
   std::vector<T> get_many_until_deadline(std::size_t max, const detail::deadline& until,
