@@ -121,6 +121,8 @@ enum queue_flag : std::uint32_t {
   flag_readers_lost = 4,  // a role was taken and its last holder is gone
   flag_writers_lost = 8,
   flag_writer_died = 16,
+  flag_readers_taken = 32,  // a role was taken by somebody, ever
+  flag_writers_taken = 64,
 };
 
 /// Flags as they are stored: in the upper 24 bits something that only they have in this queue.

@@ -14,6 +14,9 @@ queue_role role_in(std::uint64_t word) { return static_cast<queue_role>(word >> 
 process_id process_in(std::uint64_t word) { return word & ~(3ULL << 30); }
 
 std::uint32_t lost_flag(queue_role role) { return role == queue_role::reader ? flag_readers_lost : flag_writers_lost; }
+std::uint32_t taken_flag(queue_role role) {
+  return role == queue_role::reader ? flag_readers_taken : flag_writers_taken;
+}
 
 bool anybody_has(const role_table& t, queue_role role) {
   for (const auto& r : t.holders) {
@@ -60,7 +63,7 @@ void enter_role(const role_table& t, queue_role role) {
     std::uint64_t word = r.load(std::memory_order_relaxed);
     if (word != 0 || !r.compare_exchange_strong(word, word_of(this_process_id(), role), std::memory_order_seq_cst))
       continue;
-    change_flags(t, 0, lost_flag(role));
+    change_flags(t, taken_flag(role), lost_flag(role));
     return;
   }
   own_roles().erase({this_process_id(), t.queue, role});
@@ -88,6 +91,11 @@ void strike_dead_roles(const role_table& t) {
     if (role == queue_role::writer) change_flags(t, flag_writer_died, 0);
     note_if_lost(t, role);
     r.compare_exchange_strong(word, 0, std::memory_order_seq_cst);
+  }
+  // Who was killed while it left, after its entry went, may have been the last one, and has not said so.
+  for (const queue_role role : {queue_role::reader, queue_role::writer}) {
+    const std::uint32_t flags = t.flags.load(std::memory_order_seq_cst);
+    if ((flags & taken_flag(role)) != 0 && (flags & lost_flag(role)) == 0) note_if_lost(t, role);
   }
 }
 

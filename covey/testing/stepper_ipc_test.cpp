@@ -2,6 +2,7 @@
 // of the dead arrives again; there is room for as many as before; nobody hangs.
 #include <gtest/gtest.h>
 #include <covey/ipc/queue.hpp>
+#include <covey/process/wait_any.hpp>
 #include <covey/testing/stepper.hpp>
 
 #include <algorithm>
@@ -358,6 +359,8 @@ TEST(StepperQueue, WriterRole) {
                                                            } catch (const covey::no_producers&) {
                                                            }
                                                            EXPECT_LE(all.size(), 1U);
+                                                           // Who put had the role, and is gone: get() does not wait.
+                                                           EXPECT_TRUE(all.empty() || covey::wait_any_for(10s, w.q));
                                                          },
                                                      .recover = look<empty>});
 }

@@ -1,0 +1,50 @@
+// The table of roles alone, as somebody leaves it who is killed in the middle.
+#include <covey/ipc/queue_roles.hpp>
+#include <gtest/gtest.h>
+
+#include <array>
+
+namespace {
+
+using namespace covey::detail;
+
+class Roles : public testing::TestWithParam<queue_role> {
+ protected:
+  std::atomic<std::uint32_t> flags_{0};
+  std::array<std::atomic<std::uint64_t>, role_holders_max> holders_{};
+  const role_table table_{flags_, holders_, 4711};
+
+  [[nodiscard]] bool lost() const {
+    return (flags_.load() & (GetParam() == queue_role::reader ? flag_readers_lost : flag_writers_lost)) != 0;
+  }
+};
+
+TEST_P(Roles, NobodyHadAreNotLost) {
+  strike_dead_roles(table_);
+  EXPECT_FALSE(lost());
+}
+
+TEST_P(Roles, AreLostWithTheLastAndComeBack) {
+  enter_role(table_, GetParam());
+  strike_dead_roles(table_);
+  EXPECT_FALSE(lost());
+  EXPECT_TRUE(leave_role_of(table_, GetParam()));
+  EXPECT_TRUE(lost());
+  enter_role(table_, GetParam());
+  EXPECT_FALSE(lost());
+  (void)leave_role_of(table_, GetParam());
+}
+
+// Its entry is gone, so nobody finds it dead; and it has not said that it was the last.
+TEST_P(Roles, AreLostAlsoWhenTheLastIsKilledWhileItLeaves) {
+  enter_role(table_, GetParam());
+  for (auto& h : holders_) h = 0;
+  strike_dead_roles(table_);
+  EXPECT_TRUE(lost());
+  EXPECT_EQ(flags_.load() & flag_writer_died, 0U);
+  (void)leave_role_of(table_, GetParam());
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, Roles, testing::Values(queue_role::reader, queue_role::writer));
+
+}  // namespace
