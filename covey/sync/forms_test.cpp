@@ -43,6 +43,7 @@ TYPED_TEST(TimedMutex, TakesAnyDurationAndAnyClock) {
       EXPECT_FALSE(std::unique_lock(m, steady_clock::now()).owns_lock());
       EXPECT_FALSE(m.lock_until(system_clock::now() + 1ms));
       EXPECT_FALSE(m.lock_until(std::chrono::floor<std::chrono::seconds>(steady_clock::now())));
+      EXPECT_FALSE(m.lock_until(std::chrono::sys_seconds::min()));
       EXPECT_FALSE(m.lock_until(system_clock::time_point::max(), stopped()));
       EXPECT_FALSE(m.lock_for(std::chrono::nanoseconds::max(), stopped()));
     }).join();
