@@ -335,7 +335,7 @@ stepping::deaths_of_several stepping::followed_everywhere(const deaths_of_severa
   for (std::size_t n = 0; n < std::min(several, states.size()); ++n) {
     const std::size_t state = n * states.size() / std::min(several, states.size());
     const recording& r = recoverer_after(states[state]);
-    if (r.size() < few_instructions) continue;  // it was killed everywhere
+    if (r.size() < few_instructions) continue;  // all of them are among those that matter
     for (const std::size_t point : r.size() < every_below() ? r.all() : r.distinct())
       where[point == 0 ? std::pair{0UL, 0UL} : std::pair{r.address[point - 1], r.visit[point - 1]}].push_back(
           {state, {&r, point}});
