@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <covey/memory/park.hpp>
 #include <covey/process/process.hpp>
 #include <filesystem>
@@ -19,7 +20,20 @@ bool gone(pid_t pid) {
   return !stat || state == "Z" || state == "X";
 }
 
+// Who joined a process knows of its death from the ledger, before the keeper has dropped what it held.
 arena_usage settled() {
+  const auto held_by_the_dead = [] {
+    const std::uint32_t used = std::min(family.book->edges_used.load(std::memory_order_acquire), edges_max);
+    for (std::uint32_t i = 0; i < used; ++i) {
+      const edge_entry& e = family.book->edges[i];
+      const std::uint64_t from = e.from;
+      if (e.to.load(std::memory_order_acquire) == 0 || (from & (edge_from_process | edge_from_arguments)) == 0)
+        continue;
+      if (!process_alive(from & ~(edge_from_process | edge_from_arguments))) return true;
+    }
+    return false;
+  };
+  (void)eventually([&] { return !held_by_the_dead(); });
   ask_keeper(keeper_op::sync, {}).value();
   return arena_in_use();
 }

@@ -26,8 +26,8 @@ bool eventually(const Condition& holds) {
 /// Whether process `pid` is no more, or a zombie.
 bool gone(pid_t pid);
 
-/// What the family has taken of the arena when the keeper has done what this process told it so far: drops are not
-/// waited for.
+/// What the family has taken of the arena when the keeper has done what this process told it so far, and dropped what
+/// those held of whose death this process knows.
 covey::detail::arena_usage settled();
 
 /// Whether the family's use of the arena becomes `before` again.
