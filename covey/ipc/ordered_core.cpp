@@ -61,21 +61,10 @@ std::vector<in_hand>& my_hand() {
   return own_hand.messages;
 }
 
-// Around what uses the hand: with what is in it of a damaged queue nothing can be done any more, and it would keep the
-// queue's memory.
-class use_of_hand {
- public:
-  explicit use_of_hand(const region& queue) : queue_(queue) {}
-  use_of_hand(const use_of_hand&) = delete;
-  use_of_hand& operator=(const use_of_hand&) = delete;
-  ~use_of_hand() {
-    if (is_damaged(queue_.id()))
-      std::erase_if(my_hand(), [&](const in_hand& h) { return !h.queue || h.queue == queue_; });
-  }
-
- private:
-  const region& queue_;
-};
+// With what is in hand of a damaged queue nothing can be done any more, and it would keep the queue's memory.
+void forget_hand_of(const region& queue) {
+  std::erase_if(my_hand(), [&](const in_hand& h) { return !h.queue || h.queue == queue; });
+}
 
 void acknowledge_locked(ordered_lists& lists, std::uint32_t i) {
   if (lists.in_my_hand(i)) lists.release(i);  // else we were taken for dead
@@ -163,8 +152,7 @@ bool ordered_core::put(const outgoing& message, std::uint64_t rank, const deadli
   return true;
 }
 
-ordered_core::several ordered_core::get_many(std::size_t n, const deadline& until, const stop_word* stop) const {
-  const use_of_hand use(region_);
+ordered_core::several ordered_core::get_many(std::size_t n, const deadline& until, const stop_word* stop) const try {
   const time_limit limit{until, stop};
   opened q(region_, limit);
   if (!q) return {};
@@ -191,16 +179,21 @@ ordered_core::several ordered_core::get_many(std::size_t n, const deadline& unti
   std::size_t count = 0;
   for (; count < n && q.lists->queued() != 0; ++count) into_hand(*q.lists, region_, q.lists->take());
   return {get_result::got, count};
+} catch (const queue_damaged&) {
+  forget_hand_of(region_);
+  throw;
 }
 
-void ordered_core::look_at(std::size_t n, incoming& out) const {
-  const use_of_hand use(region_);
+void ordered_core::look_at(std::size_t n, incoming& out) const try {
   in_hand& h = nth_in_hand(region_, n);
   const ordered_memory memory(region_);
   const ordered_lists lists(memory);
   lists.copy_out(h.descriptor, h.bytes);
   out.bytes = std::span(h.bytes).subspan(lists.references_in(h.descriptor) * sizeof(std::uint64_t));
   out.deliveries = h.deliveries;
+} catch (const queue_damaged&) {
+  forget_hand_of(region_);
+  throw;
 }
 
 ordered_core::get_result ordered_core::get(incoming& out, const deadline& until, const stop_word* stop) const {
@@ -215,8 +208,7 @@ ordered_core::get_result ordered_core::get(incoming& out, const deadline& until,
   return result;
 }
 
-bool ordered_core::get_failed(incoming& out) const {
-  const use_of_hand use(region_);
+bool ordered_core::get_failed(incoming& out) const try {
   {
     opened q(region_);
     make_room_in_hand(1);
@@ -227,18 +219,22 @@ bool ordered_core::get_failed(incoming& out) const {
   }
   look_at(0, out);
   return true;
+} catch (const queue_damaged&) {
+  forget_hand_of(region_);
+  throw;
 }
 
 std::size_t ordered_core::failed() const { return opened(region_).b->failed; }
 
-bool ordered_core::acknowledge() const {
-  const use_of_hand use(region_);
+bool ordered_core::acknowledge() const try {
   opened q(region_);
   return acknowledge_some(*q.lists, region_, false);
+} catch (const queue_damaged&) {
+  forget_hand_of(region_);
+  throw;
 }
 
-void ordered_core::drop_one_put_back_others(std::size_t n) const {
-  const use_of_hand use(region_);
+void ordered_core::drop_one_put_back_others(std::size_t n) const try {
   opened q(region_);
   std::erase_if(my_hand(), [&](const in_hand& h) {
     if (h.queue != region_) return false;
@@ -247,6 +243,9 @@ void ordered_core::drop_one_put_back_others(std::size_t n) const {
     if (!dropped && q.lists->in_my_hand(h.descriptor)) q.lists->put_back(h.descriptor);
     return true;
   });
+} catch (const queue_damaged&) {
+  forget_hand_of(region_);
+  throw;
 }
 
 bool ordered_core::join(const deadline& until, const stop_word* stop) const {
