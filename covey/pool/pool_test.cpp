@@ -395,8 +395,9 @@ struct covey::travel_as<lingering> {
 namespace {
 
 // The worker has nothing to do, but still the bytes of its last task in hand: no answer will come that would tell when
-// there is room.
-TEST(Pool, ATaskThatDoesNotFitWhereNothingIsToDoIsHandedOutLater) {
+// there is room. False: the pool's own thread, which puts into other memory, had not done with the last answer yet and
+// handed the next task out.
+bool waits_where_nothing_is_to_do() {
   covey::process_pool pool{{.workers = 1, .bytes = 4 << 20}};
   const std::string bulk(3'700'000, 'x');
   covey::event may_leave;
@@ -406,11 +407,19 @@ TEST(Pool, ATaskThatDoesNotFitWhereNothingIsToDoIsHandedOutLater) {
   };
   EXPECT_EQ(pool.map(size, std::vector{lingering(bulk, may_leave)}), std::vector{bulk.size()});
   auto next = pool.submit([](const std::string& s) { return s.size(); }, bulk);
-  EXPECT_EQ(pool.waiting_approx(), 1U);
+  const bool waits = pool.waiting_approx() == 1;
   may_leave.set();
   EXPECT_EQ(next.wait_for(20s), std::future_status::ready) << "nobody hands it out";
   EXPECT_EQ(pool.submit(square, 2).get(), 4);  // and it, too
   EXPECT_EQ(next.get(), bulk.size());
+  return waits;
+}
+
+TEST(Pool, ATaskThatDoesNotFitWhereNothingIsToDoIsHandedOutLater) {
+  int tries = 50;
+  while (!waits_where_nothing_is_to_do() && --tries > 0) {
+  }
+  EXPECT_GT(tries, 0);
 }
 
 TEST(Pool, RefusesWhatNeverFits) {

@@ -127,7 +127,8 @@ TEST(Pollable, TellsOfTheDead) {
 class Loop : public testing::TestWithParam<std::tuple<bool, bool>> {};
 
 TEST_P(Loop, MissesNothing) {
-  const auto [edge, one_a_turn] = GetParam();
+  const bool edge = std::get<0>(GetParam());
+  const bool one_a_turn = std::get<1>(GetParam());
   constexpr int messages = 3000;
   const covey::queue<int> a{covey::queue_options{.items = 4}};
   const covey::queue<int> b;
@@ -166,7 +167,8 @@ TEST_P(Loop, MissesNothing) {
     bool more = false;
     while (const auto m = q.try_get()) {
       EXPECT_EQ(*m, got++);
-      if (more = one_a_turn; more) break;
+      more = one_a_turn;
+      if (more) break;
     }
     if (closed && !more)
       ::epoll_ctl(epoll.get(), EPOLL_CTL_DEL, p.fd(), nullptr);  // the end, at which it would be readable for ever
