@@ -8,6 +8,7 @@
 #include <chrono>
 #include <covey/ipc/queue_verbs.hpp>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -268,16 +269,24 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
       all->bytes.clear();
       all->attachments.clear();
       std::array<std::pair<std::size_t, std::size_t>, 17> ends{};
-      for (std::size_t n = 0; n < values.size(); ++n) {
-        detail::encode(*all, values[n]);
-        ends[n + 1] = {all->bytes.size(), all->attachments.size()};
+      std::exception_ptr refused;
+      std::size_t encoded = 0;
+      try {
+        for (; encoded < values.size(); ++encoded) {
+          detail::encode(*all, values[encoded]);
+          ends[encoded + 1] = {all->bytes.size(), all->attachments.size()};
+        }
+      } catch (...) {
+        refused = std::current_exception();  // what comes before is put all the same
       }
-      for (std::size_t n = 0; n < values.size(); ++n) {
+      for (std::size_t n = 0; n < encoded; ++n) {
         const auto [bytes, attachments] = ends[n];
         messages[n].bytes = std::span(all->bytes).subspan(bytes, ends[n + 1].first - bytes);
         messages[n].attachments = std::span(all->attachments).subspan(attachments, ends[n + 1].second - attachments);
       }
-      return core_.put_many(std::span(messages).first(values.size()), until, stop);
+      const std::size_t put = core_.put_many(std::span(messages).first(encoded), until, stop);
+      if (refused && put == encoded) std::rethrow_exception(refused);
+      return put;
     }
   }
 

@@ -24,7 +24,7 @@ struct job {
   bool operator==(const job&) const = default;
 };
 
-// Cannot be read when it is 13.
+// Cannot be read when it is 13, nor put when it is 17.
 struct superstitious {
   int number;
 };
@@ -33,7 +33,10 @@ struct superstitious {
 
 template <>
 struct covey::travel_as<superstitious> {
-  static int pack(const superstitious& s) { return s.number; }
+  static int pack(const superstitious& s) {
+    if (s.number == 17) throw std::domain_error("seventeen");
+    return s.number;
+  }
   static superstitious unpack(int number) {
     if (number == 13) throw covey::bad_message("thirteen");
     return {number};
@@ -366,6 +369,17 @@ TEST(Queue, PutsManyInOrderAndAsManyAsThereIsRoomFor) {
   });
   q.put_many(numbers);
   reader.join();
+  EXPECT_TRUE(q.empty());
+}
+
+TEST(Queue, PutsWhatComesBeforeOneThatCannotBePut) {
+  const covey::queue<superstitious> q;
+  const std::vector<superstitious> some{{1}, {2}, {17}, {4}};
+  EXPECT_THROW(q.put_many(some), std::domain_error);
+  EXPECT_EQ(q.size(), 2U);
+  EXPECT_EQ(q.get()->number, 1);
+  EXPECT_EQ(q.get()->number, 2);
+  EXPECT_THROW(q.put_many(std::span(some).subspan(2)), std::domain_error);
   EXPECT_TRUE(q.empty());
 }
 
