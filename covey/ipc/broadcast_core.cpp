@@ -267,7 +267,7 @@ subscription_core& subscription_core::operator=(subscription_core other) noexcep
 
 // Waits for the keeper, so that who comes after finds it gone.
 subscription_core::~subscription_core() {
-  if (!own_ || family.book == nullptr) return;
+  if (!own_ || !family.takes_part) return;
   own_ = region();
   try {
     (void)ask_keeper(keeper_op::sync, {});
@@ -283,6 +283,7 @@ namespace {
 struct listening {
   listening(const region& broadcast, const region& own, std::uint32_t slot)
       : m(broadcast), h(m.header()), s(m.subscription(slot)) {
+    family_check();
     if (s.region.load(std::memory_order_acquire) != own.id()) m.damaged();
   }
 

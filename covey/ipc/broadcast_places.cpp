@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <covey/memory/errors.hpp>
 #include <new>
 
 namespace covey::detail {
@@ -19,6 +20,7 @@ std::uint64_t shape_check_of(std::uint64_t key, const broadcast_shape& s) {
 
 broadcast_memory::broadcast_memory(const region& r, bool tells_family)
     : base(r.data()), key(queue_key(r.id())), id(r.id()), tells(tells_family) {
+  if (base == nullptr) throw_moved_from();
   if (is_damaged(id)) throw queue_damaged();
   if (r.size() < sizeof(broadcast_header)) damaged();
   shape = header().shape;

@@ -288,18 +288,19 @@ bool ordered_core::closed() const {
 std::size_t ordered_core::size() const { return opened(region_).lists->queued(); }
 
 std::size_t ordered_core::size_approx() const noexcept {
+  if (!region_) return 0;  // moved from
   auto& h = *reinterpret_cast<ordered_header*>(region_.data());
   return std::atomic_ref(h.locked.books.queued).load(std::memory_order_relaxed);
 }
 
 std::size_t ordered_core::capacity() const noexcept {
-  return reinterpret_cast<const ordered_header*>(region_.data())->shape.items;
+  return region_ ? reinterpret_cast<const ordered_header*>(region_.data())->shape.items : 0;
 }
 
 void ordered_core::take_role(queue_role role) const { enter_role(ordered_memory(region_).roles(), role); }
 
 void ordered_core::leave_role(queue_role role) const noexcept {
-  if (family.book == nullptr) return;  // forked past covey: it is the parent's
+  if (!family.takes_part) return;  // forked past covey: it is the parent's
   try {
     if (leave_role_of(ordered_memory(region_).roles(), role)) opened(region_).lists->wake_all();
   } catch (...) {
@@ -308,7 +309,7 @@ void ordered_core::leave_role(queue_role role) const noexcept {
 }
 
 void acknowledge_all_ordered() noexcept {
-  if (family.book == nullptr) return;  // forked past covey: it is in the parent's hand
+  if (!family.takes_part) return;  // forked past covey: it is in the parent's hand
   hand* const own = thread_object<hand>::if_made();
   if (own == nullptr || own->name != thread_name) return;
   for (const in_hand& h : std::exchange(own->messages, {})) try {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <climits>
+#include <covey/memory/errors.hpp>
 #include <covey/memory/park.hpp>
 #include <cstring>
 #include <new>
@@ -38,6 +39,7 @@ int more(int so_far, int how_many) { return how_many == INT_MAX || so_far == INT
 
 ordered_memory::ordered_memory(const region& r, bool tells_family)
     : base(r.data()), key(queue_key(r.id())), id(r.id()), tells(tells_family) {
+  if (base == nullptr) throw_moved_from();
   if (is_damaged(id)) throw queue_damaged();
   if (r.size() < sizeof(ordered_header)) damaged();
   shape = header().shape;

@@ -114,7 +114,7 @@ std::size_t queue_core::capacity() const noexcept {
 void queue_core::take_role(queue_role role) const { enter_role(roles_of(side_of(region_).q), role); }
 
 void queue_core::leave_role(queue_role role) const noexcept {
-  if (family.book == nullptr) return;  // forked past covey: it is the parent's
+  if (!family.takes_part) return;  // forked past covey: it is the parent's
   try {
     const queue_side& side = side_of(region_);
     if (leave_role_of(roles_of(side.q), role)) wake_everybody(side.q.header());

@@ -264,7 +264,7 @@ void queue_core::drop_one_put_back_others(std::size_t n) const {
 }
 
 void acknowledge_all() noexcept {
-  if (family.book == nullptr) return;  // forked past covey: it is in the parent's hand
+  if (!family.takes_part) return;  // forked past covey: it is in the parent's hand
   try {
     for (queue_side* side : sides_with_messages()) {
       try {

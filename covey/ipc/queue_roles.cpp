@@ -56,6 +56,7 @@ std::map<role_key, std::uint32_t>& own_roles() {
 }  // namespace
 
 void enter_role(const role_table& t, queue_role role) {
+  family_check();  // a child forked past covey has its parent's number
   const std::scoped_lock lock(roles_mutex);
   std::uint32_t& own = own_roles()[{this_process_id(), t.queue, role}];
   if (own++ != 0) return;

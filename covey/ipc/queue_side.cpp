@@ -107,7 +107,7 @@ const own_side* known_side(std::uint64_t queue) {
 // The thread ends in order: what it has in hand is done, and its lanes are nobody's.
 own_sides::~own_sides() {
   latest = {};
-  if (family.book == nullptr) return;  // forked past covey: it is all the parent's
+  if (!family.takes_part) return;  // forked past covey: it is all the parent's
   try {
     acknowledge_all();
     std::vector<std::unique_ptr<queue_side>> gone;

@@ -1,5 +1,5 @@
 /// @file
-/// What the shared memory's own structures say when somebody wrote over them.
+/// What the shared memory's own structures say when somebody wrote over them, and empty handles when they are used.
 #pragma once
 
 #include <stdexcept>
@@ -12,5 +12,12 @@ class memory_damaged : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
+
+namespace detail {
+
+/// A handle that refers to nothing is used.
+[[noreturn]] inline void throw_moved_from() { throw std::logic_error("covey: this handle was moved from"); }
+
+}  // namespace detail
 
 }  // namespace covey

@@ -26,6 +26,7 @@
 #include <covey/memory/older_kernel.hpp>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 namespace covey::detail {
 
@@ -109,8 +110,7 @@ void after_foreign_fork() {
   life_in = life_out = -1;
   reset_keeper_line();
   thread_name = 0;
-  if (family.book == nullptr) return;
-  family.book = nullptr;
+  if (!std::exchange(family.takes_part, false)) return;
   why_not = from_errno(ECHILD, "covey: this process was forked past covey; use covey::process::forked");
 }
 
@@ -177,13 +177,14 @@ result<void> found_family() {
   keys.lobby_in_fd = lobby[0];
   keys.life_fd = life[0];
   family.book = static_cast<ledger*>(book);
+  family.takes_part = true;
   family.cells = static_cast<std::byte*>(cells);
   family.lobby_fd = lobby[1];
   family.lobby_identity = identity_of(lobby[1]);
   enter_top_in_ledger();
 
   if (auto forked = fork_guard(keys, life[1]); !forked) {
-    family.book = nullptr;
+    family.takes_part = false;
     return forked.error();
   }
   life_in = ::fcntl(life[0], F_DUPFD_CLOEXEC, 0);
@@ -229,8 +230,7 @@ void found_before_main() noexcept {
   }
 }
 
-void family_check() {
-  if (family.book != nullptr) return;
+void found_late_or_throw() {
   if (!why_not) {
     if (count_threads() > 1)
       why_not = from_errno(EDEADLK,
@@ -280,7 +280,7 @@ void dismiss_this_thread() noexcept {
     for (const auto& d : dismissals)
       if (const auto f = d.load(std::memory_order_acquire); f != nullptr) f();
   const participant name = std::exchange(thread_name, 0);
-  if (name == 0 || family.book == nullptr || slot_of(name) != family.slot) return;
+  if (name == 0 || !family.takes_part || slot_of(name) != family.slot) return;
   cells_of(family.slot).thread_generation[cell_of(name)].fetch_add(1, std::memory_order_release);  // pairs with alive()
   {
     const std::scoped_lock lock(cells_mutex);

@@ -15,7 +15,8 @@ namespace covey::detail {
 /// What a process knows of its family. Written before `main` and when a process starts, then constant but for the parts
 /// that family.cpp guards.
 struct family_view {
-  ledger* book = nullptr;  // read-only, but in keepers
+  ledger* book = nullptr;  // read-only, but in keepers. A child forked past covey still reads it, and takes no part
+  bool takes_part = false;
   std::byte* cells = nullptr;  // processes_max * cells_bytes; own part writable
   std::byte* arena = nullptr;
   std::uint64_t arena_bytes = 0;
@@ -26,12 +27,18 @@ struct family_view {
   std::uint64_t generation = 0;
 };
 
-/// The own view. `book` is null when the family could not be founded; then family_check() throws why.
+/// The own view. It takes no part when the family could not be founded; then family_check() throws why.
 extern family_view family;
 
-/// Throws std::system_error when there is no family: the program was linked without covey's link option and already has
-/// threads, or the system refused something; founds it if it is not too late.
-void family_check();
+/// As family_check(), which sees that it takes no part.
+void found_late_or_throw();
+
+/// Throws std::system_error when this process takes part in no family: the program was linked without covey's link
+/// option and already has threads, or the system refused something, or it was forked past covey. Founds one if it is
+/// not too late.
+inline void family_check() {
+  if (!family.takes_part) found_late_or_throw();
+}
 
 /// This process.
 inline process_id this_process_id() { return make_process_id(family.slot, family.generation); }
@@ -49,8 +56,9 @@ participant enlist_this_thread();
 /// The name under which this thread holds locks.
 inline participant this_name() { return thread_name != 0 ? thread_name : enlist_this_thread(); }
 
-/// Whether this process was forked from a member past covey: what its memory says that it owns is the parent's.
-inline bool is_forked_past() noexcept { return thread_name == 0 && family.book == nullptr; }
+/// Whether this process was forked from a member past covey: what its memory says that it owns is the parent's. What it
+/// can still read stays mapped, so that looking does no harm; whatever acts for a participant asks first.
+inline bool is_forked_past() noexcept { return thread_name == 0 && !family.takes_part; }
 
 /// Whether the thread `name` (flags are ignored) can still act. Two loads; never blocks. A name that nobody ever had is
 /// dead.

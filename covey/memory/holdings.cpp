@@ -224,6 +224,7 @@ result<void> hold_made(std::uint64_t id) {
 
 result<void> take_locally(std::uint64_t id, access how) {
   if (take_another(id, how)) return {};
+  family_check();
   const std::scoped_lock lock(mapped().mutex);
   return take_first(id, how);
 }
@@ -248,7 +249,7 @@ bool take_if_counted(std::uint64_t id) {
 }
 
 void leave_locally(std::uint64_t id, access how) noexcept {
-  if (family.book == nullptr) return;  // forked past covey: nothing here is ours
+  if (!family.takes_part) return;  // forked past covey: nothing here is ours
   if (leave_others(id, how)) return;
   looks ended;
   std::shared_ptr<void> rest;
@@ -273,6 +274,8 @@ void look_through(const void* handle, std::uint64_t id) {
       latest_look.looks_ended == looks_ended.load(std::memory_order_acquire))
     return;
   if (!is_current(id)) throw memory_damaged("covey: a handle in shared memory names nothing that exists");
+  if (!family.takes_part && count_of(id).load(std::memory_order_relaxed) != 0) return;  // it stays mapped here
+  family_check();
   looks ended;
   result<void> taken;
   {
@@ -317,7 +320,7 @@ std::uint64_t end_look(const void* handle) noexcept {
 }
 
 std::uint64_t region_around(const void* p) noexcept {
-  if (family.book == nullptr) return 0;  // forked past covey
+  if (!family.takes_part) return 0;  // forked past covey
   const auto offset = static_cast<std::uint64_t>(static_cast<const std::byte*>(p) - family.arena);
   const std::scoped_lock lock(mapped().mutex);
   auto it = mapped().by_offset.upper_bound(offset);
@@ -329,7 +332,7 @@ std::uint64_t region_around(const void* p) noexcept {
 std::uint64_t bytes_mapped_at(const void* begin) noexcept {
   if (latest_mapping.begin == begin && latest_mapping.unmaps == unmaps.load(std::memory_order_acquire))
     return latest_mapping.bytes;
-  if (family.book == nullptr || !in_arena(begin)) return 0;
+  if (!family.takes_part || !in_arena(begin)) return 0;
   const auto offset = static_cast<std::uint64_t>(static_cast<const std::byte*>(begin) - family.arena);
   const std::scoped_lock lock(mapped().mutex);
   const auto it = mapped().by_offset.find(offset);

@@ -117,7 +117,7 @@ result<keeper_answer> ask_keeper(keeper_op op, std::span<const std::uint64_t> va
 }
 
 void tell_keeper(keeper_op op, std::span<const std::uint64_t> values) noexcept {
-  if (family.book == nullptr) return;
+  if (!family.takes_part) return;
   const std::scoped_lock lock(line->mutex);
   keeper_request request = make_request(op, values);
   request.sequence = ++line->sequence;

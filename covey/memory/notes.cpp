@@ -88,7 +88,7 @@ own_note::own_note(std::uint64_t region, std::string_view name, value first) {
 }
 
 note* own_note::mine() const noexcept {
-  if (family.book == nullptr || owner_ != this_process_id()) return nullptr;
+  if (!family.takes_part || owner_ != this_process_id()) return nullptr;
   return &note_cells_of(family.slot).notes[index_];
 }
 
@@ -115,7 +115,7 @@ void own_note::drop() const noexcept {
 }
 
 void own_note::drop_all_of(std::uint64_t region) noexcept {
-  if (family.book == nullptr) return;
+  if (!family.takes_part) return;
   note_cells& cells = note_cells_of(family.slot);
   for (note& n : cells.notes) {
     std::uint64_t stamp = n.stamp.load(std::memory_order_acquire);

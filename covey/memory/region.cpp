@@ -103,7 +103,7 @@ void region::take(const region& other) {
 
 void region::leave() noexcept {
   const std::uint64_t id = this->id();
-  if (id == 0 || family.book == nullptr) return;
+  if (id == 0 || !family.takes_part) return;
   set_id(0);
   if (!in_arena(this)) return leave_locally(id);
   // The last reference to an object may be this one, inside another object: then its destructor is ours to run, so this

@@ -33,6 +33,7 @@ region make_root(const root_request& request) {
 }
 
 heap& heap_of(const void* p) {
+  family_check();
   object_header* const around = object_around(p);
   COVEY_CHECK(around != nullptr, "the object lies in shared memory that this process holds");
   return reinterpret_cast<root*>(around)->memory;

@@ -153,6 +153,7 @@ struct dispatcher::state {
   }
 
   bool cancel(std::uint64_t id) {
+    if (is_forked_past()) return false;  // it is the parent's, and so is whoever has the mutex
     std::vector<failure> failures;
     {
       const std::scoped_lock lock(mutex);
@@ -368,6 +369,12 @@ dispatcher::dispatcher(std::size_t workers, std::string name, std::size_t bytes)
 }
 
 dispatcher::~dispatcher() {
+  // A child forked past covey has neither the thread nor the workers: what is left of the pool stays.
+  if (is_forked_past()) {
+    static auto* const left = new std::vector<std::shared_ptr<state>>;
+    left->push_back(state_);
+    return;
+  }
   {
     std::unique_lock lock(state_->mutex);
     state_->all_done.wait(lock, [this] { return state_->tasks.empty(); });
@@ -386,6 +393,7 @@ dispatcher::~dispatcher() {
 
 std::uint64_t dispatcher::submit(packed_call call, std::size_t count, std::shared_ptr<task_sink> sink,
                                  unsigned retries) {
+  family_check();
   task_record task;
   for (const std::uint64_t region_id : call.attachments) task.held.push_back(region::hold(region_id));
   task.call = std::move(call);
@@ -420,6 +428,7 @@ std::function<bool(std::uint64_t)> dispatcher::canceller() const {
 std::size_t dispatcher::workers() const noexcept { return state_->workers.size(); }
 
 std::vector<pid_t> dispatcher::worker_pids() const {
+  family_check();
   const std::scoped_lock lock(state_->mutex);
   std::vector<pid_t> pids;
   for (const auto& w : state_->workers) pids.push_back(w->runs.pid());
@@ -427,11 +436,13 @@ std::vector<pid_t> dispatcher::worker_pids() const {
 }
 
 std::size_t dispatcher::waiting_approx() const {
+  family_check();
   const std::scoped_lock lock(state_->mutex);
   return state_->waiting.size();
 }
 
 std::uint64_t dispatcher::workers_replaced() const {
+  family_check();
   const std::scoped_lock lock(state_->mutex);
   return state_->replaced;
 }

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <covey/base/check.hpp>
 #include <covey/base/codec.hpp>
+#include <covey/memory/family.hpp>
 #include <exception>
 #include <functional>
 #include <future>
@@ -145,6 +146,7 @@ class future {
  private:
   void require_state() const {
     if (!state_) throw std::future_error(std::future_errc::no_state);
+    detail::family_check();  // nobody answers in a child forked past covey
   }
   std::shared_ptr<detail::future_state<T>> state_;
 };

@@ -175,6 +175,7 @@ class answer_stream {
       tasks_.erase(tasks_.begin(), tasks_.end() - static_cast<std::ptrdiff_t>(4 * pool_->workers()));
   }
   void advance() {
+    detail::family_check();
     begun_ = true;
     current_.reset();
     refill();

@@ -42,12 +42,17 @@ void record_frames(last_words& words, const void* context) {
   words.frame_count = static_cast<std::uint32_t>(n - first);
 }
 
+// A child forked past covey has its parent's place for them.
+bool has_last_words() { return family.takes_part; }
+
 void on_crash(int signal, siginfo_t* info, void* context) {
-  last_words& words = cells_of(family.slot).last;
-  words.number = signal;
-  words.address = reinterpret_cast<std::uint64_t>(info->si_addr);
-  record_frames(words, context);
-  words.kind.store(last_words_kind::signal, std::memory_order_release);  // pairs with read_last_words()
+  if (has_last_words()) {
+    last_words& words = cells_of(family.slot).last;
+    words.number = signal;
+    words.address = reinterpret_cast<std::uint64_t>(info->si_addr);
+    record_frames(words, context);
+    words.kind.store(last_words_kind::signal, std::memory_order_release);  // pairs with read_last_words()
+  }
   // SA_RESETHAND has restored the default: a fault happens again on return; a signal that was sent must be sent again.
   if (info->si_code <= 0 && signal != SIGABRT) ::raise(signal);
 }
@@ -76,6 +81,7 @@ void record_crashes() noexcept {
 }
 
 void record_exception(const std::exception_ptr& e) noexcept {
+  if (!has_last_words()) return;
   try {
     encoder out;
     encode_exception(out, e);
@@ -90,6 +96,7 @@ void record_exception(const std::exception_ptr& e) noexcept {
 }
 
 void record_code(int code) noexcept {
+  if (!has_last_words()) return;
   last_words& words = cells_of(family.slot).last;
   words.number = code;
   words.kind.store(last_words_kind::code, std::memory_order_release);  // pairs with read_last_words()

@@ -12,6 +12,7 @@ pollable::pollable(std::unique_ptr<polled_object> object)
 }
 
 bool pollable::rearm() {
+  family_check();  // a child forked past covey shares its parent's descriptor
   watching_.forget();
   lower(fd_.get());
   const std::uint32_t deaths = deaths_seen();

@@ -183,6 +183,7 @@ exit_status process::collect() {
 exit_status process::join() {
   COVEY_CHECK(id_ != 0, "join needs a process");
   if (!status_) {
+    family_check();  // a child forked past covey has its parent's
     forked_ ? wait_for_pidfd(pidfd_.get(), std::nullopt) : wait_for_death(id_, std::nullopt);
     status_ = collect();
   }
@@ -192,6 +193,7 @@ exit_status process::join() {
 std::optional<exit_status> process::join_until(std::chrono::steady_clock::time_point until) {
   COVEY_CHECK(id_ != 0, "join needs a process");
   if (!status_) {
+    family_check();
     const bool ended = forked_ ? wait_for_pidfd(pidfd_.get(), until) : wait_for_death(id_, until);
     if (!ended) return std::nullopt;
     status_ = collect();
@@ -243,7 +245,7 @@ void process::terminate() noexcept { send(SIGTERM); }
 void process::kill() noexcept { send(SIGKILL); }
 
 void process::end_politely() noexcept {
-  if (id_ == 0 || status_ || family.book == nullptr) return;  // the last: forked past covey, it is not ours
+  if (id_ == 0 || status_ || !family.takes_part) return;  // the last: forked past covey, it is not ours
   try {
     if (options_.daemon) {
       kill();

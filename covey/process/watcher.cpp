@@ -179,7 +179,8 @@ void watching::watch(std::span<const wait_word> words, std::uint32_t deaths) {
 }
 
 void watching::forget() noexcept {
-  if (shard_ != nullptr) std::exchange(shard_, nullptr)->forget(this);
+  // A child forked past covey has neither the shard's thread nor its mutex, which may be locked.
+  if (shard_ != nullptr && !is_forked_past()) std::exchange(shard_, nullptr)->forget(this);
 }
 
 void raise(int eventfd) noexcept {

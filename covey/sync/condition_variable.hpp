@@ -133,6 +133,7 @@ class condition_variable {
 
   template <class Lock>
   detail::wake_reason wait_once(Lock& lock, const detail::deadline& until, const detail::stop_word* stop) {
+    detail::family_check();  // who cannot lock again shall not wait
     const auto before = state_->look();
     lock.unlock();
     const detail::wake_reason reason = state_->sleep(before, until, stop);

@@ -4,6 +4,7 @@
 // one that raised the version.
 #include <covey/sync/guarded.hpp>
 
+#include <covey/memory/errors.hpp>
 #include <cstring>
 #include <stdexcept>
 #include <system_error>
@@ -58,6 +59,13 @@ guarded_bytes guarded_bytes::decode(decoder& in, std::uint64_t type) {
   return guarded_bytes(std::move(r));
 }
 
+std::byte* guarded_bytes::base() const {
+  if (base_ != nullptr) return base_;
+  std::byte* const there = region_.data();
+  if (there == nullptr) throw_moved_from();
+  return there;
+}
+
 guarded_bytes::header& guarded_bytes::head() const { return *std::launder(reinterpret_cast<header*>(base())); }
 
 // By the ledger, which nobody scribbles on: a region of one page holds two small places.
@@ -71,7 +79,7 @@ std::uint64_t* guarded_bytes::place(std::uint32_t version) const {
   return reinterpret_cast<std::uint64_t*>(base() + first + version % 2 * capacity());
 }
 
-void guarded_bytes::load_exactly(std::span<std::uint64_t> words) const noexcept {
+void guarded_bytes::load_exactly(std::span<std::uint64_t> words) const {
   const header& h = head();
   for (;;) {
     const std::uint32_t version = h.version.load(std::memory_order_acquire);  // pairs with publish()

@@ -49,7 +49,7 @@ class guarded_bytes {
   void load(std::vector<std::uint64_t>& words) const;
 
   /// The same, of a value that takes exactly `words`.
-  void load_exactly(std::span<std::uint64_t> words) const noexcept;
+  void load_exactly(std::span<std::uint64_t> words) const;
 
   /// Blocks until locked, `until`, or `stop`: then false. Throws std::system_error when this thread has locked already.
   bool lock(const deadline& until, const stop_word* stop) const;
@@ -71,7 +71,7 @@ class guarded_bytes {
   };
   explicit guarded_bytes(region r) : region_(std::move(r)), base_(find()) {}
   [[nodiscard]] std::byte* find() const { return in_arena(this) ? nullptr : region_.data(); }
-  [[nodiscard]] std::byte* base() const { return base_ != nullptr ? base_ : region_.data(); }
+  [[nodiscard]] std::byte* base() const;
   [[nodiscard]] header& head() const;
   [[nodiscard]] std::uint64_t capacity() const;
   [[nodiscard]] std::uint64_t* place(std::uint32_t version) const;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <covey/memory/errors.hpp>
 #include <covey/memory/park.hpp>
 #include <covey/memory/region.hpp>
 #include <new>
@@ -64,7 +65,11 @@ class handle_on {
  private:
   explicit handle_on(region r) : region_(std::move(r)), found_(find()) {}
 
-  [[nodiscard]] State& in_region() const { return *std::launder(reinterpret_cast<State*>(region_.data())); }
+  [[nodiscard]] State& in_region() const {
+    std::byte* const there = region_.data();
+    if (there == nullptr) throw_moved_from();
+    return *std::launder(reinterpret_cast<State*>(there));
+  }
   [[nodiscard]] State* find() const { return in_arena(this) || !region_ ? nullptr : &in_region(); }
 
   region region_;

@@ -54,8 +54,8 @@ class once_flag {
 /// goes to this caller, and the next one runs again. Throws std::system_error when `f` calls it with the same flag.
 template <class F, class... Args>
 void call_once(const once_flag& flag, F&& f, Args&&... args) {
-  if (flag.done()) return;
   once_flag::state& s = *flag.state_;
+  if (flag.done()) return;
   // What the dead left half done is the function's own affair: it begins anew.
   (void)s.running.lock(detail::lock_word::unrepaired_lock::take);
   struct unlocking {

@@ -7,7 +7,8 @@ namespace covey {
 namespace detail {
 
 // First the free, then the dead's: to look whether an owner lives costs more. Either way one store of the own name.
-bool permits_state::take() noexcept {
+bool permits_state::take() {
+  family_check();  // a child forked past covey has its parent's number
   const process_id me = this_process_id();
   for (std::uint32_t i = 0; i < count(); ++i) {
     process_id nobody = 0;

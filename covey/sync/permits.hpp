@@ -19,7 +19,7 @@ class permits_state {
 
   explicit permits_state(std::uint32_t count) noexcept : count_(count) {}
 
-  bool take() noexcept;
+  bool take();
   bool wait(const deadline& until, const stop_word* stop);
   bool give() noexcept;  // false when this process has none
 
@@ -70,7 +70,7 @@ class permits {
   }
 
   /// Whether this process owns one more now; never blocks.
-  [[nodiscard]] bool try_acquire() noexcept { return state_->take(); }
+  [[nodiscard]] bool try_acquire() { return state_->take(); }
 
   /// Returns false when `timeout` passed, or `stop` was requested, first.
   [[nodiscard]] bool try_acquire_for(std::chrono::nanoseconds timeout, std::stop_token stop = {});
