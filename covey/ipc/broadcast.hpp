@@ -46,7 +46,8 @@ class subscriber {
   std::optional<T> try_get() const { return get_for(std::chrono::nanoseconds{0}); }
 
   /// As get(), but nothing also when none came within `timeout` or `stop` was requested; closed() tells which.
-  std::optional<T> get_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  std::optional<T> get_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return get_until_deadline(detail::deadline_in(timeout), &stopped);
   }
@@ -72,7 +73,9 @@ class subscriber {
   std::vector<T> try_get_many(std::size_t max) const { return get_many_for(max, std::chrono::nanoseconds{0}); }
 
   /// As get_many(), but none also when none came within `timeout` or `stop` was requested.
-  std::vector<T> get_many_for(std::size_t max, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  std::vector<T> get_many_for(std::size_t max, const std::chrono::duration<Rep, Period>& timeout,
+                              std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return get_many_until_deadline(max, detail::deadline_in(timeout), &stopped);
   }
@@ -220,7 +223,9 @@ class broadcast {
   [[nodiscard]] bool try_put(const T& value) const { return put_for(value, std::chrono::nanoseconds{0}); }
 
   /// Returns false when it had to wait for `timeout`, or `stop` was requested. Throws like put().
-  [[nodiscard]] bool put_for(const T& value, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  [[nodiscard]] bool put_for(const T& value, const std::chrono::duration<Rep, Period>& timeout,
+                             std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return put_until_deadline(value, detail::deadline_in(timeout), &stopped);
   }

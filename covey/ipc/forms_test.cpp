@@ -1,5 +1,5 @@
 // Each wait of a queue, of its ends, of a pipe and of a broadcast in each form: without end, with a stop_token, not at
-// all, for a time, and until a time of any clock.
+// all, for a time of any kind, and until a time of any clock.
 #include <gtest/gtest.h>
 #include <covey/ipc/broadcast.hpp>
 #include <covey/ipc/lifo_queue.hpp>
@@ -34,7 +34,9 @@ void put_in_each_form(const Writer& w, const std::function<void()>& empty) {
   EXPECT_FALSE(w.put(3, stopped()));
   EXPECT_FALSE(w.try_put(3));
   EXPECT_FALSE(w.put_for(3, 1ms));
-  EXPECT_FALSE(w.put_for(3, std::chrono::nanoseconds::max(), stopped()));
+  EXPECT_FALSE(w.put_for(3, 0.5ms));
+  EXPECT_FALSE(w.put_for(3, -1.5h));
+  EXPECT_FALSE(w.put_for(3, std::chrono::hours::max(), stopped()));
   EXPECT_FALSE(w.put_until(3, steady_clock::now()));
   EXPECT_FALSE(w.put_until(3, system_clock::now() + 1ms));
   EXPECT_FALSE(w.put_until(3, for_ever, stopped()));
@@ -51,7 +53,7 @@ void put_many_in_each_form(const Writer& w, const std::function<void()>& empty) 
   empty();
   EXPECT_EQ(w.try_put_many(three), 2U);
   empty();
-  EXPECT_EQ(w.put_many_for(three, 1ms), 2U);
+  EXPECT_EQ(w.put_many_for(three, 0.5ms), 2U);
   empty();
   EXPECT_EQ(w.put_many_until(three, system_clock::now() + 1ms), 2U);
   empty();
@@ -64,6 +66,9 @@ void get_in_each_form(const Reader& r, const std::function<void(int)>& put) {
   EXPECT_EQ(r.get(stopped()), std::nullopt);
   EXPECT_EQ(r.try_get(), std::nullopt);
   EXPECT_EQ(r.get_for(1ms), std::nullopt);
+  EXPECT_EQ(r.get_for(0.5ms), std::nullopt);
+  EXPECT_EQ(r.get_for(std::chrono::hours::min()), std::nullopt);
+  EXPECT_EQ(r.get_for(std::chrono::hours::max(), stopped()), std::nullopt);
   EXPECT_EQ(r.get_until(steady_clock::now()), std::nullopt);
   EXPECT_EQ(r.get_until(system_clock::now() + 1ms), std::nullopt);
   EXPECT_EQ(r.get_until(for_ever, stopped()), std::nullopt);
@@ -75,7 +80,7 @@ template <class Reader>
 void get_many_in_each_form(const Reader& r, const std::function<void(int)>& put) {
   EXPECT_EQ(r.get_many(2, stopped()), numbers{});
   EXPECT_EQ(r.try_get_many(2), numbers{});
-  EXPECT_EQ(r.get_many_for(2, 1ms), numbers{});
+  EXPECT_EQ(r.get_many_for(2, 0.5ms), numbers{});
   EXPECT_EQ(r.get_many_until(2, system_clock::now() + 1ms), numbers{});
   EXPECT_EQ(r.get_many_until(2, for_ever, stopped()), numbers{});
   put(7);
@@ -88,7 +93,7 @@ template <class Reader>
 void get_deliveries_in_each_form(const Reader& r, const std::function<void(int)>& put) {
   EXPECT_FALSE(r.get_delivery(stopped()));
   EXPECT_FALSE(r.try_get_delivery());
-  EXPECT_FALSE(r.get_delivery_for(1ms));
+  EXPECT_FALSE(r.get_delivery_for(0.5ms));
   EXPECT_FALSE(r.get_delivery_until(system_clock::now() + 1ms));
   EXPECT_FALSE(r.get_delivery_until(for_ever, stopped()));
   EXPECT_FALSE(r.get_failed());
@@ -120,12 +125,14 @@ TYPED_TEST(Forms, OfPuttingAndGettingAreThereForAQueueAndForItsEnds) {
 TYPED_TEST(Forms, OfJoiningAreThere) {
   const TypeParam q(2);
   q.put(1);
-  EXPECT_FALSE(q.join_for(1ms));
+  EXPECT_FALSE(q.join(stopped()));
+  EXPECT_FALSE(q.join_for(0.5ms));
   EXPECT_FALSE(q.join_until(system_clock::now() + 1ms));
   EXPECT_FALSE(q.join_until(for_ever, stopped()));
   EXPECT_EQ(q.get(), 1);
   q.task_done();
   EXPECT_TRUE(q.join_until(for_ever));
+  EXPECT_TRUE(q.join(stopped()));  // there is nothing to wait for
 }
 
 TYPED_TEST(Forms, EndsAreEqualWhenTheyAreOfOneQueue) {
@@ -142,17 +149,17 @@ TEST(PriorityForms, TakeAPriority) {
   EXPECT_TRUE(w.put("a", 1, stopped()));
   EXPECT_FALSE(w.put("b", 2, stopped()));
   EXPECT_FALSE(w.try_put("b", 2));
-  EXPECT_FALSE(w.put_for("b", 2, 1ms));
+  EXPECT_FALSE(w.put_for("b", 2, 0.5ms));
   EXPECT_FALSE(w.put_until("b", 2, system_clock::now() + 1ms));
   EXPECT_FALSE(w.put_until("b", 2, for_ever, stopped()));
 }
 
 // Memory that is lent, messages that are read where they lie: by the queue itself, and by its ends.
 template <class Reader, class Writer>
-void lend_in_each_form(const covey::queue<numbers>& q, const Reader& r, const Writer& w) {
+void lend_in_each_form(const Reader& r, const Writer& w) {
   EXPECT_FALSE(r.get_view(stopped()));
   EXPECT_FALSE(r.try_get_view());
-  EXPECT_FALSE(r.get_view_for(1ms));
+  EXPECT_FALSE(r.get_view_for(0.5ms));
   EXPECT_FALSE(r.get_view_until(system_clock::now() + 1ms));
   EXPECT_FALSE(r.get_view_until(for_ever, stopped()));
   auto written = w.loan(100);
@@ -160,9 +167,10 @@ void lend_in_each_form(const covey::queue<numbers>& q, const Reader& r, const Wr
   w.publish(written);
   auto more = w.try_loan(100).value();
   EXPECT_FALSE(w.try_publish(more));  // one message fills it
-  EXPECT_FALSE(q.publish_for(more, 1ms));
-  EXPECT_FALSE(q.publish_until(more, system_clock::now() + 1ms));
-  EXPECT_FALSE(q.publish_until(more, for_ever, stopped()));
+  EXPECT_FALSE(w.publish(more, stopped()));
+  EXPECT_FALSE(w.publish_for(more, 0.5ms));
+  EXPECT_FALSE(w.publish_until(more, system_clock::now() + 1ms));
+  EXPECT_FALSE(w.publish_until(more, for_ever, stopped()));
   EXPECT_EQ(more.size(), 100U);
   const auto view = r.get_view_until(for_ever);
   EXPECT_EQ(view.value()[99], 99);
@@ -170,17 +178,19 @@ void lend_in_each_form(const covey::queue<numbers>& q, const Reader& r, const Wr
 
 TEST(LendingForms, AreThereForAQueueAndForItsEnds) {
   const covey::queue<numbers> q({.items = 1, .bytes = 4096});
-  lend_in_each_form(q, q, q);
-  lend_in_each_form(q, q.reader(), q.writer());
+  lend_in_each_form(q, q);
+  lend_in_each_form(q.reader(), q.writer());
 }
 
 TEST(LendingForms, OfALoanThatHasToWaitAreThere) {
   const covey::queue<numbers> q({.items = 4, .bytes = 4096});
   std::vector<covey::loaned<numbers>> all;
   while (auto one = q.try_loan(900)) all.push_back(std::move(*one));
-  EXPECT_FALSE(q.loan_for(900, 1ms));
+  EXPECT_FALSE(q.loan(900, stopped()));
+  EXPECT_FALSE(q.writer().loan(900, stopped()));
+  EXPECT_FALSE(q.writer().loan_for(900, 0.5ms));
   EXPECT_FALSE(q.loan_until(900, system_clock::now() + 1ms));
-  EXPECT_FALSE(q.loan_until(900, for_ever, stopped()));
+  EXPECT_FALSE(q.writer().loan_until(900, for_ever, stopped()));
   all.clear();
   EXPECT_TRUE(q.loan_for(900, 1h));
 }

@@ -269,7 +269,7 @@ void ordered_core::close(close_mode mode) const {
 
 bool ordered_core::ready() const {
   try {
-    const opened q(region_, {.until = deadline_in({})});
+    const opened q(region_, {.until = std::chrono::steady_clock::now()});
     if (!q) return false;
     const std::uint32_t flags = q.lists->flags();
     if ((flags & flag_closed) != 0 || q.lists->queued() != 0) return true;

@@ -34,7 +34,9 @@ class pipe {
   /// Returns false when full. Never blocks for room. Throws as queue::put().
   [[nodiscard]] bool try_put(const Out& value) const { return taken().out_.try_put(value); }
   /// Returns false when it stayed full for `timeout`, or `stop` was requested. Throws as queue::put().
-  [[nodiscard]] bool put_for(const Out& value, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  [[nodiscard]] bool put_for(const Out& value, const std::chrono::duration<Rep, Period>& timeout,
+                             std::stop_token stop = {}) const {
     return taken().out_.put_for(value, timeout, std::move(stop));
   }
   /// As put_for, with a point in time. A clock that is set while this waits is not followed.
@@ -52,7 +54,8 @@ class pipe {
   /// Takes a message if there is one. Never blocks.
   std::optional<In> try_get() const { return taken().in_.try_get(); }
   /// As get(), but nothing also when none came within `timeout` or `stop` was requested.
-  std::optional<In> get_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  std::optional<In> get_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const {
     return taken().in_.get_for(timeout, std::move(stop));
   }
   /// As get_for, with a point in time. A clock that is set while this waits is not followed.

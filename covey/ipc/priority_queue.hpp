@@ -113,7 +113,8 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
     return put_with(value, priority, std::chrono::steady_clock::now(), nullptr);
   }
   /// As put_for(value, timeout, stop), with this priority.
-  [[nodiscard]] bool put_for(const T& value, priority_type priority, std::chrono::nanoseconds timeout,
+  template <class Rep, class Period>
+  [[nodiscard]] bool put_for(const T& value, priority_type priority, const std::chrono::duration<Rep, Period>& timeout,
                              std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return put_with(value, priority, detail::deadline_in(timeout), &stopped);

@@ -146,6 +146,14 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
     return *loan_until_deadline(n, std::nullopt, nullptr);
   }
 
+  /// As loan(), but nothing when `stop` was requested while there was no memory for it.
+  [[nodiscard]] std::optional<loaned<T>> loan(std::size_t n, std::stop_token stop) const
+    requires(detail::is_readable_in_place<T>)
+  {
+    const detail::stop_word stopped(std::move(stop));
+    return loan_until_deadline(n, std::nullopt, &stopped);
+  }
+
   /// Nothing when there is no memory for it now.
   [[nodiscard]] std::optional<loaned<T>> try_loan(std::size_t n) const
     requires(detail::is_readable_in_place<T>)
@@ -154,7 +162,8 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
   }
 
   /// Nothing when there was no memory for it within `timeout`, or `stop` was requested.
-  [[nodiscard]] std::optional<loaned<T>> loan_for(std::size_t n, std::chrono::nanoseconds timeout,
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<loaned<T>> loan_for(std::size_t n, const std::chrono::duration<Rep, Period>& timeout,
                                                   std::stop_token stop = {}) const
     requires(detail::is_readable_in_place<T>)
   {
@@ -178,6 +187,12 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
   /// As above.
   void publish(loaned<T>&& written) const { publish_until_deadline(written, std::nullopt, nullptr); }
 
+  /// Returns false, and leaves `written` as it is, when `stop` was requested while it was full. Throws like publish().
+  [[nodiscard]] bool publish(loaned<T>& written, std::stop_token stop) const {
+    const detail::stop_word stopped(std::move(stop));
+    return publish_until_deadline(written, std::nullopt, &stopped);
+  }
+
   /// Returns false, and leaves `written` as it is, when full. Never blocks for room. Throws like publish().
   [[nodiscard]] bool try_publish(loaned<T>& written) const {
     return publish_until_deadline(written, std::chrono::steady_clock::now(), nullptr);
@@ -185,7 +200,8 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
 
   /// Returns false, and leaves `written` as it is, when it stayed full for `timeout`, or `stop` was requested. Throws
   /// like publish().
-  [[nodiscard]] bool publish_for(loaned<T>& written, std::chrono::nanoseconds timeout,
+  template <class Rep, class Period>
+  [[nodiscard]] bool publish_for(loaned<T>& written, const std::chrono::duration<Rep, Period>& timeout,
                                  std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return publish_until_deadline(written, detail::deadline_in(timeout), &stopped);
@@ -216,7 +232,9 @@ class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
   }
 
   /// As get_view(), but nothing also when none came within `timeout` or `stop` was requested.
-  std::optional<message_view<T>> get_view_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const
+  template <class Rep, class Period>
+  std::optional<message_view<T>> get_view_for(const std::chrono::duration<Rep, Period>& timeout,
+                                              std::stop_token stop = {}) const
     requires(detail::is_readable_in_place<T>)
   {
     const detail::stop_word stopped(std::move(stop));

@@ -74,7 +74,9 @@ class reader_of {
   /// As the queue's.
   std::optional<value_type> try_get() const { return taken().try_get(); }
   /// As the queue's.
-  std::optional<value_type> get_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  std::optional<value_type> get_for(const std::chrono::duration<Rep, Period>& timeout,
+                                    std::stop_token stop = {}) const {
     return taken().get_for(timeout, std::move(stop));
   }
   /// As the queue's.
@@ -91,7 +93,8 @@ class reader_of {
   /// As the queue's.
   std::vector<value_type> try_get_many(std::size_t max) const { return taken().try_get_many(max); }
   /// As the queue's.
-  std::vector<value_type> get_many_for(std::size_t max, std::chrono::nanoseconds timeout,
+  template <class Rep, class Period>
+  std::vector<value_type> get_many_for(std::size_t max, const std::chrono::duration<Rep, Period>& timeout,
                                        std::stop_token stop = {}) const {
     return taken().get_many_for(max, timeout, std::move(stop));
   }
@@ -109,7 +112,8 @@ class reader_of {
   /// As the queue's.
   std::optional<delivery<value_type>> try_get_delivery() const { return taken().try_get_delivery(); }
   /// As the queue's.
-  std::optional<delivery<value_type>> get_delivery_for(std::chrono::nanoseconds timeout,
+  template <class Rep, class Period>
+  std::optional<delivery<value_type>> get_delivery_for(const std::chrono::duration<Rep, Period>& timeout,
                                                        std::stop_token stop = {}) const {
     return taken().get_delivery_for(timeout, std::move(stop));
   }
@@ -135,7 +139,8 @@ class reader_of {
     return taken().try_get_view();
   }
   /// As the queue's, where it has it.
-  auto get_view_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const
+  template <class Rep, class Period>
+  auto get_view_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const
     requires(detail::shows_in_place<Queue>)
   {
     return taken().get_view_for(timeout, std::move(stop));
@@ -223,7 +228,9 @@ class writer_of {
     return taken().try_put_many(values);
   }
   /// As the queue's.
-  [[nodiscard]] std::size_t put_many_for(std::span<const value_type> values, std::chrono::nanoseconds timeout,
+  template <class Rep, class Period>
+  [[nodiscard]] std::size_t put_many_for(std::span<const value_type> values,
+                                         const std::chrono::duration<Rep, Period>& timeout,
                                          std::stop_token stop = {}) const {
     return taken().put_many_for(values, timeout, std::move(stop));
   }
@@ -242,10 +249,28 @@ class writer_of {
     return taken().loan(n);
   }
   /// As the queue's, where it has it.
+  [[nodiscard]] auto loan(std::size_t n, std::stop_token stop) const
+    requires(detail::shows_in_place<Queue>)
+  {
+    return taken().loan(n, std::move(stop));
+  }
+  /// As the queue's, where it has it.
   [[nodiscard]] auto try_loan(std::size_t n) const
     requires(detail::shows_in_place<Queue>)
   {
     return taken().try_loan(n);
+  }
+  /// As the queue's, where it has it: with a timeout, and perhaps a stop_token.
+  template <class... Rest>
+    requires(detail::shows_in_place<Queue>)
+  [[nodiscard]] auto loan_for(std::size_t n, const Rest&... rest) const {
+    return taken().loan_for(n, rest...);
+  }
+  /// As the queue's, where it has it.
+  template <class... Rest>
+    requires(detail::shows_in_place<Queue>)
+  [[nodiscard]] auto loan_until(std::size_t n, const Rest&... rest) const {
+    return taken().loan_until(n, rest...);
   }
   /// As the queue's, where it has it.
   template <class Loan>
@@ -256,8 +281,26 @@ class writer_of {
   /// As the queue's, where it has it.
   template <class Loan>
     requires(detail::shows_in_place<Queue>)
+  [[nodiscard]] bool publish(Loan& written, std::stop_token stop) const {
+    return taken().publish(written, std::move(stop));
+  }
+  /// As the queue's, where it has it.
+  template <class Loan>
+    requires(detail::shows_in_place<Queue>)
   [[nodiscard]] bool try_publish(Loan& written) const {
     return taken().try_publish(written);
+  }
+  /// As the queue's, where it has it: with a timeout, and perhaps a stop_token.
+  template <class Loan, class... Rest>
+    requires(detail::shows_in_place<Queue>)
+  [[nodiscard]] bool publish_for(Loan& written, const Rest&... rest) const {
+    return taken().publish_for(written, rest...);
+  }
+  /// As the queue's, where it has it.
+  template <class Loan, class... Rest>
+    requires(detail::shows_in_place<Queue>)
+  [[nodiscard]] bool publish_until(Loan& written, const Rest&... rest) const {
+    return taken().publish_until(written, rest...);
   }
   /// As the queue's.
   void close(close_mode mode = close_mode::drain) const { taken().close(mode); }

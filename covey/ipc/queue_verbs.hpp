@@ -38,7 +38,9 @@ class queue_verbs {
   [[nodiscard]] bool try_put(const T& value) const { return put_for(value, std::chrono::nanoseconds{0}); }
 
   /// Returns false when it stayed full for `timeout`, or `stop` was requested. Throws like put().
-  [[nodiscard]] bool put_for(const T& value, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  [[nodiscard]] bool put_for(const T& value, const std::chrono::duration<Rep, Period>& timeout,
+                             std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return self().put_until_deadline(value, detail::deadline_in(timeout), &stopped);
   }
@@ -67,7 +69,8 @@ class queue_verbs {
   }
 
   /// As put_many(), until `timeout` passed or `stop` was requested; returns how many were put. Throws like put().
-  [[nodiscard]] std::size_t put_many_for(std::span<const T> values, std::chrono::nanoseconds timeout,
+  template <class Rep, class Period>
+  [[nodiscard]] std::size_t put_many_for(std::span<const T> values, const std::chrono::duration<Rep, Period>& timeout,
                                          std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return self().put_many_until_deadline(values, detail::deadline_in(timeout), &stopped);
@@ -90,7 +93,8 @@ class queue_verbs {
   std::optional<T> try_get() const { return get_for(std::chrono::nanoseconds{0}); }
 
   /// As get(), but nothing also when none came within `timeout` or `stop` was requested; closed() tells which.
-  std::optional<T> get_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  std::optional<T> get_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return get_until_deadline(detail::deadline_in(timeout), &stopped);
   }
@@ -125,7 +129,9 @@ class queue_verbs {
   std::vector<T> try_get_many(std::size_t max) const { return get_many_for(max, std::chrono::nanoseconds{0}); }
 
   /// As get_many(), but none also when none came within `timeout` or `stop` was requested; closed() tells which.
-  std::vector<T> get_many_for(std::size_t max, std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  std::vector<T> get_many_for(std::size_t max, const std::chrono::duration<Rep, Period>& timeout,
+                              std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return get_many_until_deadline(max, detail::deadline_in(timeout), &stopped);
   }
@@ -148,7 +154,9 @@ class queue_verbs {
   std::optional<delivery<T>> try_get_delivery() const { return get_delivery_for(std::chrono::nanoseconds{0}); }
 
   /// As get_for(), with that number.
-  std::optional<delivery<T>> get_delivery_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  std::optional<delivery<T>> get_delivery_for(const std::chrono::duration<Rep, Period>& timeout,
+                                              std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return get_delivery_until_deadline(detail::deadline_in(timeout), &stopped);
   }
@@ -183,8 +191,15 @@ class queue_verbs {
   /// them. Throws no_consumers when the reader role was lost.
   void join() const { core_.join(std::nullopt, nullptr); }
 
+  /// As join(), but returns false when `stop` was requested first.
+  [[nodiscard]] bool join(std::stop_token stop) const {
+    const detail::stop_word stopped(std::move(stop));
+    return core_.join(std::nullopt, &stopped);
+  }
+
   /// Returns false if `timeout` passed, or `stop` was requested, first.
-  [[nodiscard]] bool join_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const {
+  template <class Rep, class Period>
+  [[nodiscard]] bool join_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const {
     const detail::stop_word stopped(std::move(stop));
     return core_.join(detail::deadline_in(timeout), &stopped);
   }

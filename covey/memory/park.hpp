@@ -4,21 +4,13 @@
 
 #include <atomic>
 #include <chrono>
+#include <covey/memory/deadline.hpp>
 #include <covey/memory/family.hpp>
 #include <cstdint>
 #include <optional>
 #include <stop_token>
 
 namespace covey::detail {
-
-using deadline = std::optional<std::chrono::steady_clock::time_point>;
-
-/// The deadline `timeout` from now; none when that is beyond what the clock can say.
-inline deadline deadline_in(std::chrono::nanoseconds timeout) {
-  const auto now = std::chrono::steady_clock::now();
-  if (timeout > std::chrono::steady_clock::time_point::max() - now) return std::nullopt;
-  return now + timeout;
-}
 
 /// How a sleep ended; `woken` means only: look again.
 enum class wake_reason { woken, timed_out, stopped };

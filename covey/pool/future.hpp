@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <covey/base/check.hpp>
 #include <covey/base/codec.hpp>
+#include <covey/memory/deadline.hpp>
 #include <covey/memory/family.hpp>
 #include <exception>
 #include <functional>
@@ -61,9 +62,12 @@ class future_state : public task_sink {
     std::unique_lock lock(mutex_);
     ready_.wait(lock, [this] { return done(); });
   }
-  bool wait_until(std::chrono::steady_clock::time_point until) {
+  bool wait_by(const deadline& until) {
     std::unique_lock lock(mutex_);
-    return ready_.wait_until(lock, until, [this] { return done(); });
+    const auto answered = [this] { return done(); };
+    if (until) return ready_.wait_until(lock, *until, answered);
+    ready_.wait(lock, answered);
+    return true;
   }
   T get() {
     wait();
@@ -122,16 +126,15 @@ class future {
   }
 
   /// As std::future::wait_for.
-  std::future_status wait_for(std::chrono::nanoseconds timeout) const {
-    using clock = std::chrono::steady_clock;
-    const auto now = clock::now();
-    return wait_until(timeout < clock::time_point::max() - now ? now + timeout : clock::time_point::max());
+  template <class Rep, class Period>
+  std::future_status wait_for(const std::chrono::duration<Rep, Period>& timeout) const {
+    return wait_by(detail::deadline_in(timeout));
   }
 
-  /// As std::future::wait_until.
-  std::future_status wait_until(std::chrono::steady_clock::time_point until) const {
-    require_state();
-    return state_->wait_until(until) ? std::future_status::ready : std::future_status::timeout;
+  /// As std::future::wait_until. A clock that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  std::future_status wait_until(const std::chrono::time_point<Clock, Duration>& until) const {
+    return wait_by(detail::steady(until));
   }
 
   /// Cancels the task if no worker has it yet: then get() throws task_cancelled. Returns whether it did. The pool may
@@ -144,6 +147,10 @@ class future {
   explicit future(std::shared_ptr<detail::future_state<T>> state) : state_(std::move(state)) {}  ///< for covey
 
  private:
+  std::future_status wait_by(const detail::deadline& until) const {
+    require_state();
+    return state_->wait_by(until) ? std::future_status::ready : std::future_status::timeout;
+  }
   void require_state() const {
     if (!state_) throw std::future_error(std::future_errc::no_state);
     detail::family_check();  // nobody answers in a child forked past covey

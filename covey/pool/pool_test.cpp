@@ -223,7 +223,8 @@ TEST(Pool, CancelsATaskThatHasNotStarted) {
   EXPECT_TRUE(never.cancel());
   EXPECT_THROW((void)never.get(), covey::task_cancelled);
   EXPECT_FALSE(busy[0].cancel());
-  EXPECT_EQ(busy[0].wait_for(1ms), std::future_status::timeout);
+  EXPECT_EQ(busy[0].wait_for(0.5ms), std::future_status::timeout);
+  EXPECT_EQ(busy[0].wait_until(std::chrono::system_clock::now() + 1ms), std::future_status::timeout);
   go.set();
   for (auto& b : busy) b.get();
 }

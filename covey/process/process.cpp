@@ -18,6 +18,7 @@
 #include <covey/process/last_words.hpp>
 #include <covey/process/start.hpp>
 #include <cstdio>
+#include <limits>
 
 namespace covey {
 namespace {
@@ -37,16 +38,15 @@ bool wait_for_death(process_id id, const deadline& until) {
 
 // A forked child is ours to reap, and the keeper may not know it yet: its pidfd tells.
 bool wait_for_pidfd(int pidfd, const deadline& until) {
+  using std::chrono::milliseconds;
+  constexpr milliseconds longest{std::numeric_limits<int>::max()};
   for (;;) {
-    int timeout = -1;
-    if (until) {
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(*until - std::chrono::steady_clock::now()).count();
-      timeout = static_cast<int>(std::clamp<long long>(left, 0, 1'000'000'000));
-    }
+    const auto now = std::chrono::steady_clock::now();
+    const bool over = until && *until <= now;
+    const milliseconds left = over ? milliseconds(0) : until ? std::chrono::ceil<milliseconds>(*until - now) : longest;
     pollfd p{pidfd, POLLIN, 0};
-    const int n = ::poll(&p, 1, timeout);
-    if (n > 0) return true;
-    if (n == 0 && timeout >= 0) return false;
+    if (::poll(&p, 1, static_cast<int>(std::min(left, longest).count())) > 0) return true;
+    if (over) return false;
   }
 }
 
@@ -180,30 +180,17 @@ exit_status process::collect() {
   return status;
 }
 
-exit_status process::join() {
+exit_status process::join() { return *join_by(std::nullopt); }
+
+std::optional<exit_status> process::join_by(const deadline& until) {
   COVEY_CHECK(id_ != 0, "join needs a process");
   if (!status_) {
     family_check();  // a child forked past covey has its parent's
-    forked_ ? wait_for_pidfd(pidfd_.get(), std::nullopt) : wait_for_death(id_, std::nullopt);
-    status_ = collect();
-  }
-  return *status_;
-}
-
-std::optional<exit_status> process::join_until(std::chrono::steady_clock::time_point until) {
-  COVEY_CHECK(id_ != 0, "join needs a process");
-  if (!status_) {
-    family_check();
     const bool ended = forked_ ? wait_for_pidfd(pidfd_.get(), until) : wait_for_death(id_, until);
     if (!ended) return std::nullopt;
     status_ = collect();
   }
   return status_;
-}
-
-std::optional<exit_status> process::join_for(std::chrono::nanoseconds timeout) {
-  if (const deadline until = deadline_in(timeout)) return join_until(*until);
-  return join();
 }
 
 std::optional<exit_status> process::status() {

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 #include <chrono>
 #include <covey/base/unique_fd.hpp>
+#include <covey/memory/deadline.hpp>
 #include <covey/memory/waitable.hpp>
 #include <covey/process/callable.hpp>
 #include <covey/process/exit_status.hpp>
@@ -71,10 +72,16 @@ class process {
   exit_status join();
 
   /// Nothing when it did not end within `timeout`.
-  [[nodiscard]] std::optional<exit_status> join_for(std::chrono::nanoseconds timeout);
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<exit_status> join_for(const std::chrono::duration<Rep, Period>& timeout) {
+    return join_by(detail::deadline_in(timeout));
+  }
 
-  /// Nothing when it did not end by `until`.
-  [[nodiscard]] std::optional<exit_status> join_until(std::chrono::steady_clock::time_point until);
+  /// Nothing when it did not end by `until`. A clock that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  [[nodiscard]] std::optional<exit_status> join_until(const std::chrono::time_point<Clock, Duration>& until) {
+    return join_by(detail::steady(until));
+  }
 
   /// Requests the stop of a function that takes a std::stop_token; does nothing to others. Does not wait.
   void request_stop() noexcept;
@@ -120,6 +127,7 @@ class process {
   };
 
   void start(const detail::packed_call& call, bool takes_token);
+  std::optional<exit_status> join_by(const detail::deadline& until);
   void send(int signal) const noexcept;
   void end_politely() noexcept;
   exit_status collect();

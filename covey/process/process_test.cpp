@@ -132,6 +132,9 @@ TEST(Process, StopsAFunctionThatTakesAToken) {
                        },
                        5};
   EXPECT_FALSE(child.join_for(20ms));
+  EXPECT_FALSE(child.join_for(0.5ms));
+  EXPECT_FALSE(child.join_for(std::chrono::hours::min()));
+  EXPECT_FALSE(child.join_until(std::chrono::system_clock::now() + 1ms));
   child.request_stop();
   EXPECT_EQ(child.join().code(), 5);
 }
@@ -213,6 +216,9 @@ TEST(Process, ForkedMayStartProcessesAndBeKilled) {
   covey::process sleeper = covey::process::forked([]() -> int {
     for (;;) ::pause();
   });
+  EXPECT_FALSE(sleeper.join_for(0.5ms));
+  EXPECT_FALSE(sleeper.join_for(std::chrono::hours::min()));
+  EXPECT_FALSE(sleeper.join_until(std::chrono::sys_seconds::min()));
   sleeper.kill();
   EXPECT_EQ(sleeper.join().signal(), SIGKILL);
   EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child of ours is left; also covey's own are none";

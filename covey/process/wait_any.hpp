@@ -182,17 +182,18 @@ template <class... Objects>
 }
 
 /// The same; nothing when `timeout` passed first. One of 0 only looks.
-template <class... Objects>
+template <class Rep, class Period, class... Objects>
   requires(detail::waitables<Objects...>)
-[[nodiscard]] std::optional<std::size_t> wait_any_for(std::chrono::nanoseconds timeout, const Objects&... objects) {
+[[nodiscard]] std::optional<std::size_t> wait_any_for(const std::chrono::duration<Rep, Period>& timeout,
+                                                      const Objects&... objects) {
   return detail::wait_for_any(detail::deadline_in(timeout), {}, objects...);
 }
 
 /// The same; nothing when `timeout` passed, or `stop` was requested, first.
-template <class... Objects>
+template <class Rep, class Period, class... Objects>
   requires(detail::waitables<Objects...>)
-[[nodiscard]] std::optional<std::size_t> wait_any_for(std::chrono::nanoseconds timeout, std::stop_token stop,
-                                                      const Objects&... objects) {
+[[nodiscard]] std::optional<std::size_t> wait_any_for(const std::chrono::duration<Rep, Period>& timeout,
+                                                      std::stop_token stop, const Objects&... objects) {
   return detail::wait_for_any(detail::deadline_in(timeout), std::move(stop), objects...);
 }
 

@@ -76,7 +76,8 @@ template <class Object, class MakeReady>
 void is_seen_before_and_while_waiting(const Object& object, const MakeReady& make_ready) {
   const covey::event never;
   EXPECT_EQ(wait_any_for(0ns, never, object), std::nullopt);
-  EXPECT_EQ(wait_any_for(1ms, never, object), std::nullopt);
+  EXPECT_EQ(wait_any_for(0.5ms, never, object), std::nullopt);
+  EXPECT_EQ(wait_any_for(std::chrono::hours::min(), never, object), std::nullopt);
   std::jthread later([&, waiter = ::getpid(), tid = ::gettid()] {
     const std::string stat = "/proc/" + std::to_string(waiter) + "/task/" + std::to_string(tid) + "/stat";
     std::string text;

@@ -194,13 +194,7 @@ broken_barrier::broken_barrier(std::string process, pid_t pid, const std::string
 
 barrier::barrier(std::ptrdiff_t parties) : state_(std::in_place, checked(parties)) {}
 
-bool barrier::wait_for(const arrival_token& token, std::chrono::nanoseconds timeout, std::stop_token stop) const {
-  const detail::stop_word stopped(std::move(stop));
-  return state_->wait(token.phase_, detail::deadline_in(timeout), &stopped);
-}
-
-bool barrier::wait_until(const arrival_token& token, std::chrono::steady_clock::time_point until,
-                         std::stop_token stop) const {
+bool barrier::wait_by(const arrival_token& token, const detail::deadline& until, std::stop_token stop) const {
   const detail::stop_word stopped(std::move(stop));
   return state_->wait(token.phase_, until, &stopped);
 }

@@ -131,20 +131,24 @@ class barrier {
   /// Blocks until the phase has ended in which `token` was got. Throws broken_barrier.
   void wait(const arrival_token& token) const { (void)state_->wait(token.phase_, std::nullopt, nullptr); }
 
-  /// Returns false when `timeout` passed, or `stop` was requested, first: then the arrival stands, and may be waited
-  /// for again. Throws broken_barrier.
-  [[nodiscard]] bool wait_for(const arrival_token& token, std::chrono::nanoseconds timeout,
-                              std::stop_token stop = {}) const;
+  /// As wait(), but returns false when `stop` was requested first: then the arrival stands, and may be waited for
+  /// again.
+  [[nodiscard]] bool wait(const arrival_token& token, std::stop_token stop) const {
+    return wait_by(token, std::nullopt, std::move(stop));
+  }
 
-  /// As wait_for, with a point in time.
-  [[nodiscard]] bool wait_until(const arrival_token& token, std::chrono::steady_clock::time_point until,
-                                std::stop_token stop = {}) const;
+  /// As wait(token, stop); returns false also when `timeout` passed first.
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(const arrival_token& token, const std::chrono::duration<Rep, Period>& timeout,
+                              std::stop_token stop = {}) const {
+    return wait_by(token, detail::deadline_in(timeout), std::move(stop));
+  }
 
-  /// The same, by any clock. One that is set while this waits is not followed.
+  /// As wait_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool wait_until(const arrival_token& token, const std::chrono::time_point<Clock, Duration>& until,
                                 std::stop_token stop = {}) const {
-    return wait_until(token, detail::steady(until), std::move(stop));
+    return wait_by(token, detail::steady(until), std::move(stop));
   }
 
   /// Arrives and waits. Whoever comes last runs its own `completion` before the others go on; what that throws breaks
@@ -166,6 +170,7 @@ class barrier {
  private:
   using handle = detail::handle_on<detail::barrier_state, detail::region_kind::barrier>;
   explicit barrier(handle h) : state_(std::move(h)) {}
+  bool wait_by(const arrival_token& token, const detail::deadline& until, std::stop_token stop) const;
 
   handle state_;
 };

@@ -82,19 +82,19 @@ class condition_variable {
   /// As wait, for at most `timeout`.
   template <class Lock, class Rep, class Period>
   std::cv_status wait_for(Lock& lock, const std::chrono::duration<Rep, Period>& timeout) {
-    return status_of(wait_once(lock, detail::deadline_in(detail::in_nanoseconds(timeout)), nullptr));
+    return status_of(wait_once(lock, detail::deadline_in(timeout), nullptr));
   }
 
   /// Blocks until `done()`, for at most `timeout`; what `done()` says then.
   template <class Lock, class Rep, class Period, class Predicate>
   bool wait_for(Lock& lock, const std::chrono::duration<Rep, Period>& timeout, Predicate done) {
-    return wait_until_done(lock, detail::deadline_in(detail::in_nanoseconds(timeout)), {}, done);
+    return wait_until_done(lock, detail::deadline_in(timeout), {}, done);
   }
 
   /// Blocks until `done()`, for at most `timeout` and until `stop` is requested; what `done()` says then.
   template <class Lock, class Rep, class Period, class Predicate>
   bool wait_for(Lock& lock, std::stop_token stop, const std::chrono::duration<Rep, Period>& timeout, Predicate done) {
-    return wait_until_done(lock, detail::deadline_in(detail::in_nanoseconds(timeout)), std::move(stop), done);
+    return wait_until_done(lock, detail::deadline_in(timeout), std::move(stop), done);
   }
 
   /// As wait, until a point in time. A clock that is set while this waits is not followed.

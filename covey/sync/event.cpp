@@ -43,12 +43,7 @@ detail::wait_word event::state::arm() noexcept {
   return {&word, word.fetch_or(sleepers, std::memory_order_seq_cst) | sleepers};
 }
 
-bool event::wait_for(std::chrono::nanoseconds timeout, std::stop_token stop) const {
-  const detail::stop_word stopped(std::move(stop));
-  return state_->wait(detail::deadline_in(timeout), &stopped);
-}
-
-bool event::wait_until(std::chrono::steady_clock::time_point until, std::stop_token stop) const {
+bool event::wait_by(const detail::deadline& until, std::stop_token stop) const {
   const detail::stop_word stopped(std::move(stop));
   return state_->wait(until, &stopped);
 }

@@ -39,17 +39,20 @@ class event {
   /// clear() follows at once.
   void wait() const { state_->wait(std::nullopt, nullptr); }
 
+  /// As wait(), but returns false when `stop` was requested first.
+  [[nodiscard]] bool wait(std::stop_token stop) const { return wait_by(std::nullopt, std::move(stop)); }
+
   /// Returns false if `timeout` passed, or `stop` was requested, first.
-  [[nodiscard]] bool wait_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const;
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const {
+    return wait_by(detail::deadline_in(timeout), std::move(stop));
+  }
 
-  /// As wait_for, with a point in time.
-  [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {}) const;
-
-  /// The same, by any clock. One that is set while this waits is not followed.
+  /// As wait_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& until,
                                 std::stop_token stop = {}) const {
-    return wait_until(detail::steady(until), std::move(stop));
+    return wait_by(detail::steady(until), std::move(stop));
   }
 
   /// Whether both name the same event.
@@ -80,6 +83,7 @@ class event {
   };
   using handle = detail::handle_on<state, detail::region_kind::event>;
   explicit event(handle h) : state_(std::move(h)) {}
+  bool wait_by(const detail::deadline& until, std::stop_token stop) const;
 
   handle state_;
 };

@@ -141,23 +141,23 @@ class guarded {
     return update_locked(std::forward<F>(f));
   }
 
-  /// As update; returns false, and does nothing, when `timeout` passed, or `stop` was requested, before its turn came.
+  /// As update; returns false, and does nothing, when `stop` was requested before its turn came.
   template <class F>
-  [[nodiscard]] bool update_for(std::chrono::nanoseconds timeout, F&& f, std::stop_token stop = {}) {
-    const detail::stop_word stopped(std::move(stop));
-    if (!bytes_.lock(detail::deadline_in(timeout), &stopped)) return false;
-    (void)update_locked([&](T& value) { (void)std::invoke(std::forward<F>(f), value); });
-    return true;
+  [[nodiscard]] bool update(F&& f, std::stop_token stop) {
+    return update_by(std::nullopt, std::forward<F>(f), std::move(stop));
+  }
+
+  /// As update; returns false, and does nothing, when `timeout` passed, or `stop` was requested, before its turn came.
+  template <class Rep, class Period, class F>
+  [[nodiscard]] bool update_for(const std::chrono::duration<Rep, Period>& timeout, F&& f, std::stop_token stop = {}) {
+    return update_by(detail::deadline_in(timeout), std::forward<F>(f), std::move(stop));
   }
 
   /// As update_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration, class F>
   [[nodiscard]] bool update_until(const std::chrono::time_point<Clock, Duration>& until, F&& f,
                                   std::stop_token stop = {}) {
-    const detail::stop_word stopped(std::move(stop));
-    if (!bytes_.lock(detail::steady(until), &stopped)) return false;
-    (void)update_locked([&](T& value) { (void)std::invoke(std::forward<F>(f), value); });
-    return true;
+    return update_by(detail::steady(until), std::forward<F>(f), std::move(stop));
   }
 
   /// Whether both name the same value.
@@ -211,6 +211,14 @@ class guarded {
     const detail::guarded_bytes& bytes;
     ~unlocking() { bytes.unlock(); }
   };
+
+  template <class F>
+  bool update_by(const detail::deadline& until, F&& f, std::stop_token stop) {
+    const detail::stop_word stopped(std::move(stop));
+    if (!bytes_.lock(until, &stopped)) return false;
+    (void)update_locked([&](T& value) { (void)std::invoke(std::forward<F>(f), value); });
+    return true;
+  }
 
   // Under the lock, which it gives up.
   template <class F>

@@ -2,12 +2,10 @@
 /// What every synchronization object is: a handle on a state in a region of its own.
 #pragma once
 
-#include <chrono>
 #include <covey/memory/errors.hpp>
 #include <covey/memory/park.hpp>
 #include <covey/memory/region.hpp>
 #include <new>
-#include <type_traits>
 #include <utility>
 
 namespace covey::detail {
@@ -75,29 +73,5 @@ class handle_on {
   region region_;
   State* found_ = nullptr;
 };
-
-/// A duration of any kind in nanoseconds, rounded up; what is beyond them is the longest, or the shortest, that there
-/// is.
-template <class Rep, class Period>
-constexpr std::chrono::nanoseconds in_nanoseconds(const std::chrono::duration<Rep, Period>& d) {
-  using std::chrono::nanoseconds;
-  using wide = std::chrono::duration<long double, std::nano>;
-  if (wide(d) >= wide(nanoseconds::max())) return nanoseconds::max();
-  if (wide(d) <= wide(nanoseconds::min())) return nanoseconds::min();
-  return std::chrono::ceil<nanoseconds>(d);
-}
-
-/// A point in time of any clock, as far from now on the steady one.
-template <class Clock, class Duration>
-std::chrono::steady_clock::time_point steady(const std::chrono::time_point<Clock, Duration>& until) {
-  using std::chrono::steady_clock;
-  if constexpr (std::is_same_v<Clock, steady_clock>) {
-    return steady_clock::time_point(in_nanoseconds(until.time_since_epoch()));
-  } else {
-    using wide = std::chrono::duration<long double, std::nano>;
-    const wide left = wide(until.time_since_epoch()) - wide(Clock::now().time_since_epoch());
-    return steady_clock::time_point(in_nanoseconds(wide(steady_clock::now().time_since_epoch()) + left));
-  }
-}
 
 }  // namespace covey::detail

@@ -29,18 +29,9 @@ void latch::count_down(std::ptrdiff_t update) {
   if (seen == n) state_->waiting.wake();
 }
 
-bool latch::wait_for_state(const detail::deadline& until, const detail::stop_word* stop) const {
-  return state_->waiting.wait([this] { return try_wait(); }, until, stop);
-}
-
-bool latch::wait_for(std::chrono::nanoseconds timeout, std::stop_token stop) const {
+bool latch::wait_by(const detail::deadline& until, std::stop_token stop) const {
   const detail::stop_word stopped(std::move(stop));
-  return wait_for_state(detail::deadline_in(timeout), &stopped);
-}
-
-bool latch::wait_until(std::chrono::steady_clock::time_point until, std::stop_token stop) const {
-  const detail::stop_word stopped(std::move(stop));
-  return wait_for_state(until, &stopped);
+  return state_->waiting.wait([this] { return try_wait(); }, until, &stopped);
 }
 
 }  // namespace covey

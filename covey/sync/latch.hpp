@@ -38,19 +38,22 @@ class latch {
   [[nodiscard]] bool try_wait() const noexcept { return state_->left.load(std::memory_order_acquire) == 0; }
 
   /// Blocks until the count is 0.
-  void wait() const { (void)wait_for_state(std::nullopt, nullptr); }
+  void wait() const { (void)wait_by(std::nullopt, {}); }
+
+  /// As wait(), but returns false when `stop` was requested first.
+  [[nodiscard]] bool wait(std::stop_token stop) const { return wait_by(std::nullopt, std::move(stop)); }
 
   /// Returns false when `timeout` passed, or `stop` was requested, first.
-  [[nodiscard]] bool wait_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const;
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const {
+    return wait_by(detail::deadline_in(timeout), std::move(stop));
+  }
 
-  /// As wait_for, with a point in time.
-  [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {}) const;
-
-  /// The same, by any clock. One that is set while this waits is not followed.
+  /// As wait_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& until,
                                 std::stop_token stop = {}) const {
-    return wait_until(detail::steady(until), std::move(stop));
+    return wait_by(detail::steady(until), std::move(stop));
   }
 
   /// Counts `update` down and waits.
@@ -81,7 +84,7 @@ class latch {
   };
   using handle = detail::handle_on<state, detail::region_kind::latch>;
   explicit latch(handle h) : state_(std::move(h)) {}
-  bool wait_for_state(const detail::deadline& until, const detail::stop_word* stop) const;
+  bool wait_by(const detail::deadline& until, std::stop_token stop) const;
 
   handle state_;
 };

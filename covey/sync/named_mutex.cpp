@@ -88,17 +88,15 @@ bool named_mutex::try_lock() {
   return own_or_throw(take([&] { return ::pthread_mutex_trylock(&mutex_); }));
 }
 
-bool named_mutex::lock_for(std::chrono::nanoseconds timeout, std::stop_token stop) {
-  return lock_until(detail::deadline_in(timeout).value_or(steady_clock::time_point::max()), std::move(stop));
-}
-
-bool named_mutex::lock_until(steady_clock::time_point until, std::stop_token stop) {
+bool named_mutex::lock_by(const detail::deadline& until, std::stop_token stop) {
+  const auto end = until.value_or(steady_clock::time_point::max());
   for (;;) {
-    if (stop.stop_requested()) return false;
-    const auto slice = stop.stop_possible() ? std::min(until, steady_clock::now() + look_for_stop) : until;
+    const bool stopped = stop.stop_requested();  // takes a free one all the same
+    const auto now = steady_clock::now();
+    const auto slice = stopped ? now : stop.stop_possible() ? std::min(end, now + look_for_stop) : end;
     const timespec at = as_timespec(slice.time_since_epoch());
     if (own_or_throw(take([&] { return ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &at); }))) return true;
-    if (steady_clock::now() >= until) return false;
+    if (stopped || steady_clock::now() >= end) return false;
   }
 }
 
@@ -139,19 +137,14 @@ void named_event::set() noexcept {
   detail::unpark(flag_, INT_MAX);
 }
 
-void named_event::wait() const { (void)wait_until(steady_clock::time_point::max()); }
-
-bool named_event::wait_for(std::chrono::nanoseconds timeout, std::stop_token stop) const {
-  return wait_until(detail::deadline_in(timeout).value_or(steady_clock::time_point::max()), std::move(stop));
-}
-
-bool named_event::wait_until(steady_clock::time_point until, std::stop_token stop) const {
+bool named_event::wait_by(const detail::deadline& until, std::stop_token stop) const {
+  const auto end = until.value_or(steady_clock::time_point::max());
   for (;;) {
     if (is_set()) return true;
     if (stop.stop_requested()) return false;
     const auto now = steady_clock::now();
-    if (now >= until) return false;
-    const timespec most = as_timespec(std::min<std::chrono::nanoseconds>(until - now, look_for_set));
+    if (now >= end) return false;
+    const timespec most = as_timespec(std::min<std::chrono::nanoseconds>(end - now, look_for_set));
     ::syscall(SYS_futex, &flag_, FUTEX_WAIT, 0, &most, nullptr, 0);
   }
 }

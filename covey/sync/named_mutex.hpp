@@ -36,31 +36,34 @@ class named_mutex {
   /// Blocks until this thread owns it. Throws owner_died.
   void lock();
 
+  /// As lock(), but returns false when `stop` was requested while it was not free. That is seen within 20 ms.
+  [[nodiscard]] bool lock(std::stop_token stop) { return lock_by(std::nullopt, std::move(stop)); }
+
   /// Returns whether this thread owns it now; never blocks. Throws owner_died.
   [[nodiscard]] bool try_lock();
 
   /// Returns false when `timeout` passed, or `stop` was requested (seen within 20 ms), first. Throws owner_died.
-  [[nodiscard]] bool lock_for(std::chrono::nanoseconds timeout, std::stop_token stop = {});
+  template <class Rep, class Period>
+  [[nodiscard]] bool lock_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
+    return lock_by(detail::deadline_in(timeout), std::move(stop));
+  }
 
-  /// As lock_for, with a point in time.
-  [[nodiscard]] bool lock_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {});
-
-  /// The same, by any clock. One that is set while this waits is not followed.
+  /// As lock_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool lock_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) {
-    return lock_until(detail::steady(until), std::move(stop));
+    return lock_by(detail::steady(until), std::move(stop));
   }
 
   /// std's name for lock_for, for std::unique_lock.
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return lock_for(detail::in_nanoseconds(timeout));
+    return lock_for(timeout);
   }
 
   /// std's name for lock_until, for std::unique_lock. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& until) {
-    return lock_until(detail::steady(until));
+    return lock_until(until);
   }
 
   /// Gives it up. The caller must own it.
@@ -79,6 +82,7 @@ class named_mutex {
 
   template <class Lock>
   outcome take(const Lock& lock);
+  bool lock_by(const detail::deadline& until, std::stop_token stop);
   void give() noexcept;
   bool own_or_throw(outcome o);
 
@@ -113,22 +117,27 @@ class named_event {
   [[nodiscard]] bool is_set() const noexcept { return flag_.load(std::memory_order_acquire) != 0; }
 
   /// Blocks until set. A set() that a clear() follows at once may be missed.
-  void wait() const;
+  void wait() const { (void)wait_by(std::nullopt, {}); }
+
+  /// As wait(), but returns false when `stop` was requested first (seen within 50 ms).
+  [[nodiscard]] bool wait(std::stop_token stop) const { return wait_by(std::nullopt, std::move(stop)); }
 
   /// Returns false if `timeout` passed, or `stop` was requested (seen within 50 ms), first.
-  [[nodiscard]] bool wait_for(std::chrono::nanoseconds timeout, std::stop_token stop = {}) const;
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const {
+    return wait_by(detail::deadline_in(timeout), std::move(stop));
+  }
 
-  /// As wait_for, with a point in time.
-  [[nodiscard]] bool wait_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {}) const;
-
-  /// The same, by any clock. One that is set while this waits is not followed.
+  /// As wait_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& until,
                                 std::stop_token stop = {}) const {
-    return wait_until(detail::steady(until), std::move(stop));
+    return wait_by(detail::steady(until), std::move(stop));
   }
 
  private:
+  bool wait_by(const detail::deadline& until, std::stop_token stop) const;
+
   std::atomic<std::uint32_t> flag_{0};
 };
 

@@ -18,7 +18,8 @@ class owner_died : public std::runtime_error {
 /// How a mutex is made.
 struct mutex_options {
   /// lock() throws deadlock_detected when waiting would never end. Costs a few ns at each unlock, and two looks at the
-  /// cells of those in the way before a long wait. Waits with a timeout end by themselves and are not looked at.
+  /// cells of those in the way before a long wait. Waits with a timeout or a stop_token may end by themselves and are
+  /// not looked at.
   bool detect_deadlock = false;
 };
 

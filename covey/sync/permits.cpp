@@ -79,11 +79,7 @@ std::uint32_t checked(std::ptrdiff_t count) {
 
 permits::permits(std::ptrdiff_t count) : state_(std::in_place, checked(count)) {}
 
-bool permits::try_acquire_for(std::chrono::nanoseconds timeout, std::stop_token stop) {
-  return take_until(detail::deadline_in(timeout), std::move(stop));
-}
-
-bool permits::take_until(const detail::deadline& until, std::stop_token stop) {
+bool permits::take_by(const detail::deadline& until, std::stop_token stop) {
   if (state_->take()) return true;
   const detail::stop_word stopped(std::move(stop));
   return state_->wait(until, &stopped);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <covey/sync/gate.hpp>
 #include <covey/sync/handle.hpp>
 #include <mutex>
@@ -69,17 +70,23 @@ class permits {
     if (!state_->take()) (void)state_->wait(std::nullopt, nullptr);
   }
 
+  /// As acquire(), but returns false when `stop` was requested while it had to wait.
+  [[nodiscard]] bool acquire(std::stop_token stop) { return take_by(std::nullopt, std::move(stop)); }
+
   /// Whether this process owns one more now; never blocks.
   [[nodiscard]] bool try_acquire() { return state_->take(); }
 
   /// Returns false when `timeout` passed, or `stop` was requested, first.
-  [[nodiscard]] bool try_acquire_for(std::chrono::nanoseconds timeout, std::stop_token stop = {});
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_acquire_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
+    return take_by(detail::deadline_in(timeout), std::move(stop));
+  }
 
   /// As try_acquire_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_acquire_until(const std::chrono::time_point<Clock, Duration>& until,
                                        std::stop_token stop = {}) {
-    return take_until(detail::steady(until), std::move(stop));
+    return take_by(detail::steady(until), std::move(stop));
   }
 
   /// Gives one of this process's back. Throws std::system_error (operation_not_permitted) when it has none.
@@ -109,7 +116,7 @@ class permits {
  private:
   using handle = detail::handle_on<detail::permits_state, detail::region_kind::permits>;
   explicit permits(handle h) : state_(std::move(h)) {}
-  bool take_until(const detail::deadline& until, std::stop_token stop);
+  bool take_by(const detail::deadline& until, std::stop_token stop);
 
   handle state_;
 };

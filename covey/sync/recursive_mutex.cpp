@@ -27,15 +27,7 @@ bool recursive_mutex::try_lock() {
   return true;
 }
 
-bool recursive_mutex::lock_for(std::chrono::nanoseconds timeout, std::stop_token stop) {
-  if (state_->lock.is_mine()) return lock_again();
-  const detail::stop_word stopped(std::move(stop));
-  if (!state_->lock.lock_until(detail::deadline_in(timeout), &stopped)) return false;
-  begin();
-  return true;
-}
-
-bool recursive_mutex::lock_until(std::chrono::steady_clock::time_point until, std::stop_token stop) {
+bool recursive_mutex::lock_by(const detail::deadline& until, std::stop_token stop) {
   if (state_->lock.is_mine()) return lock_again();
   const detail::stop_word stopped(std::move(stop));
   if (!state_->lock.lock_until(until, &stopped)) return false;

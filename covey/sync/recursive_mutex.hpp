@@ -31,31 +31,34 @@ class recursive_mutex {
   /// std::system_error (resource_unavailable_try_again) beyond depth_max.
   void lock();
 
+  /// As lock(), but returns false when `stop` was requested while it was not free, and beyond depth_max.
+  [[nodiscard]] bool lock(std::stop_token stop) { return lock_by(std::nullopt, std::move(stop)); }
+
   /// Returns whether this thread owns it now (once more); never blocks. Throws owner_died. False beyond depth_max.
   [[nodiscard]] bool try_lock();
 
   /// Returns false when `timeout` passed, or `stop` was requested, first, and beyond depth_max. Throws owner_died.
-  [[nodiscard]] bool lock_for(std::chrono::nanoseconds timeout, std::stop_token stop = {});
+  template <class Rep, class Period>
+  [[nodiscard]] bool lock_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
+    return lock_by(detail::deadline_in(timeout), std::move(stop));
+  }
 
-  /// As lock_for, with a point in time.
-  [[nodiscard]] bool lock_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {});
-
-  /// The same, by any clock. One that is set while this waits is not followed.
+  /// As lock_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool lock_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) {
-    return lock_until(detail::steady(until), std::move(stop));
+    return lock_by(detail::steady(until), std::move(stop));
   }
 
   /// std's name for lock_for, for std::unique_lock.
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return lock_for(detail::in_nanoseconds(timeout));
+    return lock_for(timeout);
   }
 
   /// std's name for lock_until, for std::unique_lock. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& until) {
-    return lock_until(detail::steady(until));
+    return lock_until(until);
   }
 
   /// Gives it up once. The caller must own it.
@@ -88,6 +91,7 @@ class recursive_mutex {
 
   explicit recursive_mutex(handle h) : state_(std::move(h)) {}
   bool lock_again();
+  bool lock_by(const detail::deadline& until, std::stop_token stop);
   void begin() { state_->depth.store(0, std::memory_order_relaxed); }
 
   handle state_;

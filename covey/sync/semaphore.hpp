@@ -79,24 +79,23 @@ class counting_semaphore {
     if (!state_->take()) (void)state_->wait(std::nullopt, nullptr);
   }
 
+  /// As acquire(), but returns false when `stop` was requested while it had to wait.
+  [[nodiscard]] bool acquire(std::stop_token stop) { return take_by(std::nullopt, std::move(stop)); }
+
   /// Whether it took one; never blocks.
   [[nodiscard]] bool try_acquire() noexcept { return state_->take(); }
 
   /// Returns false when `timeout` passed, or `stop` was requested, first.
   template <class Rep, class Period>
   [[nodiscard]] bool try_acquire_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
-    if (state_->take()) return true;
-    const detail::stop_word stopped(std::move(stop));
-    return state_->wait(detail::deadline_in(detail::in_nanoseconds(timeout)), &stopped);
+    return take_by(detail::deadline_in(timeout), std::move(stop));
   }
 
   /// As try_acquire_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_acquire_until(const std::chrono::time_point<Clock, Duration>& until,
                                        std::stop_token stop = {}) {
-    if (state_->take()) return true;
-    const detail::stop_word stopped(std::move(stop));
-    return state_->wait(detail::steady(until), &stopped);
+    return take_by(detail::steady(until), std::move(stop));
   }
 
   /// The count; may be stale when it returns.
@@ -117,6 +116,12 @@ class counting_semaphore {
  private:
   using handle = detail::handle_on<detail::semaphore_state, detail::region_kind::semaphore>;
   explicit counting_semaphore(handle h) : state_(std::move(h)) {}
+
+  bool take_by(const detail::deadline& until, std::stop_token stop) {
+    if (state_->take()) return true;
+    const detail::stop_word stopped(std::move(stop));
+    return state_->wait(until, &stopped);
+  }
 
   static std::uint32_t checked(std::ptrdiff_t n) {
     if (n < 0 || n > max()) detail::refuse_semaphore_count(max());

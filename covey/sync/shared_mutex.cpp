@@ -244,24 +244,14 @@ bool shared_lock_state::unrepaired_approx() const noexcept {
 
 bool shared_mutex::try_lock() { return state_->try_lock(); }
 
-bool shared_mutex::lock_for(std::chrono::nanoseconds timeout, std::stop_token stop) {
-  const detail::stop_word stopped(std::move(stop));
-  return state_->lock_until(detail::deadline_in(timeout), &stopped);
-}
-
-bool shared_mutex::lock_until(std::chrono::steady_clock::time_point until, std::stop_token stop) {
+bool shared_mutex::lock_by(const detail::deadline& until, std::stop_token stop) {
   const detail::stop_word stopped(std::move(stop));
   return state_->lock_until(until, &stopped);
 }
 
 bool shared_mutex::try_lock_shared() { return state_->try_lock_shared(); }
 
-bool shared_mutex::lock_shared_for(std::chrono::nanoseconds timeout, std::stop_token stop) {
-  const detail::stop_word stopped(std::move(stop));
-  return state_->lock_shared_until(detail::deadline_in(timeout), &stopped);
-}
-
-bool shared_mutex::lock_shared_until(std::chrono::steady_clock::time_point until, std::stop_token stop) {
+bool shared_mutex::lock_shared_by(const detail::deadline& until, std::stop_token stop) {
   const detail::stop_word stopped(std::move(stop));
   return state_->lock_shared_until(until, &stopped);
 }

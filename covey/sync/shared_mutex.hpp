@@ -94,31 +94,34 @@ class shared_mutex {
   /// Blocks until this thread owns it alone. Throws owner_died, and deadlock_detected if it was made to.
   void lock() { state_->lock(state_.number()); }
 
+  /// As lock(), but returns false when `stop` was requested while it was not free.
+  [[nodiscard]] bool lock(std::stop_token stop) { return lock_by(std::nullopt, std::move(stop)); }
+
   /// Returns whether this thread owns it alone now; never blocks. Throws owner_died.
   [[nodiscard]] bool try_lock();
 
   /// Returns false when `timeout` passed, or `stop` was requested, first. Throws owner_died.
-  [[nodiscard]] bool lock_for(std::chrono::nanoseconds timeout, std::stop_token stop = {});
+  template <class Rep, class Period>
+  [[nodiscard]] bool lock_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
+    return lock_by(detail::deadline_in(timeout), std::move(stop));
+  }
 
-  /// As lock_for, with a point in time.
-  [[nodiscard]] bool lock_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {});
-
-  /// The same, by any clock. One that is set while this waits is not followed.
+  /// As lock_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool lock_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) {
-    return lock_until(detail::steady(until), std::move(stop));
+    return lock_by(detail::steady(until), std::move(stop));
   }
 
   /// std's name for lock_for, for std::unique_lock.
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return lock_for(detail::in_nanoseconds(timeout));
+    return lock_for(timeout);
   }
 
   /// std's name for lock_until, for std::unique_lock. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& until) {
-    return lock_until(detail::steady(until));
+    return lock_until(until);
   }
 
   /// Gives it up. The caller must own it alone.
@@ -127,32 +130,35 @@ class shared_mutex {
   /// Blocks until this thread owns it with other readers. Throws owner_died, and deadlock_detected if it was made to.
   void lock_shared() { state_->lock_shared(state_.number()); }
 
+  /// As lock_shared(), but returns false when `stop` was requested while it had to wait.
+  [[nodiscard]] bool lock_shared(std::stop_token stop) { return lock_shared_by(std::nullopt, std::move(stop)); }
+
   /// Returns whether this thread owns it with other readers now; never blocks. Throws owner_died.
   [[nodiscard]] bool try_lock_shared();
 
   /// Returns false when `timeout` passed, or `stop` was requested, first. Throws owner_died.
-  [[nodiscard]] bool lock_shared_for(std::chrono::nanoseconds timeout, std::stop_token stop = {});
+  template <class Rep, class Period>
+  [[nodiscard]] bool lock_shared_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
+    return lock_shared_by(detail::deadline_in(timeout), std::move(stop));
+  }
 
-  /// As lock_shared_for, with a point in time.
-  [[nodiscard]] bool lock_shared_until(std::chrono::steady_clock::time_point until, std::stop_token stop = {});
-
-  /// The same, by any clock. One that is set while this waits is not followed.
+  /// As lock_shared_for, with a point in time. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool lock_shared_until(const std::chrono::time_point<Clock, Duration>& until,
                                        std::stop_token stop = {}) {
-    return lock_shared_until(detail::steady(until), std::move(stop));
+    return lock_shared_by(detail::steady(until), std::move(stop));
   }
 
   /// std's name for lock_shared_for, for std::shared_lock.
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_shared_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return lock_shared_for(detail::in_nanoseconds(timeout));
+    return lock_shared_for(timeout);
   }
 
   /// std's name for lock_shared_until, for std::shared_lock. A clock that is set while this waits is not followed.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_shared_until(const std::chrono::time_point<Clock, Duration>& until) {
-    return lock_shared_until(detail::steady(until));
+    return lock_shared_until(until);
   }
 
   /// Gives it up. The caller must own it with other readers.
@@ -177,6 +183,8 @@ class shared_mutex {
  private:
   using handle = detail::handle_on<detail::shared_lock_state, detail::region_kind::shared_mutex>;
   explicit shared_mutex(handle h) : state_(std::move(h)) {}
+  bool lock_by(const detail::deadline& until, std::stop_token stop);
+  bool lock_shared_by(const detail::deadline& until, std::stop_token stop);
 
   handle state_;
 };
