@@ -19,7 +19,7 @@ namespace covey {
 ///          holder of this end that died is delivered again to another holder of this end.
 /// Order:   first in, first out for each thread that puts.
 /// Fork:    a child forked past covey must not use it.
-/// Design:  docs/design/queue.md: two queues with roles.
+/// Design:  docs/design/queue.md: two queues with roles. Example: examples/pipe.cpp
 template <class Out, class In = Out>
 class pipe {
  public:

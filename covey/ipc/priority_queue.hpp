@@ -78,7 +78,7 @@ std::uint64_t rank_of(P p) {
 /// Order:   by priority; first in, first out within one, over all producers. A redelivered message comes back to the
 ///          place that it had. What happened before put() is visible after the get() that returned its message.
 /// Fork:    a child forked past covey must not use it.
-/// Design:  docs/design/ordered_queue.md
+/// Design:  docs/design/ordered_queue.md. Example: examples/priority_queue.cpp
 template <class T, class Compare = std::greater<>>
 class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail::ordered_core> {
   using verbs = queue_verbs<priority_queue<T, Compare>, T, detail::ordered_core>;

@@ -124,7 +124,7 @@ class message_view {
 /// Limits:  256 threads put at a time; fewer where more than 6,500 items may wait, but at least 8. put() throws
 ///          std::length_error in one more. Getting has no such limit.
 /// Fork:    a child forked past covey must not use it.
-/// Design:  docs/design/queue.md. Example: examples/tour_04_queue.cpp
+/// Design:  docs/design/queue.md. Example: examples/tour_04_queue.cpp; without a copy: examples/frames.cpp
 template <class T>
 class queue : public queue_verbs<queue<T>, T, detail::queue_core> {
   using verbs = queue_verbs<queue<T>, T, detail::queue_core>;

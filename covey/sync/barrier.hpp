@@ -100,7 +100,7 @@ class barrier_state {
 /// Limits:  at most max() parties.
 /// Order:   what the parties did before they arrived is visible to all after the phase.
 /// Fork:    a child forked past covey must not use it.
-/// Design:  docs/design/sync.md. Example: covey/sync/barrier_test.cpp
+/// Design:  docs/design/sync.md. Example: examples/barrier.cpp
 class barrier {
  public:
   using covey_handle = void;  ///< may travel to other processes

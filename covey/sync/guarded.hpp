@@ -102,7 +102,7 @@ std::span<const std::byte> bytes_in(std::span<const std::uint64_t> words);
 /// Limits:  a value that is kept encoded takes at most 32 MiB so.
 /// Order:   what happened before an update is visible to whoever reads its value.
 /// Fork:    a child forked past covey must not use it.
-/// Design:  docs/design/sync.md. Example: covey/sync/guarded_test.cpp
+/// Design:  docs/design/sync.md. Example: examples/guarded.cpp
 template <class T>
 class guarded {
   static_assert(std::is_copy_constructible_v<T>, "covey: a guarded value is copied, so it must be copyable");

@@ -53,7 +53,7 @@ class permits_state {
 /// Limits:  at most max() permits. Taking one costs a look at each permit that is owned, in the worst case.
 /// Order:   what happened before release() is visible after the acquire() that took that permit.
 /// Fork:    a child forked past covey must not use it.
-/// Design:  docs/design/sync.md. Example: covey/sync/permits_test.cpp
+/// Design:  docs/design/sync.md. Example: examples/permits.cpp
 class permits {
  public:
   using covey_handle = void;  ///< may travel to other processes
