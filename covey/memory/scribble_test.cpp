@@ -124,6 +124,9 @@ TEST(Scribble, OverAnObjectIsAnErrorForThoseWhoHoldItAndNotACrash) {
     EXPECT_THROW((void)*s->inner, covey::memory_damaged);
     EXPECT_THROW((void)s->numbers.span(), covey::memory_damaged);
     EXPECT_THROW((void)covey::shared_ptr<covey::string>(s->inner), covey::memory_damaged);
+    covey::mutex own;
+    EXPECT_THROW(own = std::move(s->lock), covey::memory_damaged);
+    EXPECT_TRUE(own.try_lock());  // it is the one that it was
     settled();
     EXPECT_TRUE(covey::detail::is_damaged(id));
     covey::process other{[](covey::shared_ptr<shelf>) { return 3; }, s};  // may still be sent and held

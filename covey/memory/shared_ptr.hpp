@@ -79,7 +79,8 @@ region decode_root(decoder& in, std::uint64_t type);
 /// pointer of the whole family is destroyed by a live process, that process runs the object's destructor; when the
 /// last holder dies or is freed as a whole (a killed process, a queue with messages), the memory goes without it. There
 /// is no use_count: what other processes hold can change before it is returned. Objects that hold each other are never
-/// freed while the family lives, as with std::shared_ptr.
+/// freed while the family lives, as with std::shared_ptr. There is no pointer to a base or a member, and no cast: which
+/// type a region was made for is all that a process can check of a pointer that others give it.
 ///
 /// A pointer that lies in a shared object may be used in place, under the lock of that object; copy it to use it
 /// longer.

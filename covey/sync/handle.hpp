@@ -31,13 +31,14 @@ class handle_on {
   }
 
   handle_on(const handle_on& other) : region_(other.region_), found_(find()) {}
+  // Not noexcept: one of the two may lie in shared memory, where it takes a reference, or was written over.
   handle_on(handle_on&& other) : region_(std::move(other.region_)), found_(find()) { other.found_ = nullptr; }
   handle_on& operator=(const handle_on& other) {  // NOLINT(bugprone-unhandled-self-assignment): regions handle it
     region_ = other.region_;
     found_ = find();
     return *this;
   }
-  handle_on& operator=(handle_on&& other) noexcept {
+  handle_on& operator=(handle_on&& other) {
     region_ = std::move(other.region_);
     found_ = find();
     if (this != &other) other.found_ = nullptr;
