@@ -311,11 +311,25 @@ bool may_have_lived(participant name) noexcept {
   return last > process_generation_mask || (generation != 0 && generation <= last);
 }
 
-bool process_alive(process_id id) noexcept {
-  if (slot_of_process(id) >= processes_max) return false;
+namespace {
+
+// `free` when there is another in its place.
+process_phase phase_of_process(process_id id) noexcept {
+  if (slot_of_process(id) >= processes_max) return process_phase::free;
   const std::uint64_t state = family.book->processes[slot_of_process(id)].state.load(std::memory_order_acquire);
-  return generation_of(state) == generation_of_process(id) &&
-         (phase_of(state) == process_phase::alive || phase_of(state) == process_phase::starting);
+  return generation_of(state) == generation_of_process(id) ? phase_of(state) : process_phase::free;
+}
+
+}  // namespace
+
+bool process_alive(process_id id) noexcept {
+  const process_phase phase = phase_of_process(id);
+  return phase == process_phase::alive || phase == process_phase::starting;
+}
+
+bool process_runs(process_id id) noexcept {
+  const process_phase phase = phase_of_process(id);
+  return phase == process_phase::alive || phase == process_phase::starting || phase == process_phase::elsewhere;
 }
 
 // ---- becoming a member ---------------------------------------------------------------------------------------------

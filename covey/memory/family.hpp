@@ -70,6 +70,9 @@ bool may_have_lived(participant name) noexcept;
 /// Whether process `id` is alive (or about to start).
 bool process_alive(process_id id) noexcept;
 
+/// Whether process `id` has not ended: it is alive, or runs another program since.
+bool process_runs(process_id id) noexcept;
+
 /// The pages of a process slot.
 inline process_cells& cells_of(std::uint32_t slot) {
   return *reinterpret_cast<process_cells*>(family.cells + std::size_t{slot} * cells_bytes);

@@ -12,6 +12,11 @@
 #include <covey/memory/reaping.hpp>
 
 namespace covey::detail {
+namespace {
+
+constexpr std::chrono::milliseconds a_moment{10};
+
+}  // namespace
 
 keeper::keeper(const keeper_descriptors& keys, int guard_pidfd, const program_settings& program)
     : keys_(keys),
@@ -44,7 +49,7 @@ bool keeper::watch(int fd) {
 void keeper::serve() {
   while (!guard_died_) {
     epoll_event events[64];
-    const int n = ::epoll_wait(epoll_.get(), events, 64, -1);
+    const int n = ::epoll_wait(epoll_.get(), events, 64, lost_.empty() ? -1 : static_cast<int>(a_moment.count()));
     for (int i = 0; i < n; ++i) {
       const int fd = events[i].data.fd;
       if (fd == signals_.get()) {
@@ -56,10 +61,14 @@ void keeper::serve() {
       } else if (watched_.contains(fd)) {
         see_end(fd);
       } else if (const auto c = connections_.find(fd); c != connections_.end()) {
-        if (serve_one(c->second) == served::gone) connections_.erase(fd);
+        if (serve_one(c->second) != served::gone) continue;
+        if (lost_.empty()) look_at_ = std::chrono::steady_clock::now() + a_moment;
+        lost_.push_back(c->second.who);
+        connections_.erase(c);
       }
     }
     if (!unwatched_.empty()) watch_the_unwatched();
+    if (!lost_.empty()) look_for_the_lost();
     settle();
   }
 }
@@ -74,8 +83,27 @@ void keeper::take_over() {
       e.state.compare_exchange_strong(state, state_of(generation_of(state), process_phase::free),
                                       std::memory_order_acq_rel);  // pairs with run_child()
     state = e.state.load(std::memory_order_acquire);
-    if (phase_of(state) == process_phase::alive) watch_by_pidfd(slot);
+    const process_phase phase = phase_of(state);
+    if (phase == process_phase::alive || phase == process_phase::elsewhere) watch_by_pidfd(slot);
+    if (phase == process_phase::alive) look_for_exec(slot);
   }
+}
+
+// A member that is gone from its line ends, mostly, and a moment later is known to have; or it has closed descriptors
+// that it did not know; or it is a member no more.
+void keeper::look_for_the_lost() {
+  if (std::chrono::steady_clock::now() < look_at_) return;
+  for (const process_id who : std::exchange(lost_, {}))
+    if (process_alive(who)) look_for_exec(slot_of_process(who));
+}
+
+// Its program may have been replaced by another one under the same pid.
+void keeper::look_for_exec(std::uint32_t slot) {
+  process_entry& e = family.book->processes[slot];
+  const std::uint64_t state = e.state.load(std::memory_order_relaxed);
+  if (phase_of(state) == process_phase::alive &&
+      runs_another_program(e.pid.load(std::memory_order_relaxed), keys_.ledger_fd) && mark_elsewhere(e, state))
+    on_death(e);
 }
 
 void keeper::watch_by_pidfd(std::uint32_t slot) {
@@ -98,7 +126,10 @@ void keeper::watch_by_pidfd(unique_fd pidfd, const watched& whom) {
 
 void keeper::watch_the_unwatched() {
   for (const watched& w : std::exchange(unwatched_, {}))
-    if (family.book->processes[w.slot].state.load(std::memory_order_relaxed) == w.state) watch_by_pidfd(w.slot);
+    if (const std::uint64_t now = family.book->processes[w.slot].state.load(std::memory_order_relaxed);
+        generation_of(now) == generation_of(w.state) && phase_of(now) != process_phase::dead &&
+        phase_of(now) != process_phase::free)
+      watch_by_pidfd(w.slot);
 }
 
 void keeper::see_end(int pidfd) {
@@ -145,9 +176,9 @@ void keeper::settle() {
 // then drop what it held.
 void keeper::bury(std::uint32_t slot) {
   const std::uint64_t state = family.book->processes[slot].state.load(std::memory_order_relaxed);
-  if (phase_of(state) != process_phase::dead || buried_[slot] == generation_of(state)) return;
-  buried_[slot] = generation_of(state);
+  if (phase_of(state) != process_phase::dead && phase_of(state) != process_phase::elsewhere) return;
   may_free_ = true;
+  if (std::exchange(buried_[slot], generation_of(state)) == generation_of(state)) return;
   const process_id id = make_process_id(slot, generation_of(state));
   while (accept_one()) {
   }
@@ -177,9 +208,11 @@ void keeper::bury(std::uint32_t slot) {
 void keeper::sweep_all_dead() {
   for (process_entry& e : family.book->processes) {
     const std::uint64_t state = e.state.load(std::memory_order_relaxed);
-    if (phase_of(state) == process_phase::alive && e.status_known.load(std::memory_order_acquire) != 0)
+    if ((phase_of(state) == process_phase::alive || phase_of(state) == process_phase::elsewhere) &&
+        e.status_known.load(std::memory_order_acquire) != 0)
       (void)mark_dead(e, state);
-    if (phase_of(e.state.load(std::memory_order_relaxed)) == process_phase::dead) on_death(e);
+    const process_phase phase = phase_of(e.state.load(std::memory_order_relaxed));
+    if (phase == process_phase::dead || phase == process_phase::elsewhere) on_death(e);
   }
 }
 

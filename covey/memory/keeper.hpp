@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <chrono>
 #include <covey/memory/family.hpp>
 #include <covey/memory/reference_table.hpp>
 #include <unordered_map>
@@ -52,6 +53,8 @@ class keeper {
   void sweep_all_dead();
   void settle();
   void bury(std::uint32_t slot);
+  void look_for_the_lost();
+  void look_for_exec(std::uint32_t slot);
   void free_forgotten();
   void take_over();
   void watch_by_pidfd(std::uint32_t slot);
@@ -85,10 +88,12 @@ class keeper {
   bool guard_died_ = false;
   std::uint32_t next_slot_ = 1;
   std::vector<std::uint32_t> ended_;  // to be buried
-  bool may_free_ = false;  // an entry was forgotten or buried
+  bool may_free_ = false;  // an entry was forgotten or died
   std::vector<std::uint64_t> buried_ = std::vector<std::uint64_t>(processes_max);  // by slot: the generation
   std::unordered_map<pid_t, std::uint32_t> slot_of_pid_;  // of our own children
   std::unordered_map<int, connection> connections_;
+  std::vector<process_id> lost_;  // their lines ended: at look_at_ it is seen why
+  std::chrono::steady_clock::time_point look_at_;
   std::vector<watched> unwatched_;  // there was no descriptor for them
   std::unordered_map<int, watched> watched_;  // by the pidfd of a process that is not our child
   reference_table references_;

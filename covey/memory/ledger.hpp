@@ -20,7 +20,8 @@ inline constexpr std::size_t huge_page_bytes = 2 << 20;
 
 // ---- processes -----------------------------------------------------------------------------------------------------
 
-enum class process_phase : std::uint8_t { free, starting, alive, dead };
+/// `elsewhere`: its pid runs another program since (exec). It takes part in nothing any more, and has not ended.
+enum class process_phase : std::uint8_t { free, starting, alive, dead, elsewhere };
 
 /// A process of the family. Valid while `state` holds the same generation.
 struct process_entry {

@@ -1,13 +1,17 @@
 #include <covey/memory/reaping.hpp>
 
 #include <linux/futex.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <climits>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <optional>
 
 namespace covey::detail {
 namespace {
@@ -45,8 +49,7 @@ int open_pidfd(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pi
 process_entry* find_process(pid_t pid) {
   for (process_entry& e : family.book->processes) {
     const process_phase phase = phase_of(e.state.load(std::memory_order_relaxed));
-    if ((phase == process_phase::alive || phase == process_phase::starting) &&
-        e.pid.load(std::memory_order_relaxed) == pid)
+    if (phase != process_phase::free && phase != process_phase::dead && e.pid.load(std::memory_order_relaxed) == pid)
       return &e;
   }
   return nullptr;
@@ -54,9 +57,53 @@ process_entry* find_process(pid_t pid) {
 
 bool mark_dead(process_entry& e, std::uint64_t state) {
   const std::uint64_t dead = state_of(generation_of(state), process_phase::dead);
-  const bool first = e.state.compare_exchange_strong(state, dead, std::memory_order_acq_rel);  // pairs with alive()
+  const std::uint64_t elsewhere = state_of(generation_of(state), process_phase::elsewhere);
+  bool first = e.state.compare_exchange_strong(state, dead, std::memory_order_acq_rel);  // pairs with alive()
+  if (!first && state == elsewhere) first = e.state.compare_exchange_strong(state, dead, std::memory_order_acq_rel);
   wake_everybody();
   return first;
+}
+
+bool mark_elsewhere(process_entry& e, std::uint64_t state) {
+  const std::uint64_t elsewhere = state_of(generation_of(state), process_phase::elsewhere);
+  const bool first = e.state.compare_exchange_strong(state, elsewhere, std::memory_order_acq_rel);
+  wake_everybody();
+  return first;
+}
+
+namespace {
+
+// Whether `file` is in the memory of `pid`. Nothing when that cannot be seen: one that is ending, or whose main thread
+// has ended, shows no memory at all. What others unmap while this reads is not what is looked for.
+std::optional<bool> has_mapped(pid_t pid, const struct stat& file) {
+  char path[32];
+  std::snprintf(path, sizeof path, "/proc/%d/maps", pid);
+  FILE* const maps = std::fopen(path, "re");
+  if (maps == nullptr) return std::nullopt;
+  char* line = nullptr;
+  std::size_t room = 0;
+  bool any = false, found = false;
+  while (!found && ::getline(&line, &room, maps) > 0) {
+    unsigned major = 0, minor = 0;
+    unsigned long inode = 0;
+    if (std::sscanf(line, "%*x-%*x %*s %*x %x:%x %lu", &major, &minor, &inode) != 3) continue;
+    any = true;
+    found = inode == file.st_ino && makedev(major, minor) == file.st_dev;
+  }
+  const bool read_all = std::ferror(maps) == 0;
+  std::free(line);
+  std::fclose(maps);
+  if (!found && (!any || !read_all)) return std::nullopt;
+  return found;
+}
+
+}  // namespace
+
+bool runs_another_program(pid_t pid, int ledger_fd) {
+  struct stat ledger{};
+  if (::fstat(ledger_fd, &ledger) < 0) return false;
+  static const bool can_tell = has_mapped(::getpid(), ledger) == true;
+  return can_tell && has_mapped(pid, ledger) == false;
 }
 
 pid_t parent_of(pid_t pid) {

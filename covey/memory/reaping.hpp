@@ -18,6 +18,13 @@ int open_pidfd(pid_t pid);
 /// The live entry of `pid`, or nullptr. Slow, for the guard; the keeper has an index.
 process_entry* find_process(pid_t pid);
 
+/// Whether `pid` runs a program that is no member of this family: it has memory, in which there is no ledger. False
+/// when that cannot be seen, as of one that is ending.
+bool runs_another_program(pid_t pid, int ledger_fd);
+
+/// It was seen to run another program. As mark_dead(), but that its pid lives.
+bool mark_elsewhere(process_entry& e, std::uint64_t state);
+
 /// `state` is what the caller knows the entry by. False: the other of guard and keeper was first, and the entry may
 /// have another tenant by now.
 bool mark_dead(process_entry& e, std::uint64_t state);

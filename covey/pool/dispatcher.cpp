@@ -219,6 +219,7 @@ struct dispatcher::state {
   }
 
   void bury(worker_record& w, std::vector<failure>& failures) {
+    w.runs.kill();  // a task may have replaced its program by another one, by exec
     const exit_status status = w.runs.join();
     const std::size_t not_begun = tasks_in_queue_of(w);
     auto has = std::exchange(w.has, {});
@@ -346,7 +347,7 @@ struct dispatcher::state {
     {
       const std::scoped_lock lock(mutex);
       for (const auto& w : workers)
-        if (!ending && !w->missing && !w->runs.alive()) dead.push_back(w.get());
+        if (!ending && !w->missing && !process_alive(w->runs.id())) dead.push_back(w.get());
     }
     if (dead.empty()) return;
     while (answers.core.get(message, at_once, nullptr) == queue_core::get_result::got) take_answer(message);

@@ -115,6 +115,18 @@ TEST(Pool, ReportsATaskThatEndsItsProcess) {
   EXPECT_EQ(pool.submit(square, 3).get(), 9);
 }
 
+TEST(Pool, KillsAndReplacesAWorkerWhoseProgramATaskReplaced) {
+  covey::process_pool pool{{.workers = 1}};
+  auto f = pool.submit([] { ::execl("/bin/sleep", "sleep", "1000", nullptr); });
+  try {
+    f.get();
+    FAIL() << "no exception";
+  } catch (const covey::worker_died& e) {
+    EXPECT_EQ(e.signal(), SIGKILL);
+  }
+  EXPECT_EQ(pool.submit(square, 3).get(), 9);
+}
+
 TEST(Pool, MapKeepsTheOrder) {
   covey::process_pool pool;
   std::vector<int> in(1000);

@@ -21,6 +21,7 @@ std::string name_of(process_phase phase) {
     case process_phase::starting: return "starting";
     case process_phase::alive: return "alive";
     case process_phase::dead: return "dead";
+    case process_phase::elsewhere: return "exec";
     case process_phase::free: break;
   }
   return "free";

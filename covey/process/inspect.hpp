@@ -21,7 +21,7 @@ struct process_info {
   std::int64_t pid = 0;          ///< as the system numbers it; 0 while it is being started
   std::int64_t parent = 0;       ///< the pid of the one that started it; 0 for the program itself
   std::string name{};            ///< process_options::name; "top" for the program itself
-  std::string state{};           ///< "starting", "alive" or "dead"
+  std::string state{};           ///< "starting", "alive", "dead", or "exec": it runs another program
   std::chrono::nanoseconds age{};  ///< since its start
 };
 

@@ -31,8 +31,8 @@ process_entry& entry_of(process_id id) { return family.book->processes[slot_of_p
 bool wait_for_death(process_id id, const deadline& until) {
   for (;;) {
     const std::uint32_t deaths = deaths_seen();
-    if (!process_alive(id)) return true;
-    if (park(family.book->deaths, deaths, deaths, until) == wake_reason::timed_out) return !process_alive(id);
+    if (!process_runs(id)) return true;
+    if (park(family.book->deaths, deaths, deaths, until) == wake_reason::timed_out) return !process_runs(id);
   }
 }
 
@@ -200,7 +200,7 @@ std::optional<exit_status> process::status() {
 
 bool process::alive() const noexcept {
   if (id_ == 0 || status_) return false;
-  if (!forked_) return process_alive(id_);
+  if (!forked_) return process_runs(id_);
   pollfd p{pidfd_.get(), POLLIN, 0};
   return ::poll(&p, 1, 0) == 0;
 }
