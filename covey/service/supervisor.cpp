@@ -181,6 +181,7 @@ void supervisor::state::set_phase(child& c, child_phase phase) {
 }
 
 int supervisor::state::run(std::stop_token stop_asked) {
+  detail::family_check();  // a child forked past covey has its parent's bell and view
   COVEY_CHECK(!at_work_.exchange(true), "one run() of a supervisor at a time");
   const rest_at_end rest{*this};
   set_reason({});

@@ -551,6 +551,47 @@ TEST(Supervisor, LeavesNoZombiesAndNoDescriptorsBehind) {
 
 // ---- the view ------------------------------------------------------------------------------------------------------
 
+TEST(Supervisor, DoesNotRunInAChildForkedPastCovey) {
+  supervisor office;
+  office.add({.name = "a", .run = [] { return 0; }, .restart = covey::temporary});
+  const pid_t past = ::fork();
+  if (past == 0) {
+    int code = 1;
+    try {
+      (void)office.run();
+    } catch (const std::system_error& e) {
+      code = std::string(e.what()).find("forked past covey") != std::string::npos ? 0 : 2;
+    }
+    ::_exit(code);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(past, &status, 0), past);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(office.view().child("a").pid, 0);
+  EXPECT_EQ(office.run(), 0);
+}
+
+TEST(Supervisor, KeepsAProgramAliveThatAChildBecomes) {
+  covey::queue<pid_t> pids;
+  supervisor office;
+  office.add({.name = "sleep",
+              .run = {[](covey::queue<pid_t> to) {
+                        to.put(::getpid());
+                        ::execl("/bin/sleep", "sleep", "1000", nullptr);
+                        return 1;
+                      },
+                      pids}});
+  std::jthread runs([&] { EXPECT_EQ(office.run(), 0); });
+  for (int i = 0; i < 3; ++i) {
+    const pid_t pid = next(pids);
+    const auto program = [pid] { return std::filesystem::read_symlink("/proc/" + std::to_string(pid) + "/exe"); };
+    EXPECT_TRUE(eventually([&] { return program() != std::filesystem::read_symlink("/proc/self/exe"); }));
+    ::kill(pid, SIGTERM);
+  }
+  next(pids);
+  office.stop();
+}
+
 TEST(SupervisorView, IsWholeInAnotherProcessWhileChildrenAreKilled) {
   supervisor office{{.max_restarts = 1000, .within = 1ms}};
   covey::queue<pid_t> pids;
