@@ -10,6 +10,7 @@
 #include <covey/pool.hpp>
 #include <covey/process.hpp>
 #include <covey/sync.hpp>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -365,21 +366,22 @@ TEST(ForkedPast, Processes) {
   auto child = std::make_unique<covey::process>(covey::process_options{.daemon = true}, [] {
     for (;;) ::pause();
   });
-  auto forked = [] {
-    return std::make_unique<covey::process>(covey::process::forked(
+  std::unique_ptr<covey::process> forked;
+  if (std::distance(std::filesystem::directory_iterator("/proc/self/task"), {}) == 1)  // else it is refused
+    forked = std::make_unique<covey::process>(covey::process::forked(
         [] {
           for (;;) ::pause();
           return 0;
         },
         {.daemon = true}));
-  }();
   covey::process ended([] { return 3; });
   ended.join();
   const covey::event event;
   auto polled = std::make_unique<covey::event>(event);
   const covey::inspect_entry entry{"number", 1};
   std::vector<row> table;
-  for (auto* const p : {&child, &forked})
+  for (auto* const p : {&child, &forked}) {
+    if (!*p) continue;
     for (const row& r : std::vector<row>{
              {"process.alive",
               [p] {
@@ -396,6 +398,7 @@ TEST(ForkedPast, Processes) {
              {"wait_any", [p] { (void)covey::wait_any_for(10ms, **p); }},
          })
       table.push_back(r);
+  }
   expect_all(table);
   expect_all({
       {"process joined before", [&] { (void)ended.join(); }, harmless},
@@ -408,7 +411,7 @@ TEST(ForkedPast, Processes) {
       {"name_object", [&] { covey::name_object(event, "event"); }},
       {"pollable", [&] { const covey::pollable p{event}; }},
   });
-  EXPECT_TRUE(child->alive() && forked->alive());
+  EXPECT_TRUE(child->alive() && (!forked || forked->alive()));
   auto pollable = std::make_unique<covey::pollable>(event);  // has a thread from here on
   expect_all({
       {"pollable.rearm", [&] { (void)pollable->rearm(); }},
