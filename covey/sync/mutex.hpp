@@ -35,7 +35,7 @@ class mutex {
   /// Blocks until this thread owns it. Throws owner_died, and deadlock_detected if it was made to.
   void lock() { state_->lock(state_.number()); }
 
-  /// As lock(), but returns false when `stop` was requested while it was not free.
+  /// As lock(), but returns false when `stop` was requested while it was not free. Looks for no deadlock.
   [[nodiscard]] bool lock(std::stop_token stop) { return lock_by(std::nullopt, std::move(stop)); }
 
   /// Returns whether this thread owns it now; never blocks. Throws owner_died.

@@ -94,7 +94,7 @@ class shared_mutex {
   /// Blocks until this thread owns it alone. Throws owner_died, and deadlock_detected if it was made to.
   void lock() { state_->lock(state_.number()); }
 
-  /// As lock(), but returns false when `stop` was requested while it was not free.
+  /// As lock(), but returns false when `stop` was requested while it was not free. Looks for no deadlock.
   [[nodiscard]] bool lock(std::stop_token stop) { return lock_by(std::nullopt, std::move(stop)); }
 
   /// Returns whether this thread owns it alone now; never blocks. Throws owner_died.
@@ -130,7 +130,7 @@ class shared_mutex {
   /// Blocks until this thread owns it with other readers. Throws owner_died, and deadlock_detected if it was made to.
   void lock_shared() { state_->lock_shared(state_.number()); }
 
-  /// As lock_shared(), but returns false when `stop` was requested while it had to wait.
+  /// As lock_shared(), but returns false when `stop` was requested while it had to wait. Looks for no deadlock.
   [[nodiscard]] bool lock_shared(std::stop_token stop) { return lock_shared_by(std::nullopt, std::move(stop)); }
 
   /// Returns whether this thread owns it with other readers now; never blocks. Throws owner_died.
