@@ -11,10 +11,6 @@ using presence = broadcast_memory::presence;
 
 constexpr std::uint64_t bytes_max = 400ULL << 30;
 
-std::span<const std::uint64_t> references_in(const subscription_core::copied& m) {
-  return {reinterpret_cast<const std::uint64_t*>(m.bytes.data()), m.attachments};
-}
-
 // ---- those who put -------------------------------------------------------------------------------------------------
 
 // The lock is taken while it lives, and what the dead left was repaired; unless the limit was over before its turn
@@ -68,8 +64,9 @@ class putter {
     p.checksum.store(m_.check_of(number, size_and_attachments, first, payload_sum), std::memory_order_relaxed);
     if (!attachments.empty()) {
       h_.with_references.fetch_add(1, std::memory_order_seq_cst);
-      carry(m_.id, attachments, +1);
-      p.references.store(number + 1, std::memory_order_seq_cst);  // rebuild() takes them back from here on
+      const std::uint64_t reference = reference_number(number, b_.rebuilds);
+      p.references.store(reference, std::memory_order_seq_cst);  // rebuild() takes them back from here on
+      attach(m_.id, reference, attachments);
     }
     m_.set_state(p, slot_kind::queued, number);  // committed
     ++b_.tail;
@@ -107,7 +104,7 @@ class putter {
     halfway_ = true;
     m_.set_state(p, slot_kind::free, b_.head);
     std::atomic_thread_fence(std::memory_order_release);  // before the blocks change; pairs with copy_out()
-    give_references_back(p);
+    m_.release_references(b_.head);
     blocks_.give(chain_of(p));
     p.first_block.store(nothing, std::memory_order_relaxed);
     b_.bytes_kept -= size;
@@ -115,20 +112,11 @@ class putter {
     halfway_ = false;
   }
 
-  // Of a message that nobody can see; its blocks are still there.
-  void give_references_back(broadcast_place& p) {
-    const std::uint64_t held = p.references.load(std::memory_order_seq_cst);
-    if (held == 0) return;
-    (void)size_of(p);
-    std::vector<std::uint64_t> ids(p.size_and_attachments.load(std::memory_order_relaxed) >> 40);
-    blocks_.copy_out(chain_of(p), std::as_writable_bytes(std::span(ids)));
-    m_.release_references(held - 1, ids);
-  }
-
   // An owner of the lock died in it: the books anew, from the places.
   void rebuild() {
     std::vector<bool> marks = blocks_.no_marks();
     std::uint64_t queued = 0;
+    ++b_.rebuilds;
     b_.tail = m_.next_number();
     b_.head = b_.tail;
     b_.bytes_kept = 0;
@@ -136,7 +124,7 @@ class putter {
       broadcast_place& p = m_.place(n);
       const slot_state s = m_.state(p);
       if (s.kind() != slot_kind::queued) {
-        give_references_back(p);
+        m_.release_references(number_of_reference(p.references.load(std::memory_order_seq_cst)));
         p.first_block.store(nothing, std::memory_order_relaxed);
         continue;
       }
@@ -157,6 +145,18 @@ class putter {
   bool locked_ = false;
   bool halfway_ = false;
 };
+
+// Once after each death: what the dead was putting, and what only it had not got, keeps nothing any more. The work
+// first: who dies in it leaves it to others, whom its death wakes.
+void release_for_the_dead(const broadcast_memory& m) {
+  broadcast_header& h = m.header();
+  const std::uint32_t deaths = deaths_seen();
+  std::uint32_t swept = h.swept_deaths.load(std::memory_order_acquire);
+  if (swept == deaths) return;
+  if (h.locked.lock.unrepaired_approx()) putter(m, {.until = deadline_in({})});  // which repairs; or another has come
+  m.release_passed();
+  h.swept_deaths.compare_exchange_strong(swept, deaths, std::memory_order_release);
+}
 
 // Where to sleep, once it was said that somebody will.
 class sleeper {
@@ -188,7 +188,7 @@ bool broadcast_core::put(const outgoing& message, const deadline& until, const s
     throw std::length_error("covey: a message of " + std::to_string(size) + " bytes is larger than its broadcast");
   const std::uint64_t sum =
       message.head.empty() ? m.sum_of(references, message.bytes) : m.sum_of(references, message.head, message.bytes);
-  m.release_for_the_dead();
+  release_for_the_dead(m);
   sleeper waits(m.header().writers);
   const time_limit limit{until, stop};
   putter p(m, limit);
@@ -206,7 +206,7 @@ bool broadcast_core::put(const outgoing& message, const deadline& until, const s
   const std::uint64_t number = p.put({references, message.head, message.bytes}, size, message.attachments, sum);
   p.unlock();
   m.header().readers.wake();
-  if (!message.attachments.empty() && number < m.least_cursor()) m.release_references(number, message.attachments);
+  if (!message.attachments.empty() && number < m.least_cursor()) m.release_references(number);
   return true;
 }
 
@@ -271,7 +271,7 @@ subscription_core::~subscription_core() {
   own_ = region();
   try {
     (void)ask_keeper(keeper_op::sync, {});
-    broadcast_memory(broadcast_).release_for_the_dead();
+    release_for_the_dead(broadcast_memory(broadcast_));
   } catch (...) {
     // The broadcast is damaged, or this program's keeper is gone: there is nobody left to tell.
   }
@@ -337,7 +337,7 @@ subscription_core::get_result subscription_core::next(copied& out, const deadlin
     if ((flags & flag_discarded) != 0) return get_result::ended;
     if (l.copy_next(out)) return get_result::got;
     if ((flags & flag_closed) != 0) return get_result::ended;
-    l.m.release_for_the_dead();
+    release_for_the_dead(l.m);
     if (time_limit{until, stop}.over()) return get_result::not_now;
     if (!std::exchange(spun, true)) {
       const auto& place = l.m.place(l.m.number_in(out.cursor)).state;
@@ -361,8 +361,7 @@ bool subscription_core::take(const copied& message) const {
   const std::uint64_t skipped = message.number - l.m.number_in(message.cursor);
   if (skipped != 0) l.s.missed.fetch_add(skipped, std::memory_order_relaxed);
   l.h.writers.wake();
-  if (message.attachments != 0 && message.number < l.m.least_cursor())
-    l.m.release_references(message.number, references_in(message));
+  if (message.attachments != 0 && message.number < l.m.least_cursor()) l.m.release_references(message.number);
   return true;
 }
 

@@ -15,9 +15,19 @@ struct alignas(64) broadcast_place {
   std::atomic<std::uint64_t> size_and_attachments;  // bytes; in the upper 24 bits: it begins with so many region ids
   std::atomic<std::uint64_t> first_block;  // of a chain
   std::atomic<std::uint64_t> checksum;  // of its number, the two above, and the payload
-  std::atomic<std::uint64_t> references;  // 1 + the number of the message for which they are held, or 0
+  std::atomic<std::uint64_t> references;  // reference_number() of the message that has some, or 0
 };
 static_assert(sizeof(broadcast_place) == 64);
+
+/// By which the keeper knows the references of message `number` (detail::attach). The number of one that was not
+/// committed is used again, but not with the same count of `rebuilds`: what is still said of the former cannot be taken
+/// for the latter.
+inline constexpr std::uint64_t reference_number(std::uint64_t number, std::uint64_t rebuilds) {
+  return (number + 1) | rebuilds << 54;
+}
+inline constexpr std::uint64_t number_of_reference(std::uint64_t reference) {
+  return (reference & ((1ULL << 54) - 1)) - 1;
+}
 
 /// In use as long as its region is held by anybody.
 struct alignas(64) broadcast_subscription {
@@ -37,6 +47,7 @@ struct broadcast_shape {
 struct broadcast_books {
   std::uint64_t head, tail;  // messages [head, tail) are queued
   std::uint64_t bytes_kept;
+  std::uint64_t rebuilds;  // true by itself
   block_books blocks;
 };
 
@@ -109,8 +120,8 @@ class broadcast_memory {
   /// The number that the next message has, or one that it had while this looked.
   [[nodiscard]] std::uint64_t next_number() const;
 
-  /// Gives back what message `number` holds, unless somebody did.
-  void release_references(std::uint64_t number, std::span<const std::uint64_t> ids) const;
+  /// Gives back what message `number` holds, if it still does. It stays readable; what it names may be gone.
+  void release_references(std::uint64_t number) const;
 
   [[nodiscard]] std::uint64_t check_of(std::uint64_t number, std::uint64_t size_and_attachments,
                                        std::uint64_t first_block, std::uint64_t payload_sum) const;
@@ -130,8 +141,6 @@ class broadcast_memory {
   [[nodiscard]] std::uint64_t least_cursor() const;
   /// Messages that all have got hold no references any more.
   void release_passed() const;
-  /// The same, once after each death.
-  void release_for_the_dead() const;
 
   [[nodiscard]] std::uint64_t subscriptions_at() const { return (sizeof(broadcast_header) + 63) / 64 * 64; }
   [[nodiscard]] std::uint64_t places_at() const {

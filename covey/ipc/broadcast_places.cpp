@@ -110,13 +110,15 @@ std::uint64_t broadcast_memory::next_number() const {
   return next;
 }
 
-// Who dies between the two leaves them until the broadcast's end. The other way round the next one would give them back
-// again, and take them from another message.
-void broadcast_memory::release_references(std::uint64_t number, std::span<const std::uint64_t> ids) const {
-  std::uint64_t held = number + 1;
-  if (!place(number).references.compare_exchange_strong(held, 0, std::memory_order_seq_cst)) return;
-  carry(id, ids, -1);
-  header().with_references.fetch_sub(1, std::memory_order_relaxed);
+// Who dies between the two leaves it to the next one, who does it again: that harms nobody, for they are known by the
+// message's number.
+void broadcast_memory::release_references(std::uint64_t number) const {
+  std::atomic<std::uint64_t>& references = place(number).references;
+  std::uint64_t held = references.load(std::memory_order_seq_cst);
+  if (held == 0 || number_of_reference(held) != number) return;
+  detach(id, held);
+  if (references.compare_exchange_strong(held, 0, std::memory_order_seq_cst))
+    header().with_references.fetch_sub(1, std::memory_order_relaxed);
 }
 
 // ---- subscriptions -------------------------------------------------------------------------------------------------
@@ -141,25 +143,13 @@ std::uint64_t broadcast_memory::least_cursor() const {
 void broadcast_memory::release_passed() const {
   if (header().with_references.load(std::memory_order_seq_cst) == 0) return;
   const std::uint64_t least = least_cursor();
-  std::vector<std::byte> bytes;
   for (std::uint64_t n = 0; n < shape.items; ++n) {
     const std::uint64_t held = place(n).references.load(std::memory_order_seq_cst);
     if (held == 0) continue;
-    const std::uint64_t number = held - 1;
+    const std::uint64_t number = number_of_reference(held);
     if (number % shape.items != n) damaged();
-    std::size_t attachments = 0;
-    if (number >= least || look(number).is != presence::here || !copy_out(number, bytes, attachments)) continue;
-    release_references(number, {reinterpret_cast<const std::uint64_t*>(bytes.data()), attachments});
+    if (number < least && look(number).is == presence::here) release_references(number);
   }
-}
-
-// The work first: who dies in it leaves it to others, whom its death wakes.
-void broadcast_memory::release_for_the_dead() const {
-  const std::uint32_t deaths = deaths_seen();
-  std::uint32_t swept = header().swept_deaths.load(std::memory_order_acquire);
-  if (swept == deaths) return;
-  release_passed();
-  header().swept_deaths.compare_exchange_strong(swept, deaths, std::memory_order_release);
 }
 
 }  // namespace covey::detail

@@ -177,14 +177,28 @@ void lane_writer::advance(std::uint64_t bytes) noexcept {
 
 // All but the state.
 void lane_writer::fill(message_slot& s, const parcel& p) {
-  const std::array<std::uint64_t, 4> words{tail_, bytes_ + p.size, p.size | p.attachments << 40, p.extent};
+  const std::uint64_t size_and_attachments = p.size | std::uint64_t{p.references.size()} << 40;
+  const std::array<std::uint64_t, 4> words{tail_, bytes_ + p.size, size_and_attachments, p.extent};
   s.position.store(tail_, std::memory_order_relaxed);
   s.bytes_end.store(bytes_ + p.size, std::memory_order_relaxed);
-  s.size_and_attachments = p.size | p.attachments << 40;
+  s.size_and_attachments = size_and_attachments;
   s.extent = p.extent;
   const std::size_t here = p.extent == 0 ? p.size : 0;
   if (here != 0) std::memcpy(s.inlined, p.here, here);
   s.checksum = checksum_of(q_.key, words, {p.here, here});
+}
+
+// Once the position is reserved: who finds it without a message then knows what to detach.
+void lane_writer::attach_to_next(std::span<const std::uint64_t> references) {
+  const std::uint64_t number = message_number(lane_, tail_);
+  try {
+    attach(q_.id, number, references);
+  } catch (...) {
+    detach(q_.id, number);
+    q_.lane(lane_).bytes_tail.store(bytes_, std::memory_order_relaxed);
+    pass_over();
+    throw;
+  }
 }
 
 std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
@@ -202,6 +216,7 @@ std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
       pass_over();
       continue;
     }
+    if (!p.references.empty()) attach_to_next(p.references);
     message_slot& s = q_.slot(lane_, tail_);
     fill(s, p);
     const std::uint64_t position = tail_;

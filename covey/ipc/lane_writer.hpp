@@ -69,12 +69,13 @@ class lane_writer {
   /// A message to be published: its payload is at `here`, or in the lane's region at `extent`.
   struct parcel {
     std::uint64_t size = 0;
-    std::uint64_t attachments = 0;
+    std::span<const std::uint64_t> references{};  // its payload begins with them
     const std::byte* here = nullptr;
     std::uint64_t extent = 0;
   };
 
-  /// Commits it, if there is room. Its position, or nullopt. Throws queue_damaged.
+  /// Commits it, if there is room; its references are the message's by then. Its position, or nullopt. Throws
+  /// queue_damaged, std::system_error.
   std::optional<std::uint64_t> publish(const parcel& p);
 
   /// Commits the first of `parcels`, all of which are small: as many as there is room for in consecutive slots, perhaps
@@ -116,6 +117,7 @@ class lane_writer {
   [[nodiscard]] bool is_taken(std::uint64_t position) const;
   [[nodiscard]] bool reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes);
   void pass_over();
+  void attach_to_next(std::span<const std::uint64_t> references);
   void fill(message_slot& s, const parcel& p);
   void advance(std::uint64_t bytes) noexcept;
   std::uint64_t checked_gate() const;

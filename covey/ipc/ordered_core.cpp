@@ -119,9 +119,14 @@ void throw_if_refused(std::uint32_t flags) {
 bool fill_unlocked(opened& q, std::uint32_t i, const parcel& p) {
   q.lists->unlock();
   q.lists->copy_in(i, p.references, p.rest());
-  if (!p.references.empty()) carry(q.memory.id, p.message.attachments, +1);
+  try {
+    if (!p.references.empty()) attach(q.memory.id, q.memory.descriptor(i).references, p.message.attachments);
+  } catch (...) {
+    q.lock();
+    q.lists->release(i);
+    throw;
+  }
   q.lock();
-  if (!p.references.empty()) q.lists->note_references(i);
   return (q.lists->flags() & flag_closed) == 0;
 }
 

@@ -10,15 +10,15 @@
 namespace covey::detail {
 
 /// One message. Its state is a slot_state, of free, queued, failed (with the number of the message as its position) or
-/// in_flight; in flight with no delivery is a message that is still being put.
+/// in_flight; in flight with no delivery is a message that is still being put, and done one that nobody gets again.
 struct alignas(64) message_descriptor {
   std::atomic<std::uint64_t> state;    // slot_state ^ key. The truth; release: pairs with the acquire of rebuild
   std::uint64_t rank;                  // the smallest goes first, and of equal ones
   std::uint64_t number;                // the smallest: messages are counted when they are committed
   std::uint64_t size_and_attachments;  // bytes of payload; in the upper 24 bits: it begins with so many region ids
   std::uint64_t checksum;              // of the above but the state, of the chain's beginning, and of the payload
+  std::uint64_t references;            // by which number the keeper knows those of this message, or 0: it has none
   std::uint32_t first_block;           // of a chain
-  std::uint32_t has_references;        // the regions that it names are kept for it
 };
 static_assert(sizeof(message_descriptor) == 64);
 
@@ -34,7 +34,7 @@ struct ordered_shape {
 /// What is read and changed under the lock.
 struct ordered_books {
   // True by themselves.
-  std::uint64_t next_number;
+  std::uint64_t next_number;  // of messages, and of the references of messages
   block_books blocks;
 
   // Indexes, rebuilt from the descriptors.

@@ -143,7 +143,7 @@ std::uint32_t ordered_lists::reserve(std::uint64_t size, std::uint64_t attachmen
   const std::uint32_t i = take_descriptor();
   message_descriptor& d = m_.descriptor(i);
   d.size_and_attachments = size | attachments << 40;
-  d.has_references = 0;
+  d.references = attachments != 0 ? ++b_.next_number : 0;
   d.first_block = nothing;
   m_.set_state(d, slot_state::in_hand_of(this_name(), 0));
   ++b_.held;
@@ -209,12 +209,13 @@ void ordered_lists::count_out(std::uint32_t i, slot_state was) {
 // Any → free. A queued one is not in the heap any more.
 void ordered_lists::release(std::uint32_t i) {
   message_descriptor& d = m_.descriptor(i);
-  const std::vector<std::uint64_t> references = references_of(d);
   count_out(i, m_.state(d));
+  if (d.references != 0) {
+    // From here on it is delivered to nobody, and the references may go. Who dies after it leaves them to sweep().
+    m_.set_state(d, slot_state::done_by(this_name()));
+    detach(m_.id, d.references);
+  }
   m_.set_state(d, slot_state::at(slot_kind::free, 0));
-  // After the store: who dies between the two leaves references until the queue's end. The other way round the next
-  // one would give them back again, and take them from another message.
-  if (!references.empty()) carry(m_.id, references, -1);
   blocks_.give(d.first_block);
   d.first_block = nothing;
   free_descriptor(i);
@@ -256,14 +257,6 @@ void ordered_lists::copy_out(std::uint32_t i, std::vector<std::byte>& out) const
 }
 
 std::size_t ordered_lists::references_in(std::uint32_t i) const { return attachments_of(m_.descriptor(i)); }
-
-std::vector<std::uint64_t> ordered_lists::references_of(const message_descriptor& d) const {
-  if (d.has_references == 0) return {};
-  (void)size_of(d);
-  std::vector<std::uint64_t> ids(attachments_of(d));
-  blocks_.copy_out(d.first_block, std::as_writable_bytes(std::span(ids)));
-  return ids;
-}
 
 // ---- the heap of what is queued ------------------------------------------------------------------------------------
 
@@ -361,7 +354,7 @@ void ordered_lists::return_from_the_dead(std::uint32_t i) {
   const slot_state s = m_.state(d);
   if (!may_have_lived(s.hand())) m_.damaged();
   const bool drops = m_.shape.on_death == in_flight_policy::drop || (flags() & flag_discarded) != 0;
-  if (s.deliveries() == 0 || drops) return release(i);
+  if (s.deliveries() == 0 || s.is_done() || drops) return release(i);
   const bool enough = m_.shape.deliveries_max != 0 && s.deliveries() >= m_.shape.deliveries_max;
   const bool fails = enough || m_.shape.on_death == in_flight_policy::fail;
   m_.set_state(d, slot_state::at(fails ? slot_kind::failed : slot_kind::queued, d.number, s.deliveries()));

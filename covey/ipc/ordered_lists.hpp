@@ -27,8 +27,6 @@ class ordered_lists {
   void copy_in(std::uint32_t i, std::span<const std::byte> head, std::span<const std::byte> rest) const {
     blocks_.copy_in(m_.descriptor(i).first_block, {head, rest});
   }
-  /// From here the descriptor has references, which are given back with it.
-  void note_references(std::uint32_t i) const { m_.descriptor(i).has_references = 1; }
   void commit(std::uint32_t i, std::uint64_t rank, std::uint64_t payload_sum);
 
   /// The one that goes first, into my hand. Some message is queued.
@@ -71,7 +69,6 @@ class ordered_lists {
   [[nodiscard]] bool goes_before(std::uint32_t a, std::uint32_t b) const;
 
   [[nodiscard]] std::uint64_t size_of(const message_descriptor& d) const;
-  [[nodiscard]] std::vector<std::uint64_t> references_of(const message_descriptor& d) const;
 
   void readers_may_look(int how_many);
   void writers_may_look();

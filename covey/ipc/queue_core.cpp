@@ -61,6 +61,7 @@ bool queue_core::join(const deadline& until, const stop_word* stop) const {
 void queue_core::close(close_mode mode) const {
   const queue_side& side = side_of(region_);
   queue_header& h = side.q.header();
+  sweep_if_needed(side.q);  // perhaps nobody comes after us
   const bool discard = mode == close_mode::discard;
   side.q.change_flags(discard ? flag_closed | flag_discarded : flag_closed, 0);
   if (discard) discard_all(side.q);

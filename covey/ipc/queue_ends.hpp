@@ -16,7 +16,7 @@ namespace covey {
 template <class T>
 struct delivery {
   T value;              ///< the message
-  unsigned deliveries;  ///< 1 the first time; 127 stands for more
+  unsigned deliveries;  ///< 1 the first time; 126 stands for more
 };
 
 namespace detail {

@@ -110,17 +110,12 @@ std::optional<held_message> take_scanning(const queue_view& q, const Wanted& wan
   }
 }
 
-// The regions that a message names, whose references it holds: its payload begins with their ids.
-std::vector<std::uint64_t> references_of(const queue_view& q, const held_message& m) {
-  std::array<std::byte, inline_bytes_max> copy;
-  region data;
-  const payload_view p = payload_of(q, m, copy, [&](std::size_t l) -> std::span<const std::byte> {
-    data = region::hold(q.lane(l).data.load(std::memory_order_acquire));
-    return {data.data(), data.size()};
-  });
-  std::vector<std::uint64_t> ids(p.attachments);
-  if (!ids.empty()) std::memcpy(ids.data(), p.bytes.data(), ids.size() * sizeof(std::uint64_t));
-  return ids;
+// Of a message in hand. From the first store on it is delivered to nobody: then the references may go. Who dies after
+// that leaves them to the sweeper, who need not know whether they have gone.
+void give_back_references(const queue_view& q, std::size_t l, message_slot& s, std::uint64_t position) {
+  const slot_state in_hand = q.state_of(s.state.load(std::memory_order_relaxed));
+  s.state.store(q.raw(slot_state::done_by(in_hand.hand())), std::memory_order_release);
+  detach(q.id, message_number(l, position));
 }
 
 // Into this thread's hand first: what others still read or change is not looked into.
@@ -141,6 +136,11 @@ void return_from_the_dead(const queue_view& q, std::size_t l, message_slot& s, s
   // Else a message that is long gone would come again, or what is in its place now.
   if (!may_have_lived(state.hand())) q.damaged();
   if (!same_slot(q, position, static_cast<std::uint64_t>(&s - &q.slot(l, 0)))) q.damaged();
+  if (state.is_done()) {
+    detach(q.id, message_number(l, position));
+    s.state.compare_exchange_strong(raw, q.raw(slot_state::at(slot_kind::free, position)), std::memory_order_seq_cst);
+    return;
+  }
   const bool drops = q.shape.on_death == in_flight_policy::drop || (q.flags() & flag_discarded) != 0;
   if (drops) {
     take_and_release(q, l, s, raw, position);
@@ -269,12 +269,10 @@ bool in_hand(const queue_view& q, const held_message& m, participant hand) {
 void release(const queue_view& q, const held_message& m, participant hand) {
   if (!in_hand(q, m, hand != 0 ? hand : this_name())) return;
   message_slot& s = q.slot(m.lane, m.position);
-  std::vector<std::uint64_t> references;
-  if (s.size_and_attachments >> 40 != 0) references = references_of(q, m);
+  // What another thread has, which may end meanwhile, comes into this one's hand first: or it is taken for left behind.
+  if (hand != 0 && hand != this_name() && !take_slot(q, s, q.raw(slot_state::in_hand_of(hand, m.deliveries)))) return;
+  if (s.size_and_attachments >> 40 != 0) give_back_references(q, m.lane, s, m.position);
   s.state.store(q.raw(slot_state::at(slot_kind::free, m.position)), std::memory_order_release);
-  // After the change: who dies between the two leaves references until the queue's end. The other way round the next
-  // one would give them back again, and take them from another message.
-  if (!references.empty()) carry(q.id, references, -1);
 }
 
 void put_back(const queue_view& q, const held_message& m) {
@@ -425,6 +423,7 @@ void recover_lane(const queue_view& q, std::size_t l) {
     std::uint64_t skipped = s.skipped.load(std::memory_order_acquire);
     const auto seen = look_once(q, s, p);
     if (seen && seen->what == sight::empty && skipped < p + 1) {
+      detach(q.id, message_number(l, p));  // before: who dies here leaves it as it was
       lane.last_skipped.store(p + 1, std::memory_order_release);  // before: whoever sees it passed may rely on this
       s.skipped.compare_exchange_strong(skipped, p + 1, std::memory_order_seq_cst);
     }

@@ -48,8 +48,8 @@ std::uint64_t tail_of(const queue_view& q, std::size_t l, std::uint64_t head);
 /// Whether `m` is still in that hand: nobody took it for dead.
 bool in_hand(const queue_view& q, const held_message& m, participant hand);
 
-/// in flight → free, and gives back the references that the message held. Does nothing when it is no longer in that
-/// hand (0: this thread's). No fence.
+/// in flight → free, by way of *done* when it has references, which are given back. Does nothing when it is no longer
+/// in that hand (0: this thread's). No fence.
 void release(const queue_view& q, const held_message& m, participant hand = 0);
 
 /// in flight → queued again.
@@ -58,7 +58,7 @@ void put_back(const queue_view& q, const held_message& m);
 /// The payload of a message in hand: checked, and for large ones in memory that only its producer can write.
 struct payload_view {
   std::span<const std::byte> bytes;  // inline ones are a copy in `copy`
-  std::uint64_t attachments = 0;     // region ids at its beginning
+  std::uint64_t attachments = 0;  // region ids at its beginning
 };
 
 /// `data` is the lane's own region, mapped; asked for only when the payload lies there.

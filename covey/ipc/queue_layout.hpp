@@ -3,6 +3,7 @@
 /// it.
 #pragma once
 
+#include <algorithm>
 #include <covey/ipc/queue_core.hpp>
 #include <covey/memory/lock_word.hpp>
 #include <covey/memory/waitable.hpp>
@@ -21,6 +22,8 @@ struct slot_state {
 
   static constexpr std::uint64_t kind_mask = 7ULL << 22;
   static constexpr std::uint64_t deliveries_mask = 127ULL << 25;
+  static constexpr std::uint64_t deliveries_of_done = 127;
+  static constexpr std::uint64_t deliveries_max = deliveries_of_done - 1;
 
   static constexpr slot_state at(slot_kind kind, std::uint64_t position, std::uint64_t deliveries = 0) {
     return {static_cast<std::uint64_t>(kind) << 22 | deliveries << 25 | (position & 0x3fffff) | (position >> 22) << 32};
@@ -28,12 +31,17 @@ struct slot_state {
   static constexpr slot_state in_hand_of(participant name, std::uint64_t deliveries) {
     return {name | static_cast<std::uint64_t>(slot_kind::in_flight) << 22 | deliveries << 25};
   }
+  /// In flight, and done with: nobody gets it again. Its references are being given back.
+  static constexpr slot_state done_by(participant name) { return in_hand_of(name, deliveries_of_done); }
+  [[nodiscard]] constexpr bool is_done() const {
+    return kind() == slot_kind::in_flight && deliveries() == deliveries_of_done;
+  }
   [[nodiscard]] constexpr slot_kind kind() const { return static_cast<slot_kind>((word & kind_mask) >> 22); }
   [[nodiscard]] constexpr std::uint64_t deliveries() const { return (word & deliveries_mask) >> 25; }
   [[nodiscard]] constexpr std::uint64_t position() const { return (word & 0x3fffff) | (word >> 32) << 22; }
   [[nodiscard]] constexpr participant hand() const { return word & ~(kind_mask | deliveries_mask); }
   /// One more delivery than before; the count saturates.
-  [[nodiscard]] constexpr std::uint64_t delivered_again() const { return deliveries() < 127 ? deliveries() + 1 : 127; }
+  [[nodiscard]] constexpr std::uint64_t delivered_again() const { return std::min(deliveries() + 1, deliveries_max); }
   constexpr bool operator==(const slot_state&) const = default;
 };
 
@@ -75,6 +83,11 @@ inline void fetch_for_reading(const void* begin, std::size_t bytes) noexcept {
 inline constexpr std::size_t fetched_payload_max = 4096;
 
 inline constexpr std::uint64_t size_mask = (1ULL << 40) - 1;
+
+/// By which the keeper knows the references of a message (detail::attach). Never used for another one: positions rise.
+inline constexpr std::uint64_t message_number(std::size_t lane, std::uint64_t position) {
+  return (std::uint64_t{lane} + 1) << 54 | position;
+}
 
 // ---- lanes ---------------------------------------------------------------------------------------------------------
 

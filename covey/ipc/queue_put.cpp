@@ -75,14 +75,12 @@ class unpublished {
  public:
   unpublished(queue_side& side, const queue_core::outgoing& message) : side_(side), message_(message) {
     parcel_.size = stored_size(message);
-    parcel_.attachments = message.attachments.size();
+    parcel_.references = message.attachments;
   }
   unpublished(const unpublished&) = delete;
   unpublished& operator=(const unpublished&) = delete;
   ~unpublished() {
-    if (position_) return;
-    if (parcel_.extent != 0) writer_of(side_).give_back(parcel_.extent);
-    if (carried_) carry(side_.q.id, message_.attachments, -1);
+    if (!position_ && parcel_.extent != 0) writer_of(side_).give_back(parcel_.extent);
   }
 
   bool try_once(effort e) {
@@ -108,8 +106,6 @@ class unpublished {
       store_payload(message_, here_);
       parcel_.here = here_;
     }
-    if (parcel_.attachments != 0) carry(side_.q.id, message_.attachments, +1);
-    carried_ = parcel_.attachments != 0;
     return prepared_ = true;
   }
 
@@ -117,7 +113,7 @@ class unpublished {
   const queue_core::outgoing& message_;
   lane_writer::parcel parcel_;
   std::byte here_[inline_bytes_max];
-  bool prepared_ = false, carried_ = false;
+  bool prepared_ = false;
   std::optional<std::uint64_t> position_;
 };
 

@@ -117,6 +117,8 @@ enum class keeper_op : std::uint32_t {
   drop,
   release,
   carry,
+  attach,
+  detach,
   start,
   adopt,
   adopted,

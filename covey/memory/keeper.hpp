@@ -73,6 +73,7 @@ class keeper {
   answer_now adopt(connection& c, const keeper_request& r, bool again);
   answer_now adopted(connection& c, const keeper_request& r, std::vector<unique_fd>& fds);
   void carry(process_entry& e, const keeper_request& r);
+  int attach(connection& c, const keeper_request& r);
   void forget(connection& c, const keeper_request& r);
   std::uint32_t take_slot(process_id parent, std::uint64_t made_by, const char* name);
   std::uint32_t find_started(process_id parent, std::uint64_t made_by);

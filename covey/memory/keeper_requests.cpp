@@ -33,8 +33,8 @@ bool may_carry(std::uint64_t from) {
 }
 
 bool is_answered(keeper_op op) {
-  return op != keeper_op::drop && op != keeper_op::carry && op != keeper_op::forget && op != keeper_op::thread_died &&
-         op != keeper_op::report_damage;
+  return op != keeper_op::drop && op != keeper_op::carry && op != keeper_op::detach && op != keeper_op::forget &&
+         op != keeper_op::thread_died && op != keeper_op::report_damage;
 }
 
 }  // namespace
@@ -90,6 +90,10 @@ keeper::answer_now keeper::do_request(connection& c, const keeper_request& r, bo
     case keeper_op::release: answer.values[0] = references_.release(self, r.values[0]) ? 1 : 0; break;
     case keeper_op::carry:
       if (!again) carry(family.book->processes[slot_of_process(c.who) % processes_max], r);
+      break;
+    case keeper_op::attach: answer.error = attach(c, r); break;
+    case keeper_op::detach:
+      if (references_.holds(self, r.values[0])) references_.detach(r.values[0], r.values[1]);
       break;
     case keeper_op::forget: forget(c, r); break;
     default: answer.error = EINVAL;
@@ -292,6 +296,15 @@ void keeper::carry(process_entry& e, const keeper_request& r) {
   const auto delta = static_cast<std::int64_t>(r.values[2]);
   if (delta < 0) e.last_request.store(r.sequence, std::memory_order_release);
   if (may_carry(r.values[0])) references_.add(r.values[0], r.values[1], delta);
+}
+
+// values: carrier, number of its message, up to four regions or 0. What the dead asked for and was not told is not
+// done: whoever cleans up after it may have detached the message already.
+int keeper::attach(connection& c, const keeper_request& r) {
+  if (!references_.holds(edge_from_process | c.who, r.values[0]) || !process_alive(c.who)) return ESTALE;
+  for (std::size_t i = 2; i < std::size(r.values) && r.values[i] != 0; ++i)
+    references_.attach(r.values[0], r.values[1], r.values[i]);
+  return 0;
 }
 
 void keeper::forget(connection& c, const keeper_request& r) {

@@ -72,11 +72,12 @@ TEST(KeeperRequests, OfAnyContentAreRefusedWithoutHarm) {
                           std::mt19937_64 random(n);
                           for (int i = 0; i < 5000; ++i) {
                             keeper_request r{};
-                            r.op = static_cast<keeper_op>(random() % 16);
+                            r.op = static_cast<keeper_op>(random() % 18);
                             r.fd_count = static_cast<std::uint32_t>(random() % 20);
                             r.sequence = random() % 4 == 0 ? random() : static_cast<std::uint64_t>(i);
                             for (auto& v : r.values) v = random() >> (random() % 64);
-                            if (r.op == keeper_op::drop || r.op == keeper_op::carry) r.values[0] |= 1ULL << 40;
+                            if (r.op == keeper_op::drop || r.op == keeper_op::carry || r.op == keeper_op::detach)
+                              r.values[0] |= 1ULL << 40;
                             const int fd = STDIN_FILENO;
                             const bool with_fd = random() % 8 == 0;
                             if (!covey::detail::send_message(line.get(), &r, random() % 16 == 0 ? 7 : sizeof r,

@@ -64,9 +64,10 @@ struct region_entry {
   std::atomic<std::uint32_t> left_by_the_dead;  // a holder died: an object may be torn, and is not destroyed any more
 };
 
-/// `from` holds `count` references to region `to`. In use when `to` is not 0.
+/// `from`, or its message of that number, holds `count` references to region `to`. In use when `to` is not 0.
 struct edge_entry {
   std::uint64_t from;
+  std::uint64_t message;  // 0: `from` itself
   std::atomic<std::uint64_t> to;
   std::int64_t count;
 };

@@ -51,7 +51,7 @@ void reference_table::rebuild() {
       free_edges_.push_back(i);
       continue;
     }
-    edges_[{e.from, to}] = i;
+    edges_[{e.from, e.message, to}] = i;
     count_edge(to, 0, e.count);
   }
   drop_edges_of_the_gone();
@@ -72,8 +72,8 @@ std::uint64_t reference_table::find_made(const wanted& w) const {
 void reference_table::drop_edges_of_the_gone() {
   std::vector<std::uint64_t> gone;
   for (const auto& [key, index] : edges_)
-    if (is_region(key.first) && find(key.first) == nullptr && (gone.empty() || gone.back() != key.first))
-      gone.push_back(key.first);
+    if (is_region(key.from) && find(key.from) == nullptr && (gone.empty() || gone.back() != key.from))
+      gone.push_back(key.from);
   for (const std::uint64_t from : gone) drop_all_from(from);
 }
 
@@ -124,7 +124,7 @@ void reference_table::set_edge(const edge_key& key, std::int64_t count) {
   const auto known = edges_.find(key);
   if (known != edges_.end()) {
     edge_entry& e = book_.edges[known->second];
-    count_edge(key.second, e.count, count);
+    count_edge(key.to, e.count, count);
     e.count = count;
     if (count != 0) return;
     e.to.store(0, std::memory_order_release);
@@ -143,24 +143,41 @@ void reference_table::set_edge(const edge_key& key, std::int64_t count) {
     book_.edges_used.store(index + 1, std::memory_order_relaxed);
   }
   edge_entry& e = book_.edges[index];
-  e.from = key.first;
+  e.from = key.from;
+  e.message = key.message;
   e.count = count;
-  e.to.store(key.second, std::memory_order_release);  // valid from here
+  e.to.store(key.to, std::memory_order_release);  // valid from here
   edges_[key] = index;
-  count_edge(key.second, 0, count);
+  count_edge(key.to, 0, count);
 }
 
 void reference_table::hold(std::uint64_t from, std::uint64_t to) {
-  if (find(to) != nullptr) set_edge({from, to}, 1);
+  if (find(to) != nullptr) set_edge({from, 0, to}, 1);
 }
 
-void reference_table::drop(std::uint64_t from, std::uint64_t to) {
-  set_edge({from, to}, 0);
-  free_if_unreferenced(to);
+// By value: the key may be the one in `edges_`.
+void reference_table::drop_edge(edge_key key) {
+  set_edge(key, 0);
+  free_if_unreferenced(key.to);
+}
+
+void reference_table::drop(std::uint64_t from, std::uint64_t to) { drop_edge({from, 0, to}); }
+
+void reference_table::attach(std::uint64_t carrier, std::uint64_t number, std::uint64_t to) {
+  if (number != 0 && find(carrier) != nullptr && find(to) != nullptr) set_edge({carrier, number, to}, 1);
+}
+
+void reference_table::detach(std::uint64_t carrier, std::uint64_t number) {
+  if (number == 0) return;
+  for (;;) {
+    const auto it = edges_.lower_bound({carrier, number, 0});
+    if (it == edges_.end() || it->first.from != carrier || it->first.message != number) return;
+    drop_edge(it->first);
+  }
 }
 
 bool reference_table::release(std::uint64_t from, std::uint64_t to) {
-  const auto own = edges_.find({from, to});
+  const auto own = edges_.find({from, 0, to});
   if (own == edges_.end()) return false;
   const bool is_last = book_.edges[own->second].count > 0 && holders_[to] == 1;
   if (is_last && entry(to).left_by_the_dead.load(std::memory_order_relaxed) == 0) {
@@ -173,29 +190,31 @@ bool reference_table::release(std::uint64_t from, std::uint64_t to) {
 
 void reference_table::add(std::uint64_t from, std::uint64_t to, std::int64_t delta) {
   if (find(to) == nullptr) return;
-  const auto known = edges_.find({from, to});
+  const auto known = edges_.find({from, 0, to});
   const std::int64_t before = known == edges_.end() ? 0 : book_.edges[known->second].count;
-  set_edge({from, to}, before + delta);
+  set_edge({from, 0, to}, before + delta);
   if (delta < 0) free_if_unreferenced(to);
 }
 
+bool reference_table::holds(std::uint64_t from, std::uint64_t to) const { return edges_.contains({from, 0, to}); }
+
 bool reference_table::mark_damaged(std::uint64_t from, std::uint64_t to) {
-  return edges_.contains({from, to}) && entry(to).damaged.exchange(1, std::memory_order_release) == 0;
+  return holds(from, to) && entry(to).damaged.exchange(1, std::memory_order_release) == 0;
 }
 
 void reference_table::drop_all_from(std::uint64_t from) {
   for (;;) {
-    const auto it = edges_.lower_bound({from, 0});
-    if (it == edges_.end() || it->first.first != from) return;
-    if ((from & edge_from_process) != 0) entry(it->first.second).left_by_the_dead.store(1, std::memory_order_relaxed);
-    drop(from, it->first.second);
+    const auto it = edges_.lower_bound({from, 0, 0});
+    if (it == edges_.end() || it->first.from != from) return;
+    if ((from & edge_from_process) != 0) entry(it->first.to).left_by_the_dead.store(1, std::memory_order_relaxed);
+    drop_edge(it->first);
   }
 }
 
 void reference_table::copy_all(std::uint64_t from, std::uint64_t new_from) {
   std::vector<std::uint64_t> held;
-  for (auto it = edges_.lower_bound({from, 0}); it != edges_.end() && it->first.first == from; ++it)
-    held.push_back(it->first.second);
+  for (auto it = edges_.lower_bound({from, 0, 0}); it != edges_.end() && it->first.from == from; ++it)
+    held.push_back(it->first.to);
   for (const std::uint64_t to : held) hold(new_from, to);
 }
 

@@ -3,6 +3,7 @@
 /// them.
 #pragma once
 
+#include <compare>
 #include <covey/base/result.hpp>
 #include <covey/memory/ledger.hpp>
 #include <map>
@@ -42,25 +43,35 @@ class reference_table {
 
   /// `from` holds one reference to `to`, however often said.
   void hold(std::uint64_t from, std::uint64_t to);
-  /// `from` holds none any more. Frees the region when it was the last.
+  /// `from` itself holds none any more. Frees the region when it was the last.
   void drop(std::uint64_t from, std::uint64_t to);
   /// As drop, unless `from` is the only one that refers to `to`: then it still does, and the answer is true.
   bool release(std::uint64_t from, std::uint64_t to);
   /// Adds `delta` to the count; counts may be negative for a while (docs/design/memory.md).
   void add(std::uint64_t from, std::uint64_t to, std::int64_t delta);
+  [[nodiscard]] bool holds(std::uint64_t from, std::uint64_t to) const;
+  /// Message `number` (not 0) of `carrier` holds a reference to `to`, however often said.
+  void attach(std::uint64_t carrier, std::uint64_t number, std::uint64_t to);
+  /// It holds none any more, however often said.
+  void detach(std::uint64_t carrier, std::uint64_t number);
   /// Marks `to` as damaged if `from` holds it; whether that is news.
   bool mark_damaged(std::uint64_t from, std::uint64_t to);
+  /// Also what its messages hold.
   void drop_all_from(std::uint64_t from);
   void copy_all(std::uint64_t from, std::uint64_t new_from);
 
  private:
-  using edge_key = std::pair<std::uint64_t, std::uint64_t>;
+  struct edge_key {
+    std::uint64_t from, message, to;
+    auto operator<=>(const edge_key&) const = default;
+  };
 
   region_entry& entry(std::uint64_t id) const { return book_.regions[static_cast<std::uint32_t>(id)]; }
   void rebuild();
   void drop_edges_of_the_gone();
   void count_edge(std::uint64_t to, std::int64_t before, std::int64_t after);
   void set_edge(const edge_key& key, std::int64_t count);
+  void drop_edge(edge_key key);
   void free_if_unreferenced(std::uint64_t id);
   void free_all_unreferenced();
   void free_region(std::uint64_t id);

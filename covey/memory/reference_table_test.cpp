@@ -127,4 +127,39 @@ TEST_F(ReferenceTable, SaysOfOneHolderOnlyThatItIsTheLast) {
   EXPECT_EQ(t.find(id), nullptr);
 }
 
+// A message's references are known by its number: said twice is said once, and no other message loses any.
+TEST_F(ReferenceTable, MessagesHoldEachForItself) {
+  reference_table t = next_keeper();
+  const std::uint64_t queue = make(t);
+  const std::uint64_t object = make(t);
+  t.hold(process, queue);
+  t.hold(process, object);
+  t.attach(queue, 1, object);
+  t.attach(queue, 1, object);
+  t.attach(queue, 2, object);
+  t.drop(process, object);
+  t.detach(queue, 1);
+  t.detach(queue, 1);
+  t.detach(queue, 3);
+  EXPECT_NE(t.find(object), nullptr);
+  reference_table next = next_keeper();  // finds message 2 in the ledger
+  next.detach(queue, 2);
+  EXPECT_EQ(next.find(object), nullptr);
+  EXPECT_EQ(edges_in_use(), 1U);
+}
+
+TEST_F(ReferenceTable, MessagesEndWithTheirCarrier) {
+  reference_table t = next_keeper();
+  const std::uint64_t queue = make(t);
+  const std::uint64_t object = make(t);
+  t.hold(process, queue);
+  for (std::uint64_t number = 1; number < 100; ++number) t.attach(queue, number, object);
+  t.attach(queue, 0, object);          // no message
+  t.attach(object + 1, 1, object);     // nothing that exists
+  EXPECT_EQ(edges_in_use(), 100U);
+  t.drop(process, queue);
+  EXPECT_EQ(t.find(object), nullptr);
+  EXPECT_EQ(edges_in_use(), 0U);
+}
+
 }  // namespace

@@ -254,4 +254,20 @@ void carry(std::uint64_t carrier, std::span<const std::uint64_t> attachments, in
   }
 }
 
+void attach(std::uint64_t carrier, std::uint64_t number, std::span<const std::uint64_t> attachments) {
+  constexpr std::size_t at_once = std::size(keeper_request{}.values) - 2;
+  while (!attachments.empty()) {
+    std::array<std::uint64_t, at_once + 2> values{carrier, number};
+    const std::size_t n = std::min(at_once, attachments.size());
+    std::ranges::copy(attachments.first(n), values.begin() + 2);
+    ask_keeper(keeper_op::attach, values).value();
+    attachments = attachments.subspan(n);
+  }
+}
+
+void detach(std::uint64_t carrier, std::uint64_t number) noexcept {
+  const std::array values{carrier, number};
+  tell_keeper(keeper_op::detach, values);
+}
+
 }  // namespace covey::detail

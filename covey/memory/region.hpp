@@ -195,4 +195,14 @@ arena_usage arena_in_use();
 /// Gives `carrier` a reference to each of `attachments` (delta 1), or takes it back (-1). Not waited for.
 void carry(std::uint64_t carrier, std::span<const std::uint64_t> attachments, int delta) noexcept;
 
+/// Message `number` (not 0) of `carrier`, which this process holds, has a reference to each of `attachments` from now
+/// on. Waits for the keeper, so that whoever is told of the message later can rely on it. Said again, it is the same.
+/// Throws std::system_error.
+void attach(std::uint64_t carrier, std::uint64_t number, std::span<const std::uint64_t> attachments);
+
+/// It has none any more. Not waited for. Anybody who holds `carrier` may say so, any number of times: who cleans up
+/// after the dead need not know how far they had come. `number` must not be used again for another message, unless
+/// who said so has asked the keeper something since.
+void detach(std::uint64_t carrier, std::uint64_t number) noexcept;
+
 }  // namespace covey::detail

@@ -108,9 +108,9 @@ std::vector<process_info> processes_now() {
   return all;
 }
 
-// From region to holders: one pass over all references.
-std::multimap<std::uint64_t, holder_info> holders_now() {
-  std::multimap<std::uint64_t, holder_info> all;
+// From region and where the reference comes from to the holder: one pass over all references.
+std::map<std::pair<std::uint64_t, std::uint64_t>, holder_info> holders_now() {
+  std::map<std::pair<std::uint64_t, std::uint64_t>, holder_info> all;
   const std::uint32_t used = std::min(family.book->edges_used.load(std::memory_order_acquire), edges_max);
   for (std::uint32_t i = 0; i < used; ++i) {
     const edge_entry& e = family.book->edges[i];
@@ -124,7 +124,9 @@ std::multimap<std::uint64_t, holder_info> holders_now() {
     else
       h.region = from;
     std::atomic_thread_fence(std::memory_order_acquire);
-    if (e.to.load(std::memory_order_relaxed) == to) all.emplace(to, h);
+    if (e.to.load(std::memory_order_relaxed) != to) continue;
+    const auto [known, is_new] = all.try_emplace({to, from}, h);
+    if (!is_new) known->second.count += h.count;  // another message of the same region
   }
   return all;
 }
@@ -152,7 +154,8 @@ std::vector<region_info> regions_now() {
     r.bytes = e.bytes;
     r.damaged = e.damaged.load(std::memory_order_relaxed) != 0;
     r.left_by_the_dead = e.left_by_the_dead.load(std::memory_order_relaxed) != 0;
-    for (auto [it, end] = holders.equal_range(r.id); it != end; ++it) r.holders.push_back(it->second);
+    for (auto it = holders.lower_bound({r.id, 0}); it != holders.end() && it->first.first == r.id; ++it)
+      r.holders.push_back(it->second);
     std::atomic_thread_fence(std::memory_order_acquire);
     if (e.generation.load(std::memory_order_relaxed) == generation) all.push_back(std::move(r));
   }
