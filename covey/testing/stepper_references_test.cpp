@@ -57,11 +57,7 @@ void look(World& w) {
 }
 
 template <class Queue>
-struct StepperReferences : ::testing::Test {
-  using none = world<Queue, 0>;
-  using two = world<Queue, 2>;
-  using two_dropped = world<Queue, 2, true>;
-};
+struct StepperReferences : ::testing::Test {};
 
 struct names {
   template <class Queue>
@@ -73,7 +69,7 @@ using queues = ::testing::Types<covey::queue<handle>, covey::lifo_queue<handle>>
 TYPED_TEST_SUITE(StepperReferences, queues, names);
 
 TYPED_TEST(StepperReferences, Put) {
-  using none = typename TestFixture::none;
+  using none = world<TypeParam, 0>;
   step(names::GetName<TypeParam>(0) + ".put of a shared_ptr",
        stepped<none>{
            .run = [](none& w) { w.q.put(w.o); },
@@ -82,7 +78,7 @@ TYPED_TEST(StepperReferences, Put) {
 }
 
 TYPED_TEST(StepperReferences, Get) {
-  using two = typename TestFixture::two;
+  using two = world<TypeParam, 2>;
   step(names::GetName<TypeParam>(0) + ".get of a shared_ptr",
        stepped<two>{.run = [](two& w) { (void)w.q.get(); },
                     .check = [](two& w, const last_process&) { expect_got_and_gone(w, 2, 2); },
@@ -90,7 +86,7 @@ TYPED_TEST(StepperReferences, Get) {
 }
 
 TYPED_TEST(StepperReferences, TaskDone) {
-  using two = typename TestFixture::two;
+  using two = world<TypeParam, 2>;
   step(names::GetName<TypeParam>(0) + ".task_done of a shared_ptr",
        stepped<two>{.run = [](two& w) { w.q.task_done(); },
                     .check = [](two& w, const last_process& last) { expect_got_and_gone(w, 1, last.finished ? 1 : 2); },
@@ -104,7 +100,7 @@ TYPED_TEST(StepperReferences, TaskDone) {
 }
 
 TYPED_TEST(StepperReferences, GetThatDrops) {
-  using two = typename TestFixture::two_dropped;
+  using two = world<TypeParam, 2, true>;
   step(names::GetName<TypeParam>(0) + ".get of a shared_ptr, dropped at death",
        stepped<two>{.run = [](two& w) { (void)w.q.get(); },
                     .check = [](two& w, const last_process&) { expect_got_and_gone(w, 1, 2); },
@@ -112,7 +108,7 @@ TYPED_TEST(StepperReferences, GetThatDrops) {
 }
 
 TYPED_TEST(StepperReferences, Discard) {
-  using two = typename TestFixture::two;
+  using two = world<TypeParam, 2>;
   step(names::GetName<TypeParam>(0) + ".close(discard) with shared_ptrs",
        stepped<two>{.run = [](two& w) { w.q.close(covey::close_mode::discard); },
                     .check =
