@@ -153,7 +153,8 @@ void release_for_the_dead(const broadcast_memory& m) {
   const std::uint32_t deaths = deaths_seen();
   std::uint32_t swept = h.swept_deaths.load(std::memory_order_acquire);
   if (swept == deaths) return;
-  if (h.locked.lock.unrepaired_approx()) putter(m, {.until = deadline_in(std::chrono::seconds(0))});  // which repairs; or another has come
+  if (h.locked.lock.unrepaired_approx())
+    putter(m, {.until = deadline_in(std::chrono::seconds(0))});  // which repairs; or another has come
   m.release_passed();
   h.swept_deaths.compare_exchange_strong(swept, deaths, std::memory_order_release);
 }
