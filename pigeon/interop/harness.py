@@ -47,6 +47,10 @@ def folder():
     return tempfile.TemporaryDirectory(prefix=f"covey-interop-{os.getpid()}-")
 
 
+# A parent that died before its child asked to die with it is not noticed by the kernel.
+_UNLESS_ORPHANED = '[ "$PPID" = "$0" ] && exec "$@"'
+
+
 class Program:
     """A running program whose output is kept. It is ended with the block, and by the kernel should this test die before.
 
@@ -56,7 +60,7 @@ class Program:
         self.name = name or pathlib.Path(argv[-1]).name
         self.events, self.log = [], []
         self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", _UNLESS_ORPHANED, str(os.getpid()), *argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, env={**os.environ, **(env or {})})
         self._readers = [threading.Thread(target=self._read, args=(stream,), daemon=True)
                          for stream in (self.process.stdout, self.process.stderr)]

@@ -16,7 +16,9 @@ const peerScript = new URL('../../pigeon/interop/raw_peer.py', import.meta.url).
 
 // A program that ends with this one, however this one ends.
 function start(command, ...args) {
-  return spawn('setpriv', ['--pdeathsig', 'KILL', '--', command, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+  // A parent that died before its child asked to die with it is not noticed by the kernel.
+  const unlessOrphaned = ['sh', '-c', '[ "$PPID" = "$0" ] && exec "$@"', String(process.pid)];
+  return spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...unlessOrphaned, command, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
 }
 
 async function freeUdpPort() {
