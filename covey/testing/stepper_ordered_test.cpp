@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <covey/ipc/lifo_queue.hpp>
 #include <covey/ipc/priority_queue.hpp>
+#include <covey/process/wait_any.hpp>
 #include <covey/testing/stepper.hpp>
 
 namespace {
@@ -164,6 +165,51 @@ TEST(StepperOrdered, Close) {
                                                          EXPECT_TRUE(w.q.join_for(1h));
                                                        },
                                                    .recover = look<stack>});
+}
+
+// A role that nobody took is not lost; one that was taken and is lost is seen.
+TEST(StepperOrdered, ReaderRole) {
+  step("priority_queue.reader taken and left", stepped<three>{.run = [](three& w) { (void)w.q.reader().try_get(); },
+                                                              .check =
+                                                                  [](three& w, const last_process& last) {
+                                                                    bool lost = false;
+                                                                    try {
+                                                                      w.q.put(7);
+                                                                    } catch (const covey::no_consumers&) {
+                                                                      lost = true;
+                                                                    }
+                                                                    EXPECT_TRUE(lost || !last.finished);
+                                                                    auto all = drain(w.q);
+                                                                    if (lost) all.push_back(7);
+                                                                    EXPECT_EQ(all, (std::vector{1, 3, 5, 7}));
+                                                                    const auto again = w.q.reader();
+                                                                    (void)again.try_get();
+                                                                    w.q.put(5);
+                                                                    EXPECT_EQ(again.get(), 5);
+                                                                    again.task_done();
+                                                                  },
+                                                              .recover = look<three>});
+}
+
+TEST(StepperOrdered, WriterRole) {
+  struct empty {
+    covey::lifo_queue<int> q{small};
+  };
+  step("lifo_queue.writer taken and left", stepped<empty>{.run = [](empty& w) { w.q.writer().put(1); },
+                                                          .check =
+                                                              [](empty& w, const last_process& last) {
+                                                                std::size_t got = 0;
+                                                                try {
+                                                                  for (; w.q.try_get(); ++got) w.q.task_done();
+                                                                } catch (const covey::no_producers&) {
+                                                                }
+                                                                EXPECT_LE(got, 1U);
+                                                                EXPECT_TRUE(got == 1 || !last.finished);
+                                                                // Who put had the role, and is gone: get() does not
+                                                                // wait.
+                                                                EXPECT_TRUE(got == 0 || covey::wait_any_for(10s, w.q));
+                                                              },
+                                                          .recover = look<empty>});
 }
 
 }  // namespace
