@@ -12,8 +12,10 @@ namespace covey::detail {
 namespace {
 
 constexpr std::uint64_t bytes_max = 990ULL << 30;
-constexpr std::uint64_t slots_bytes_wanted = 256ULL << 20;  // address space; a lane's slots take memory as it is used
 constexpr std::uint64_t lanes_max = 256;
+
+// Address space for the slots of all lanes; they take memory as they are used.
+std::uint64_t slots_bytes_wanted() { return std::max<std::uint64_t>(256ULL << 20, family.arena_bytes / 1024); }
 
 queue_shape shape_for(const queue_options& options) {
   if (options.items == 0 || options.items > (1U << 24))
@@ -25,7 +27,7 @@ queue_shape shape_for(const queue_options& options) {
   s.items = options.items;
   s.bytes = options.bytes;
   s.slots = std::bit_ceil(options.items + std::max<std::size_t>(64, options.items / 4));
-  s.lanes = std::clamp<std::uint64_t>(slots_bytes_wanted / (s.slots * sizeof(message_slot)), 8, lanes_max);
+  s.lanes = std::clamp<std::uint64_t>(slots_bytes_wanted() / (s.slots * sizeof(message_slot)), 8, lanes_max);
   s.slots_at = slots_offset(s.lanes);
   s.deliveries_max = options.deliveries_max;
   s.on_death = options.on_death;

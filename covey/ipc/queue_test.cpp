@@ -8,6 +8,7 @@
 #include <covey/sync/event.hpp>
 #include <covey/testing/settle.hpp>
 
+#include <barrier>
 #include <cstdio>
 #include <cstdlib>
 #include <latch>
@@ -370,6 +371,21 @@ TEST(Queue, PutsManyInOrderAndAsManyAsThereIsRoomFor) {
   q.put_many(numbers);
   reader.join();
   EXPECT_TRUE(q.empty());
+}
+
+TEST(Queue, OfAMillionItemsHasManyProducers) {
+  const covey::queue<int> q{1'000'000};
+  constexpr int producers = 40;
+  std::barrier all(producers);
+  {
+    std::vector<std::jthread> threads;
+    for (int n = 0; n < producers; ++n)
+      threads.emplace_back([&, n] {
+        q.put(n);
+        all.arrive_and_wait();  // each keeps its lane
+      });
+  }
+  EXPECT_EQ(q.size(), static_cast<std::size_t>(producers));
 }
 
 TEST(Queue, PutsWhatComesBeforeOneThatCannotBePut) {
