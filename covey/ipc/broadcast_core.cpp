@@ -239,18 +239,21 @@ std::size_t broadcast_core::subscribers() const {
 
 // ---- those who get -------------------------------------------------------------------------------------------------
 
-// The entry first, then the number: what is committed after the entry stays until this subscription has it. A cursor of
-// a predecessor that stands there in between makes others wait, at worst.
+// The entry first, then the number: what is committed after the entry stays until this subscription has it. Until the
+// entry says that its cursor is its own, others take it for one that has got nothing.
 subscription_core broadcast_core::subscribe() const {
   const broadcast_memory m(region_);
   region own({.bytes = page_bytes, .committed = 0, .kind = region_kind::subscription});
   for (std::uint32_t slot = 0; slot < m.shape.subscriptions; ++slot) {
     broadcast_subscription& s = m.subscription(slot);
     std::uint64_t before = s.region.load(std::memory_order_acquire);
-    if (before != 0 && is_held_by_somebody(before)) continue;
-    if (!s.region.compare_exchange_strong(before, own.id(), std::memory_order_seq_cst)) continue;
+    bool taken = false;
+    while (!taken && (before == 0 || !is_held_by_somebody(before)))
+      taken = s.region.compare_exchange_strong(before, own.id(), std::memory_order_seq_cst);
+    if (!taken) continue;
     s.missed.store(0, std::memory_order_relaxed);
     s.cursor.store(m.cursor_word(m.next_number()), std::memory_order_seq_cst);
+    s.ready.store(own.id(), std::memory_order_seq_cst);
     m.header().writers.wake();
     m.release_passed();
     return {region_, std::move(own), slot};

@@ -34,6 +34,7 @@ struct alignas(64) broadcast_subscription {
   std::atomic<std::uint64_t> region;  // its id, or 0
   std::atomic<std::uint64_t> cursor;  // number of the next message, as a slot_state ^ key
   std::atomic<std::uint64_t> missed;
+  std::atomic<std::uint64_t> ready;  // as `region`, once the cursor is its own
 };
 
 /// Constant after construction; copied and checked at each use.

@@ -133,6 +133,7 @@ std::uint64_t broadcast_memory::least_cursor() const {
       s.region.compare_exchange_strong(region, 0, std::memory_order_seq_cst);
       continue;
     }
+    if (s.ready.load(std::memory_order_seq_cst) != region) return 0;  // the cursor is a predecessor's still
     const std::uint64_t number = number_in(s.cursor.load(std::memory_order_seq_cst));
     const bool dropped = shape.when_slow == slow_subscriber::drop && look(number).is == presence::gone;
     if (!dropped) least = std::min(least, number);
@@ -142,7 +143,9 @@ std::uint64_t broadcast_memory::least_cursor() const {
 
 void broadcast_memory::release_passed() const {
   if (header().with_references.load(std::memory_order_seq_cst) == 0) return;
-  const std::uint64_t least = least_cursor();
+  // Who subscribes while we look is not seen, but gets nothing that was put before.
+  const std::uint64_t next = next_number();
+  const std::uint64_t least = std::min(next, least_cursor());
   for (std::uint64_t n = 0; n < shape.items; ++n) {
     const std::uint64_t held = place(n).references.load(std::memory_order_seq_cst);
     if (held == 0) continue;

@@ -301,9 +301,10 @@ void lane_writer::have_data() {
   if (!data_) {
     data_ = region({.bytes = data_bytes(q_.shape), .committed = 0, .kind = region_kind::lane});
     lane.data.store(data_.id(), std::memory_order_release);
-    const std::array ids{data_.id()};
-    carry(q_.id, ids, +1);
   }
+  // Said by every owner, before anything lies there: the one who made the region may have died before it said so.
+  const std::array ids{data_.id()};
+  attach(q_.id, lane_data_number(lane_), ids);
   allow_writing(data_).value();
   std::vector<extent_ring::extent> live;
   for (std::uint64_t i = 0; i < std::min(tail_, q_.shape.slots); ++i) {

@@ -137,6 +137,9 @@ void return_from_the_dead(const queue_view& q, std::size_t l, message_slot& s, s
   if (!may_have_lived(state.hand())) q.damaged();
   if (!same_slot(q, position, static_cast<std::uint64_t>(&s - &q.slot(l, 0)))) q.damaged();
   if (state.is_done()) {
+    // Another sweeper may have freed it, and its owner have put there, before we read the position.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (s.state.load(std::memory_order_relaxed) != raw) return;
     detach(q.id, message_number(l, position));
     s.state.compare_exchange_strong(raw, q.raw(slot_state::at(slot_kind::free, position)), std::memory_order_seq_cst);
     return;
@@ -267,10 +270,11 @@ bool in_hand(const queue_view& q, const held_message& m, participant hand) {
 }
 
 void release(const queue_view& q, const held_message& m, participant hand) {
-  if (!in_hand(q, m, hand != 0 ? hand : this_name())) return;
   message_slot& s = q.slot(m.lane, m.position);
+  const std::uint64_t raw = s.state.load(std::memory_order_relaxed);
+  if (!in_hand(q, m, hand != 0 ? hand : this_name())) return;
   // What another thread has, which may end meanwhile, comes into this one's hand first: or it is taken for left behind.
-  if (hand != 0 && hand != this_name() && !take_slot(q, s, q.raw(slot_state::in_hand_of(hand, m.deliveries)))) return;
+  if (hand != 0 && hand != this_name() && !take_slot(q, s, raw)) return;
   if (s.size_and_attachments >> 40 != 0) give_back_references(q, m.lane, s, m.position);
   s.state.store(q.raw(slot_state::at(slot_kind::free, m.position)), std::memory_order_release);
 }

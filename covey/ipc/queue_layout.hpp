@@ -89,6 +89,10 @@ inline constexpr std::uint64_t message_number(std::size_t lane, std::uint64_t po
   return (std::uint64_t{lane} + 1) << 54 | position;
 }
 
+/// The same of the region with a lane's larger payloads, which the queue holds as long as it lives: no position is so
+/// large.
+inline constexpr std::uint64_t lane_data_number(std::size_t lane) { return message_number(lane, (1ULL << 54) - 1); }
+
 // ---- lanes ---------------------------------------------------------------------------------------------------------
 
 /// A ring of slots with one owner, who puts. Who gets takes slots by compare-and-swap.

@@ -74,6 +74,8 @@ result<keeper_answer> exchange(keeper_line& with, const keeper_request& request,
     if (n != sizeof reply || reply.sequence != request.sequence) continue;  // an answer that we no longer wait for
     with.told.clear();  // answers come in order: all before is done
     if (reply.error == EUSERS) return from_errno(EUSERS, "covey: no room for another process in the family (4095)");
+    if (reply.error == ENOBUFS)
+      return from_errno(ENOBUFS, "covey: no room for another reference in the family (2 million)");
     if (reply.error == EMFILE) return from_errno(EMFILE, "covey's keeper has too few descriptors (RLIMIT_NOFILE)");
     if (reply.error != 0) return from_errno(reply.error, "covey's keeper");
     if (received.size() < reply.fd_count) return from_errno(EMFILE, "covey: no room for the keeper's descriptor");

@@ -116,7 +116,11 @@ keeper::answer_now keeper::make_region(connection& c, const keeper_request& r, b
     a.error = made.error().code.value();
     return a;
   }
-  references_.hold(edge_from_process | c.who, made->id);
+  if (!references_.hold(edge_from_process | c.who, made->id)) {
+    references_.forget(made->id);
+    a.error = ENOBUFS;
+    return a;
+  }
   a.values[0] = made->id;
   a.values[1] = made->offset;
   return a;
@@ -130,7 +134,7 @@ keeper::answer_now keeper::hold(connection& c, const keeper_request& r) {
     a.error = ESTALE;
     return a;
   }
-  references_.hold(edge_from_process | c.who, r.values[0]);
+  if (!references_.hold(edge_from_process | c.who, r.values[0])) a.error = ENOBUFS;
   return a;
 }
 
@@ -268,7 +272,12 @@ keeper::answer_now keeper::adopt(connection& c, const keeper_request& r, bool ag
   process_entry& e = family.book->processes[slot];
   e.foreign.store(1, std::memory_order_relaxed);
   const process_id id = make_process_id(slot, generation_of(e.state.load(std::memory_order_relaxed)));
-  references_.copy_all(edge_from_process | c.who, edge_from_process | id);
+  if (!references_.copy_all(edge_from_process | c.who, edge_from_process | id)) {
+    references_.drop_all_from(edge_from_process | id);
+    e.state.store(state_of(generation_of_process(id), process_phase::free), std::memory_order_release);
+    a.error = ENOBUFS;
+    return a;
+  }
   a.values[0] = id;
   a.borrowed_fd = keys_.cells_fd;
   return a;
@@ -303,7 +312,7 @@ void keeper::carry(process_entry& e, const keeper_request& r) {
 int keeper::attach(connection& c, const keeper_request& r) {
   if (!references_.holds(edge_from_process | c.who, r.values[0]) || !process_alive(c.who)) return ESTALE;
   for (std::size_t i = 2; i < std::size(r.values) && r.values[i] != 0; ++i)
-    references_.attach(r.values[0], r.values[1], r.values[i]);
+    if (!references_.attach(r.values[0], r.values[1], r.values[i])) return ENOBUFS;
   return 0;
 }
 

@@ -62,6 +62,7 @@ struct region_entry {
   std::atomic<std::uint32_t> damaged;  // a holder said so; for as long as the generation
   std::atomic<std::uint32_t> ending;   // its last holder was told that it is the last, and destroys the object
   std::atomic<std::uint32_t> left_by_the_dead;  // a holder died: an object may be torn, and is not destroyed any more
+  std::atomic<std::uint32_t> kept;  // a reference to it found no room here: it stays until the family ends
 };
 
 /// `from`, or its message of that number, holds `count` references to region `to`. In use when `to` is not 0.

@@ -102,7 +102,8 @@ std::optional<bool> has_mapped(pid_t pid, const struct stat& file) {
 bool runs_another_program(pid_t pid, int ledger_fd) {
   struct stat ledger{};
   if (::fstat(ledger_fd, &ledger) < 0) return false;
-  static const bool can_tell = has_mapped(::getpid(), ledger) == true;
+  static bool can_tell = false;
+  can_tell = can_tell || has_mapped(::getpid(), ledger) == true;  // there may be no descriptor to look, for a while
   return can_tell && has_mapped(pid, ledger) == false;
 }
 

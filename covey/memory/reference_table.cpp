@@ -103,6 +103,7 @@ result<reference_table::made> reference_table::make_region(const wanted& w, bool
   r.damaged.store(0, std::memory_order_relaxed);
   r.ending.store(0, std::memory_order_relaxed);
   r.left_by_the_dead.store(0, std::memory_order_relaxed);
+  r.kept.store(0, std::memory_order_relaxed);
   const std::uint32_t generation = r.generation.load(std::memory_order_relaxed) + 1;
   r.generation.store(generation, std::memory_order_release);  // valid from here; pairs with find() in members
   return made{index | static_cast<std::uint64_t>(generation) << 32, offset};
@@ -120,26 +121,27 @@ void reference_table::count_edge(std::uint64_t to, std::int64_t before, std::int
   if (before > 0 && after <= 0) --holders_[to];
 }
 
-void reference_table::set_edge(const edge_key& key, std::int64_t count) {
+// False: there is no room for it.
+bool reference_table::set_edge(const edge_key& key, std::int64_t count) {
   const auto known = edges_.find(key);
   if (known != edges_.end()) {
     edge_entry& e = book_.edges[known->second];
     count_edge(key.to, e.count, count);
     e.count = count;
-    if (count != 0) return;
+    if (count != 0) return true;
     e.to.store(0, std::memory_order_release);
     free_edges_.push_back(known->second);
     edges_.erase(known);
-    return;
+    return true;
   }
-  if (count == 0) return;
+  if (count == 0) return true;
   std::uint32_t index = 0;
   if (!free_edges_.empty()) {
     index = free_edges_.back();
     free_edges_.pop_back();
   } else {
     index = book_.edges_used.load(std::memory_order_relaxed);
-    if (index == edges_max) return;  // the reference is not kept; two million of them is a leak of the program's
+    if (index == edges_max) return false;
     book_.edges_used.store(index + 1, std::memory_order_relaxed);
   }
   edge_entry& e = book_.edges[index];
@@ -149,10 +151,11 @@ void reference_table::set_edge(const edge_key& key, std::int64_t count) {
   e.to.store(key.to, std::memory_order_release);  // valid from here
   edges_[key] = index;
   count_edge(key.to, 0, count);
+  return true;
 }
 
-void reference_table::hold(std::uint64_t from, std::uint64_t to) {
-  if (find(to) != nullptr) set_edge({from, 0, to}, 1);
+bool reference_table::hold(std::uint64_t from, std::uint64_t to) {
+  return find(to) == nullptr || set_edge({from, 0, to}, 1);
 }
 
 // By value: the key may be the one in `edges_`.
@@ -163,8 +166,8 @@ void reference_table::drop_edge(edge_key key) {
 
 void reference_table::drop(std::uint64_t from, std::uint64_t to) { drop_edge({from, 0, to}); }
 
-void reference_table::attach(std::uint64_t carrier, std::uint64_t number, std::uint64_t to) {
-  if (number != 0 && find(carrier) != nullptr && find(to) != nullptr) set_edge({carrier, number, to}, 1);
+bool reference_table::attach(std::uint64_t carrier, std::uint64_t number, std::uint64_t to) {
+  return number == 0 || find(carrier) == nullptr || find(to) == nullptr || set_edge({carrier, number, to}, 1);
 }
 
 void reference_table::detach(std::uint64_t carrier, std::uint64_t number) {
@@ -180,7 +183,9 @@ bool reference_table::release(std::uint64_t from, std::uint64_t to) {
   const auto own = edges_.find({from, 0, to});
   if (own == edges_.end()) return false;
   const bool is_last = book_.edges[own->second].count > 0 && holders_[to] == 1;
-  if (is_last && entry(to).left_by_the_dead.load(std::memory_order_relaxed) == 0) {
+  const region_entry& r = entry(to);
+  if (is_last && r.left_by_the_dead.load(std::memory_order_relaxed) == 0 &&
+      r.kept.load(std::memory_order_relaxed) == 0) {
     entry(to).ending.store(1, std::memory_order_release);
     return true;
   }
@@ -192,7 +197,7 @@ void reference_table::add(std::uint64_t from, std::uint64_t to, std::int64_t del
   if (find(to) == nullptr) return;
   const auto known = edges_.find({from, 0, to});
   const std::int64_t before = known == edges_.end() ? 0 : book_.edges[known->second].count;
-  set_edge({from, 0, to}, before + delta);
+  if (!set_edge({from, 0, to}, before + delta)) entry(to).kept.store(1, std::memory_order_relaxed);
   if (delta < 0) free_if_unreferenced(to);
 }
 
@@ -211,17 +216,17 @@ void reference_table::drop_all_from(std::uint64_t from) {
   }
 }
 
-void reference_table::copy_all(std::uint64_t from, std::uint64_t new_from) {
+bool reference_table::copy_all(std::uint64_t from, std::uint64_t new_from) {
   std::vector<std::uint64_t> held;
   for (auto it = edges_.lower_bound({from, 0, 0}); it != edges_.end() && it->first.from == from; ++it)
     held.push_back(it->first.to);
-  for (const std::uint64_t to : held) hold(new_from, to);
+  return std::ranges::all_of(held, [&](std::uint64_t to) { return hold(new_from, to); });
 }
 
 void reference_table::free_if_unreferenced(std::uint64_t id) {
   const auto h = holders_.find(id);
   if (h != holders_.end() && h->second > 0) return;
-  if (find(id) == nullptr) return;
+  if (find(id) == nullptr || entry(id).kept.load(std::memory_order_relaxed) != 0) return;
   to_free_.push_back(id);
   free_all_unreferenced();
 }

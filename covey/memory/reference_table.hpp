@@ -41,24 +41,29 @@ class reference_table {
   /// The region, or nullptr when `id` names none that is in use.
   [[nodiscard]] const region_entry* find(std::uint64_t id) const;
 
-  /// `from` holds one reference to `to`, however often said.
-  void hold(std::uint64_t from, std::uint64_t to);
+  /// `from` holds one reference to `to`, however often said. False: there is no room for it.
+  [[nodiscard]] bool hold(std::uint64_t from, std::uint64_t to);
   /// `from` itself holds none any more. Frees the region when it was the last.
   void drop(std::uint64_t from, std::uint64_t to);
   /// As drop, unless `from` is the only one that refers to `to`: then it still does, and the answer is true.
   bool release(std::uint64_t from, std::uint64_t to);
-  /// Adds `delta` to the count; counts may be negative for a while (docs/design/memory.md).
+  /// Adds `delta` to the count; counts may be negative for a while (docs/design/memory.md). A
+  /// reference for which there is no room keeps `to` for ever: nobody could be told.
   void add(std::uint64_t from, std::uint64_t to, std::int64_t delta);
   [[nodiscard]] bool holds(std::uint64_t from, std::uint64_t to) const;
-  /// Message `number` (not 0) of `carrier` holds a reference to `to`, however often said.
-  void attach(std::uint64_t carrier, std::uint64_t number, std::uint64_t to);
+  /// Message `number` (not 0) of `carrier` holds a reference to `to`, however often said. False: there is no room
+  /// for it.
+  [[nodiscard]] bool attach(std::uint64_t carrier, std::uint64_t number, std::uint64_t to);
   /// It holds none any more, however often said.
   void detach(std::uint64_t carrier, std::uint64_t number);
   /// Marks `to` as damaged if `from` holds it; whether that is news.
   bool mark_damaged(std::uint64_t from, std::uint64_t to);
   /// Also what its messages hold.
   void drop_all_from(std::uint64_t from);
-  void copy_all(std::uint64_t from, std::uint64_t new_from);
+  /// False: there was no room for all.
+  [[nodiscard]] bool copy_all(std::uint64_t from, std::uint64_t new_from);
+  /// A region that was made, and which nobody could hold.
+  void forget(std::uint64_t id) { free_if_unreferenced(id); }
 
  private:
   struct edge_key {
@@ -70,7 +75,7 @@ class reference_table {
   void rebuild();
   void drop_edges_of_the_gone();
   void count_edge(std::uint64_t to, std::int64_t before, std::int64_t after);
-  void set_edge(const edge_key& key, std::int64_t count);
+  bool set_edge(const edge_key& key, std::int64_t count);
   void drop_edge(edge_key key);
   void free_if_unreferenced(std::uint64_t id);
   void free_all_unreferenced();

@@ -49,7 +49,7 @@ TEST_F(ReferenceTable, DropsWhatARegionHeldThatAKilledKeeperHadJustFreed) {
     reference_table t = next_keeper();
     outer = make(t);
     inner = make(t);
-    t.hold(process, outer);
+    EXPECT_TRUE(t.hold(process, outer));
     t.add(outer, inner, 1);
   }
   // The process is swept; killed after the region's entry was freed, before its edges were.
@@ -66,7 +66,7 @@ TEST_F(ReferenceTable, FreesWhatAKilledKeeperHadNotYetFreed) {
   {
     reference_table t = next_keeper();
     id = make(t);
-    t.hold(process, id);
+    EXPECT_TRUE(t.hold(process, id));
   }
   book_->edges[0].to = 0;
   reference_table t = next_keeper();
@@ -82,7 +82,7 @@ TEST_F(ReferenceTable, FreesAListOfObjectsOfAnyLength) {
     const std::uint64_t id = make(t);
     ASSERT_NE(id, 0U);
     if (before == 0)
-      t.hold(process, id);
+      EXPECT_TRUE(t.hold(process, id));
     else
       t.add(before, id, 1);
     before = id;
@@ -105,8 +105,8 @@ TEST_F(ReferenceTable, PlacesWhatIsAlignedAndLosesNoSpaceByIt) {
   for (int i = 0; i < 100; ++i) {
     const std::uint64_t small = make(t);
     const std::uint64_t big = make(t, 3 << 20, 2 << 20);
-    t.hold(process, small);
-    t.hold(process, big);
+    EXPECT_TRUE(t.hold(process, small));
+    EXPECT_TRUE(t.hold(process, big));
     EXPECT_EQ(t.find(big)->offset % (2 << 20), 0U);
   }
   t.drop_all_from(process);
@@ -116,8 +116,8 @@ TEST_F(ReferenceTable, PlacesWhatIsAlignedAndLosesNoSpaceByIt) {
 TEST_F(ReferenceTable, SaysOfOneHolderOnlyThatItIsTheLast) {
   reference_table t = next_keeper();
   const std::uint64_t id = make(t);
-  t.hold(process, id);
-  t.hold(process + 1, id);
+  EXPECT_TRUE(t.hold(process, id));
+  EXPECT_TRUE(t.hold(process + 1, id));
   EXPECT_FALSE(t.release(process, id));
   EXPECT_EQ(book_->regions[static_cast<std::uint32_t>(id)].ending, 0U);
   EXPECT_TRUE(t.release(process + 1, id));
@@ -132,11 +132,11 @@ TEST_F(ReferenceTable, MessagesHoldEachForItself) {
   reference_table t = next_keeper();
   const std::uint64_t queue = make(t);
   const std::uint64_t object = make(t);
-  t.hold(process, queue);
-  t.hold(process, object);
-  t.attach(queue, 1, object);
-  t.attach(queue, 1, object);
-  t.attach(queue, 2, object);
+  EXPECT_TRUE(t.hold(process, queue));
+  EXPECT_TRUE(t.hold(process, object));
+  EXPECT_TRUE(t.attach(queue, 1, object));
+  EXPECT_TRUE(t.attach(queue, 1, object));
+  EXPECT_TRUE(t.attach(queue, 2, object));
   t.drop(process, object);
   t.detach(queue, 1);
   t.detach(queue, 1);
@@ -152,14 +152,34 @@ TEST_F(ReferenceTable, MessagesEndWithTheirCarrier) {
   reference_table t = next_keeper();
   const std::uint64_t queue = make(t);
   const std::uint64_t object = make(t);
-  t.hold(process, queue);
-  for (std::uint64_t number = 1; number < 100; ++number) t.attach(queue, number, object);
-  t.attach(queue, 0, object);          // no message
-  t.attach(object + 1, 1, object);     // nothing that exists
+  EXPECT_TRUE(t.hold(process, queue));
+  for (std::uint64_t number = 1; number < 100; ++number) EXPECT_TRUE(t.attach(queue, number, object));
+  EXPECT_TRUE(t.attach(queue, 0, object));          // no message
+  EXPECT_TRUE(t.attach(object + 1, 1, object));     // nothing that exists
   EXPECT_EQ(edges_in_use(), 100U);
   t.drop(process, queue);
   EXPECT_EQ(t.find(object), nullptr);
   EXPECT_EQ(edges_in_use(), 0U);
+}
+
+// The table has room for two million references: what cannot be held is refused, and what nobody can be told of is
+// kept.
+TEST_F(ReferenceTable, RefusesWhatItHasNoRoomFor) {
+  reference_table t = next_keeper();
+  const std::uint64_t outer = make(t);
+  const std::uint64_t object = make(t);
+  EXPECT_TRUE(t.hold(process, outer));
+  EXPECT_TRUE(t.hold(process, object));
+  book_->edges_used = covey::detail::edges_max;
+  EXPECT_FALSE(t.hold(process + 1, object));
+  EXPECT_FALSE(t.attach(outer, 1, object));
+  EXPECT_FALSE(t.copy_all(process, process + 1));
+  t.add(outer, object, 1);  // a handle in an object
+  EXPECT_FALSE(t.release(process, object));  // it is not the last: somebody may look through that handle
+  t.drop(process, object);
+  EXPECT_NE(t.find(object), nullptr);
+  t.drop(process, outer);
+  EXPECT_EQ(t.find(outer), nullptr);
 }
 
 }  // namespace
