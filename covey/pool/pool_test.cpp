@@ -258,13 +258,17 @@ TEST(Pool, RunsATaskAgainWhoseWorkerDied) {
 }
 
 TEST(Pool, GoesOnWhileItsWorkersAreKilledAtRandom) {
+  const auto begun = std::chrono::steady_clock::now();
   covey::process_pool pool{{.workers = 3}};
+  EXPECT_EQ(pool.submit(square, 3).get(), 9);
+  // Workers that are killed before they begin anything, one after another, end the pool.
+  const auto pause = std::max<std::chrono::nanoseconds>(3ms, 3 * (std::chrono::steady_clock::now() - begun));
   std::mt19937 random(5);
   std::atomic<bool> done = false;
   std::atomic<int> kills = 0;
   std::jthread killer([&] {
     while (!done) {
-      std::this_thread::sleep_for(3ms);
+      std::this_thread::sleep_for(pause);
       const auto pids = pool.worker_pids();
       ::kill(pids[random() % pids.size()], SIGKILL);
       ++kills;
