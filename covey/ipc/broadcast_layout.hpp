@@ -20,8 +20,8 @@ struct alignas(64) broadcast_place {
 static_assert(sizeof(broadcast_place) == 64);
 
 /// By which the keeper knows the references of message `number` (detail::attach). The number of one that was not
-/// committed is used again, but not with the same count of `rebuilds`: what is still said of the former cannot be taken
-/// for the latter.
+/// committed is used again, but not with the same count of `rebuilds` (but for multiples of 1,024): what is still said
+/// of the former is not taken for the latter.
 inline constexpr std::uint64_t reference_number(std::uint64_t number, std::uint64_t rebuilds) {
   return (number + 1) | rebuilds << 54;
 }
@@ -34,7 +34,7 @@ struct alignas(64) broadcast_subscription {
   std::atomic<std::uint64_t> region;  // its id, or 0
   std::atomic<std::uint64_t> cursor;  // number of the next message, as a slot_state ^ key
   std::atomic<std::uint64_t> missed;
-  std::atomic<std::uint64_t> ready;  // as `region`, once the cursor is its own
+  std::atomic<std::uint64_t> ready;  // as `region`, once the cursor is its own; subscribe() pairs with least_cursor()
 };
 
 /// Constant after construction; copied and checked at each use.

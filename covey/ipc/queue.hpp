@@ -121,7 +121,8 @@ class message_view {
 ///          consumer, or consumed; a message that was being put is not seen. Nobody waits for the dead.
 /// Order:   first in, first out for each producer (a thread); between producers none. A redelivered message comes
 ///          before newer ones. What happened before put() is visible after the get() that returned its message.
-/// Limits:  256 threads put at a time; fewer where more than 6,500 items may wait, but at least 8. put() throws
+/// Limits:  256 threads put at a time; fewer where more than 400,000 items may wait (64 of a million),
+///          or where RLIMIT_FSIZE makes the address range smaller, but at least 8. put() throws
 ///          std::length_error in one more. Getting has no such limit.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/queue.md. Example: examples/tour_04_queue.cpp; without a copy: examples/frames.cpp

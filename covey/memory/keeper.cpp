@@ -126,10 +126,7 @@ void keeper::watch_by_pidfd(unique_fd pidfd, const watched& whom) {
 
 void keeper::watch_the_unwatched() {
   for (const watched& w : std::exchange(unwatched_, {}))
-    if (const std::uint64_t now = family.book->processes[w.slot].state.load(std::memory_order_relaxed);
-        generation_of(now) == generation_of(w.state) && phase_of(now) != process_phase::dead &&
-        phase_of(now) != process_phase::free)
-      watch_by_pidfd(w.slot);
+    if (process_runs(make_process_id(w.slot, generation_of(w.state)))) watch_by_pidfd(w.slot);
 }
 
 void keeper::see_end(int pidfd) {

@@ -273,7 +273,6 @@ keeper::answer_now keeper::adopt(connection& c, const keeper_request& r, bool ag
   e.foreign.store(1, std::memory_order_relaxed);
   const process_id id = make_process_id(slot, generation_of(e.state.load(std::memory_order_relaxed)));
   if (!references_.copy_all(edge_from_process | c.who, edge_from_process | id)) {
-    references_.drop_all_from(edge_from_process | id);
     e.state.store(state_of(generation_of_process(id), process_phase::free), std::memory_order_release);
     a.error = ENOBUFS;
     return a;

@@ -220,7 +220,9 @@ bool reference_table::copy_all(std::uint64_t from, std::uint64_t new_from) {
   std::vector<std::uint64_t> held;
   for (auto it = edges_.lower_bound({from, 0, 0}); it != edges_.end() && it->first.from == from; ++it)
     held.push_back(it->first.to);
-  return std::ranges::all_of(held, [&](std::uint64_t to) { return hold(new_from, to); });
+  if (std::ranges::all_of(held, [&](std::uint64_t to) { return hold(new_from, to); })) return true;
+  for (const std::uint64_t to : held) drop(new_from, to);  // not as of the dead: nobody held them there
+  return false;
 }
 
 void reference_table::free_if_unreferenced(std::uint64_t id) {

@@ -60,9 +60,9 @@ class reference_table {
   bool mark_damaged(std::uint64_t from, std::uint64_t to);
   /// Also what its messages hold.
   void drop_all_from(std::uint64_t from);
-  /// False: there was no room for all.
+  /// False, and nothing copied: there is no room for all.
   [[nodiscard]] bool copy_all(std::uint64_t from, std::uint64_t new_from);
-  /// A region that was made, and which nobody could hold.
+  /// Frees a region that was made and that nobody could hold.
   void forget(std::uint64_t id) { free_if_unreferenced(id); }
 
  private:

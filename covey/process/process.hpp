@@ -33,9 +33,8 @@ struct process_options {
 /// destructors. It never outlives its starter: when that ends, however it ends, the kernel kills it.
 ///
 /// Safety:  thread-compatible. Move-only.
-/// Death:   a crash, kill or escaped exception is in status(); nobody else is harmed. When its function calls exec,
-/// what
-///          it held is as after a death, and it ends when the other program does.
+/// Death:   a crash, kill or escaped exception is in status(); nobody else is harmed. When its function
+///          calls exec, what it held is as after a death, and it ends when the other program does.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/code-and-values.md. Example: examples/tour_01_process.cpp
 class process {
