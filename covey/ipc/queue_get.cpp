@@ -139,10 +139,12 @@ queue_core::several queue_core::take(std::size_t n, const deadline& until, const
       if (streaming) side.busy = 64;
       continue;
     }
-    sleep_unless(h.readable, h.sleeping_readers, deaths, until, stop, [&] {
+    const auto look = [&] {
       count = take_some(side, n);
       return count != 0 || q.flags() != flags;
-    });
+    };
+    sleep_unless(h.readable, h.sleeping_readers, deaths, until, stop, look,
+                 deaths_known != nullptr ? sleeping::exact : sleeping::nap_first);
     if (count != 0) break;
     spun = false;
   }

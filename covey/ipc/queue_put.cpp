@@ -61,10 +61,11 @@ bool put_when_room(queue_side& side, const deadline& until, const stop_word* sto
     if (once(until ? effort::some : effort::all)) return true;
     if (out_of_time(until, stop)) return false;
     bool done = false;
-    sleep_unless(h.writable, h.sleeping_writers, deaths, until, stop, [&] {
+    const auto look = [&] {
       done = once(effort::all);
       return done || (q.flags() & (flag_closed | flag_readers_lost)) != 0;
-    });
+    };
+    sleep_unless(h.writable, h.sleeping_writers, deaths, until, stop, look, sleeping::nap_first);
     if (done) return true;
     spun = false;
   }

@@ -50,11 +50,12 @@ inline void wake_everybody(queue_header& h) {
 // family's deaths are no longer `deaths`.
 template <class Look>
 void sleep_unless(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers, std::uint32_t deaths,
-                  const deadline& until, const stop_word* stop, const Look& look) {
+                  const deadline& until, const stop_word* stop, const Look& look, sleeping how = sleeping::exact) {
   const std::uint32_t seen = word.load(std::memory_order_seq_cst);
   sleepers.fetch_add(1, std::memory_order_seq_cst);  // pairs with wake()
   std::atomic_thread_fence(std::memory_order_seq_cst);  // `look` may use acquire loads, which alone may come before
-  while (!look() && park(word, seen, deaths, until, stop) == wake_reason::woken)
+  rest sleep(how);
+  while (!look() && sleep(word, seen, deaths, until, stop) == wake_reason::woken)
     if (word.load(std::memory_order_seq_cst) != seen || deaths_seen() != deaths) break;
   // Not counted off again: one sleeper too many costs a needless wake, one too few its sleep for ever.
 }

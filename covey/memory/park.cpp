@@ -50,6 +50,22 @@ wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
   return wake_reason::woken;
 }
 
+wake_reason nap(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,
+                const deadline& until, const stop_word* stop) noexcept {
+  if (stop != nullptr && stop->word() != nullptr) return park(word, expected, deaths, until, stop);
+  std::chrono::nanoseconds length = nap_time;
+  bool to_the_end = false;
+  if (until) {
+    const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(*until - std::chrono::steady_clock::now());
+    to_the_end = left <= length;
+    length = std::clamp(left, std::chrono::nanoseconds(0), length);
+  }
+  const timespec time{0, static_cast<long>(length.count())};
+  static_assert(nap_time < std::chrono::seconds(1));
+  const long r = ::syscall(SYS_futex, &word, FUTEX_WAIT, expected, &time, nullptr, 0);
+  return r < 0 && errno == ETIMEDOUT && to_the_end ? wake_reason::timed_out : wake_reason::woken;
+}
+
 void unpark(const std::atomic<std::uint32_t>& word, int count) noexcept {
   ::syscall(SYS_futex, &word, FUTEX_WAKE, count, nullptr, nullptr, 0);
 }

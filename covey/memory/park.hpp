@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <stop_token>
+#include <utility>
 
 namespace covey::detail {
 
@@ -46,6 +47,32 @@ inline constexpr std::chrono::seconds look_again_after{1};
 /// May return `woken` for no reason.
 wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,
                  const deadline& until, const stop_word* stop = nullptr) noexcept;
+
+/// How a wait sleeps: with an ear for deaths from the start, or with a nap before.
+enum class sleeping { exact, nap_first };
+
+/// A nap's length.
+inline constexpr std::chrono::milliseconds nap_time{10};
+
+/// As park(), but on `word` alone, and for `nap_time` at most: deaths are heard of only then. The kernel needs a fifth
+/// less for the way to sleep and back (performance.md), which counts where answers come within that time.
+wake_reason nap(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,
+                const deadline& until, const stop_word* stop = nullptr) noexcept;
+
+/// The sleeps of one wait. Who knows whom he waits for sleeps `exact`.
+class rest {
+ public:
+  explicit rest(sleeping how) noexcept : nap_(how == sleeping::nap_first) {}
+
+  wake_reason operator()(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,
+                         const deadline& until, const stop_word* stop) noexcept {
+    return std::exchange(nap_, false) ? nap(word, expected, deaths, until, stop)
+                                      : park(word, expected, deaths, until, stop);
+  }
+
+ private:
+  bool nap_;
+};
 
 /// Wakes up to `count` sleepers of `word`, in any process.
 void unpark(const std::atomic<std::uint32_t>& word, int count) noexcept;

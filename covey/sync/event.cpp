@@ -26,12 +26,12 @@ bool event::state::wait(const detail::deadline& until, const detail::stop_word* 
   const std::uint32_t first = word.load(std::memory_order_acquire);  // pairs with set(), as the loads below
   const auto is_over = [&] { return over(first); };
   if (is_over() || detail::own_patience.look(is_over)) return true;
-  for (;;) {
+  for (detail::rest sleep(detail::sleeping::nap_first);;) {
     const std::uint32_t deaths = detail::deaths_seen();
     if (is_over()) return true;
     const std::uint32_t seen = word.fetch_or(sleepers, std::memory_order_acquire);
     if (over_since(first, seen)) return true;
-    if (detail::park(word, seen | sleepers, deaths, until, stop) != detail::wake_reason::woken) return is_over();
+    if (sleep(word, seen | sleepers, deaths, until, stop) != detail::wake_reason::woken) return is_over();
   }
 }
 

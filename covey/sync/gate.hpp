@@ -45,14 +45,14 @@ class gate {
   /// Blocks until `done()`; looks again after every wake and every death. When `until` or `stop` come first, the last
   /// look decides.
   template <class Done>
-  bool wait(const Done& done, const deadline& until, const stop_word* stop) {
+  bool wait(const Done& done, const deadline& until, const stop_word* stop, sleeping how = sleeping::exact) {
     if (own_patience.look(done)) return true;
     const sleeper counted(sleepers_);
-    for (;;) {
+    for (rest sleep(how);;) {
       const std::uint32_t deaths = deaths_seen();
       const std::uint32_t seen = changes_.load(std::memory_order_seq_cst);
       if (done()) return true;
-      if (park(changes_, seen, deaths, until, stop) != wake_reason::woken) return done();
+      if (sleep(changes_, seen, deaths, until, stop) != wake_reason::woken) return done();
     }
   }
 

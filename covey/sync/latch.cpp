@@ -31,7 +31,7 @@ void latch::count_down(std::ptrdiff_t update) {
 
 bool latch::wait_by(const detail::deadline& until, std::stop_token stop) const {
   const detail::stop_word stopped(std::move(stop));
-  return state_->waiting.wait([this] { return try_wait(); }, until, &stopped);
+  return state_->waiting.wait([this] { return try_wait(); }, until, &stopped, detail::sleeping::nap_first);
 }
 
 }  // namespace covey

@@ -1,5 +1,5 @@
 /// @file
-/// For tests: what named_test.cpp and the programs that it starts share by name.
+/// For tests: what the tests of named memory and the programs that they start share by name.
 #pragma once
 
 #include <array>

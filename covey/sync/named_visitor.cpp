@@ -1,5 +1,5 @@
-// A program of its own that named_test starts with fork and exec: it obeys commands from stdin, one a line, and answers
-// each with one line.
+// A program of its own that the tests of named memory start with fork and exec: it obeys commands from stdin, one a
+// line, and answers each with one line.
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -17,7 +17,7 @@ bool semaphore_state::add(std::uint32_t n, std::uint32_t most) noexcept {
 }
 
 bool semaphore_state::wait(const deadline& until, const stop_word* stop) {
-  return waiting_.wait([this] { return take(); }, until, stop);
+  return waiting_.wait([this] { return take(); }, until, stop, sleeping::nap_first);
 }
 
 void refuse_semaphore_count(std::ptrdiff_t most) {

@@ -250,16 +250,23 @@ class stepping {
     return std::make_unique<tracee>(prepare, [&] { action(world.get()); });
   }
 
-  last_process replay(const std::vector<death>& deaths, const std::shared_ptr<void>& world) {
+  last_process replay(const std::vector<death>& deaths, const std::shared_ptr<void>& world, bool stops) {
     last_process last{.finished = true};
     for (std::size_t depth = 0; depth < deaths.size(); ++depth) {
       const auto t = start(depth, world);
-      const last_process now = advance(*t, *deaths[depth].seen, deaths[depth].after);
+      last_process now = advance(*t, *deaths[depth].seen, deaths[depth].after);
+      if (stops && depth + 1 == deaths.size()) now = stop(*t, now, world);
       last = {.finished = last.finished && now.finished, .slept = now.slept};
-      if (plan_.while_stopped && depth == 0 && deaths.size() == 1) plan_.while_stopped(world.get());
       t->kill();
     }
     return last;
+  }
+
+  last_process stop(tracee& t, const last_process& now, const std::shared_ptr<void>& world) {
+    plan_.while_stopped(world.get());
+    if (!plan_.goes_on || now.finished) return now;
+    const tracee::state s = t.go_on();
+    return {.finished = s == tracee::state::ended, .slept = s == tracee::state::sleeps};
   }
 
   const stepped_plan& plan_;
@@ -273,7 +280,7 @@ class stepping {
 const recording& stepping::record_after(const std::vector<death>& deaths) {
   watch(deaths);
   const auto world = plan_.prepare();
-  (void)replay(deaths, world);
+  (void)replay(deaths, world, false);
   const auto t = start(deaths.size(), world);
   recordings_.push_back(record(*t));
   t->kill();
@@ -413,7 +420,7 @@ void stepping::die(const std::vector<death>& deaths) {
     const ::testing::ScopedFakeTestPartResultReporter listen(
         ::testing::ScopedFakeTestPartResultReporter::INTERCEPT_ONLY_CURRENT_THREAD, &said);
     const auto world = plan_.prepare();
-    const last_process last = replay(deaths, world);
+    const last_process last = replay(deaths, world, plan_.while_stopped != nullptr);
     plan_.check(world.get(), last);
   } catch (const std::exception& e) {
     wrong = std::string("threw: ") + e.what() + '\n';

@@ -45,6 +45,7 @@ struct stepped_plan {
   std::function<std::shared_ptr<void>()> prepare;
   std::function<void(void*)> run, recover, warm, before, while_stopped;
   std::function<void(void*, const testing::last_process&)> check;
+  bool goes_on = false;
 };
 
 testing::step_report run_stepped(const stepped_plan& plan);
@@ -76,8 +77,12 @@ struct stepped {
   /// stepped, because it was stepped elsewhere.
   std::function<void(World&)> before{};
 
-  /// Runs while the process is stopped for ever at the same places: what others can do then. Not for locks.
+  /// Runs while the process that would be killed (of several the last) is stopped at the same places: what others can
+  /// do then. Not for locks.
   std::function<void(World&)> while_stopped{};
+
+  /// Whether it then goes on, to its end or into its sleep, and is killed only there.
+  bool goes_on = false;
 };
 
 /// Runs the operation once to learn its instructions, then kills it before the first and after each that changed shared
@@ -100,8 +105,8 @@ step_report try_step(std::string name, const stepped<World>& operation) {
        .warm = on(operation.warm),
        .before = on(operation.before),
        .while_stopped = on(operation.while_stopped),
-       .check = [f = operation.check](void* world,
-                                      const last_process& last) { f(*static_cast<World*>(world), last); }});
+       .check = [f = operation.check](void* world, const last_process& last) { f(*static_cast<World*>(world), last); },
+       .goes_on = operation.goes_on});
 }
 
 /// try_step(), prints the report, and fails the test at a violation. Skips it, with the reason, where processes cannot

@@ -10,6 +10,9 @@
 #include <covey/testing/settle.hpp>
 #include <covey/testing/stepper.hpp>
 
+#include <chrono>
+#include <optional>
+
 namespace {
 
 using covey::testing::last_process;
@@ -119,6 +122,37 @@ TYPED_TEST(StepperReferences, Discard) {
                     .recover = look<two>});
 }
 
+// Once round the ring of slots: where one was done another message lies, and names an object that nobody else keeps.
+void go_round(covey::queue<handle>& q) {
+  constexpr int slots = 128;  // of a lane, in a queue of six
+  (void)q.size();
+  while (q.try_get()) q.task_done();
+  for (int n = 2; n < slots; ++n) {
+    q.put(handle{});
+    (void)q.get();
+    q.task_done();
+  }
+  q.put(covey::make_shared<int>(5));
+  q.put(covey::make_shared<int>(5));
+}
+
+// Who looks after the dead is stopped, and finds other messages where it looked when it goes on.
+TEST(StepperReferencesOfAQueue, TaskDoneThenASweeperThatStops) {
+  using two = world<covey::queue<handle>, 2>;
+  step("queue.task_done of a shared_ptr, its sweeper stopped",
+       stepped<two>{.run = [](two& w) { w.q.task_done(); },
+                    .check = [](two& w, const last_process&) { expect_got_and_gone(w, 2, 2); },
+                    .recover = look<two>,
+                    .warm =
+                        [](two& w) {
+                          (void)w.q.get();
+                          w.q.task_done();
+                        },
+                    .before = [](two& w) { (void)w.q.get(); },
+                    .while_stopped = [](two& w) { go_round(w.q); },
+                    .goes_on = true});
+}
+
 // One message is kept for two subscribers, of whom one has got it.
 struct told {
   covey::broadcast<handle> b{{.items = 2, .bytes = 4096}};
@@ -170,6 +204,45 @@ TEST(StepperReferencesOfABroadcast, Get) {
   step("subscriber.get of the last one's shared_ptr",
        stepped<told_one>{.run = [](told_one& w) { (void)w.second.get(); },
                          .check = [](told_one& w, const last_process&) { expect_told_and_gone(w, false); }});
+}
+
+// The only subscriber leaves. It is stopped while it lets go of what only it had not got, and another comes.
+struct told_nobody {
+  covey::broadcast<handle> b{{.items = 4, .bytes = 4096}};
+  handle o{covey::make_shared<int>(5)};
+  covey::weak_ptr<int> seen{o};
+  std::optional<covey::subscriber<handle>> listener{};
+  bool must_get = false;
+};
+
+void be_told(told_nobody& w) {
+  w.listener.emplace(w.b.subscribe());
+  w.b.put(w.o);
+}
+
+TEST(StepperReferencesOfABroadcast, LeavingOfAStoppedOne) {
+  step("subscriber.~subscriber with a shared_ptr it had not got, stopped",
+       stepped<told_nobody>{.run = [](told_nobody& w) { w.listener.reset(); },
+                            .check =
+                                [](told_nobody& w, const last_process&) {
+                                  bool got = false;
+                                  while (const auto o = w.listener->try_get()) got = *o && **o == 5;
+                                  EXPECT_TRUE(got || !w.must_get);
+                                  w.listener.reset();
+                                  expect_nobody_keeps(w.o, w.seen);
+                                },
+                            .warm =
+                                [](told_nobody& w) {
+                                  be_told(w);
+                                  w.listener.reset();
+                                },
+                            .before = be_told,
+                            .while_stopped =
+                                [](told_nobody& w) {
+                                  w.listener.emplace(w.b.subscribe());
+                                  w.must_get = w.b.put_for(covey::make_shared<int>(5), std::chrono::seconds(0));
+                                },
+                            .goes_on = true});
 }
 
 }  // namespace

@@ -128,6 +128,16 @@ tracee::state tracee::step(bool may_sleep) {
   return wait(may_sleep);
 }
 
+void tracee::let_go() {
+  if (::ptrace(PTRACE_CONT, process_.pid(), nullptr, 0) < 0)
+    throw std::system_error(errno, std::system_category(), "covey: continue a stepped process");
+}
+
+tracee::state tracee::go_on() {
+  let_go();
+  return wait(true);
+}
+
 #if defined(__x86_64__)
 
 std::uint64_t tracee::next() const { return registers_of(process_.pid()).rip; }
@@ -155,8 +165,7 @@ void clear_breakpoint(pid_t pid) { ::ptrace(PTRACE_POKEUSER, pid, offsetof(struc
 tracee::state tracee::run_to(std::uint64_t address, bool may_sleep) {
   if (next() == address) return state::stands;
   set_breakpoint(process_.pid(), address);
-  if (::ptrace(PTRACE_CONT, process_.pid(), nullptr, 0) < 0)
-    throw std::system_error(errno, std::system_category(), "covey: continue a stepped process");
+  let_go();
   const state s = wait(may_sleep);
   if (s == state::stands) clear_breakpoint(process_.pid());
   return s;

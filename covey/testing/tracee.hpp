@@ -38,6 +38,9 @@ class tracee {
   /// Runs until it is about to execute the instruction at `address`.
   state run_to(std::uint64_t address, bool may_sleep);
 
+  /// Lets it run freely, until it has ended or sleeps.
+  state go_on();
+
   /// The address of the next instruction.
   [[nodiscard]] std::uint64_t next() const;
 
@@ -48,6 +51,7 @@ class tracee {
   void kill();
 
  private:
+  void let_go();
   state wait(bool may_sleep);
   [[nodiscard]] bool is_asleep() const;
 
