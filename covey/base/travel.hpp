@@ -144,6 +144,47 @@ constexpr auto first_refused(First, Rest... rest) {
     return First{};
 }
 
+/// Initializes any member of an aggregate.
+struct any_member {
+  template <class T>
+  operator T() const;  // NOLINT(google-explicit-constructor): that is what it is for
+};
+template <std::size_t>
+using another_member = any_member;
+
+/// Whether `Before` members, a list of `Inside` and `After` more initialize a T.
+template <class T, std::size_t... Before, std::size_t... Inside, std::size_t... After>
+constexpr bool initializes(std::index_sequence<Before...>, std::index_sequence<Inside...>,
+                           std::index_sequence<After...>) {
+  return requires { T{another_member<Before>{}..., {another_member<Inside>{}...}, another_member<After>{}...}; };
+}
+
+/// Whether a member of T that begins at initializer `At` of `All` is a C array of `Size`: in braces it takes as many
+/// initializers as it has elements, where any other member takes one.
+template <class T, std::size_t All, std::size_t At, std::size_t Size>
+constexpr bool is_array_member() {
+  constexpr auto before = std::make_index_sequence<At>{};
+  constexpr auto inside = std::make_index_sequence<Size>{};
+  return initializes<T>(before, inside, std::make_index_sequence<All - At - Size>{}) &&
+         !initializes<T>(before, inside, std::make_index_sequence<All - At - Size + 1>{});
+}
+
+template <class T, std::size_t All, std::size_t At>
+constexpr bool is_array_member_at() {
+  if constexpr (!initializes<T>(std::make_index_sequence<At>{}, std::make_index_sequence<2>{}, {}))
+    return false;
+  else
+    return []<std::size_t... I>(std::index_sequence<I...>) {
+      return (is_array_member<T, All, At, I + 2>() || ...);
+    }(std::make_index_sequence<(All - At < 2 ? 0 : All - At - 1)>{});
+}
+
+/// Whether aggregate T has a C array of two or more: Boost.PFR takes each of its elements for a member.
+template <class T, std::size_t... I>
+constexpr bool has_array_member(std::index_sequence<I...>) {
+  return (is_array_member_at<T, sizeof...(I), I>() || ...);
+}
+
 template <class T, class... Seen, std::size_t... I>
 constexpr auto examine_fields(std::index_sequence<I...>) {
   return first_refused(examine<std::remove_cv_t<boost::pfr::tuple_element_t<I, T>>, Seen...>()...);
@@ -205,6 +246,8 @@ constexpr auto examine() {
   } else if constexpr (plain_aggregate<T>) {
     if constexpr ((std::same_as<T, Seen> || ...))
       return accepted{};
+    else if constexpr (has_array_member<T>(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{}))
+      return verdict<refusal::array, T>{};
     else
       return examine_fields<T, T, Seen...>(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
   } else {
@@ -241,7 +284,7 @@ constexpr void explain(verdict<Why, Culprit>) {
                 "of it), or use covey::shared_ptr");
   static_assert(Why != refusal::lock_of_std,
                 "covey: a lock of std works in one process only: use covey::mutex and its kin");
-  static_assert(Why != refusal::array, "covey: a C array does not travel: use std::array");
+  static_assert(Why != refusal::array, "covey: a C array does not travel, nor does what has one: use std::array");
   static_assert(Why != refusal::state,
                 "covey: a capturing lambda would carry pointers into the wrong process: pass what it captures as "
                 "arguments and return its results, or vouch for plain captures with covey::by_value(lambda)");

@@ -1,8 +1,9 @@
 // Classes without a way to travel are told to get one.
 // expect: covey: this type has no way to travel
 // expect: covey: a capturing lambda would carry pointers into the wrong process
-// expect: covey: a C array does not travel: use std::array
+// expect: covey: a C array does not travel, nor does what has one: use std::array
 #include <covey/base/codec.hpp>
+#include <map>
 
 class closed {
  public:
@@ -23,6 +24,17 @@ class opened {
 struct fixed {
   std::array<int, 3> numbers;
 };
+struct badge {
+  int number;
+  char name[32];
+  std::string office;
+};
+struct address {
+  fixed lines;
+  std::vector<std::string> notes;
+  std::map<int, fixed> more;
+  std::pair<int, int> at;
+};
 template <>
 struct covey::travel_as<opened> {
   static int pack(const opened& o) { return o.n(); }
@@ -38,12 +50,12 @@ void send(const T& value) {
 void all(int captured) {
   send(opened{captured});
   send(fixed{});
+  send(address{});
   send([] { return 1; });
 #ifdef WRONG
   send(std::pair(1, closed{captured}));
   send(std::vector{[captured] { return captured; }});
   send(std::function<void()>([] {}));
-  int numbers[3] = {};
-  send(numbers);
+  send(badge{});
 #endif
 }
