@@ -147,42 +147,29 @@ constexpr auto first_refused(First, Rest... rest) {
 /// Initializes any member of an aggregate.
 struct any_member {
   template <class T>
-  operator T() const;  // NOLINT(google-explicit-constructor): that is what it is for
+  operator T() const&&;  // NOLINT(google-explicit-constructor): that is what it is for
 };
 template <std::size_t>
 using another_member = any_member;
 
-/// Whether `Before` members, a list of `Inside` and `After` more initialize a T.
-template <class T, std::size_t... Before, std::size_t... Inside, std::size_t... After>
-constexpr bool initializes(std::index_sequence<Before...>, std::index_sequence<Inside...>,
-                           std::index_sequence<After...>) {
-  return requires { T{another_member<Before>{}..., {another_member<Inside>{}...}, another_member<After>{}...}; };
+/// Whether `Before` members, a list of two, and `After` more initialize a T.
+template <class T, std::size_t... Before, std::size_t... After>
+constexpr bool takes_a_pair(std::index_sequence<Before...>, std::index_sequence<After...>) {
+  return requires { T{another_member<Before>{}..., {any_member{}, any_member{}}, another_member<After>{}...}; };
 }
 
-/// Whether a member of T that begins at initializer `At` of `All` is a C array of `Size`: in braces it takes as many
-/// initializers as it has elements, where any other member takes one.
-template <class T, std::size_t All, std::size_t At, std::size_t Size>
-constexpr bool is_array_member() {
-  constexpr auto before = std::make_index_sequence<At>{};
-  constexpr auto inside = std::make_index_sequence<Size>{};
-  return initializes<T>(before, inside, std::make_index_sequence<All - At - Size>{}) &&
-         !initializes<T>(before, inside, std::make_index_sequence<All - At - Size + 1>{});
-}
-
-template <class T, std::size_t All, std::size_t At>
-constexpr bool is_array_member_at() {
-  if constexpr (!initializes<T>(std::make_index_sequence<At>{}, std::make_index_sequence<2>{}, {}))
+/// Whether one of the members of T from `At` on is a C array of two or more. Without braces of its own that takes an
+/// initializer for each element, and Boost.PFR takes each for a member (`All`); with braces it takes one, as any other
+/// member does, and there are too many after it. (Not found among members that cannot be made by default.)
+template <class T, std::size_t All, std::size_t At = 0>
+constexpr bool has_array_member() {
+  if constexpr (At + 1 >= All)
     return false;
+  else if constexpr (takes_a_pair<T>(std::make_index_sequence<At>{}, {}) &&
+                     !takes_a_pair<T>(std::make_index_sequence<At>{}, std::make_index_sequence<All - At - 1>{}))
+    return true;
   else
-    return []<std::size_t... I>(std::index_sequence<I...>) {
-      return (is_array_member<T, All, At, I + 2>() || ...);
-    }(std::make_index_sequence<(All - At < 2 ? 0 : All - At - 1)>{});
-}
-
-/// Whether aggregate T has a C array of two or more: Boost.PFR takes each of its elements for a member.
-template <class T, std::size_t... I>
-constexpr bool has_array_member(std::index_sequence<I...>) {
-  return (is_array_member_at<T, sizeof...(I), I>() || ...);
+    return has_array_member<T, All, At + 1>();
 }
 
 template <class T, class... Seen, std::size_t... I>
@@ -246,7 +233,7 @@ constexpr auto examine() {
   } else if constexpr (plain_aggregate<T>) {
     if constexpr ((std::same_as<T, Seen> || ...))
       return accepted{};
-    else if constexpr (has_array_member<T>(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{}))
+    else if constexpr (has_array_member<T, boost::pfr::tuple_size_v<T>>())
       return verdict<refusal::array, T>{};
     else
       return examine_fields<T, T, Seen...>(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});

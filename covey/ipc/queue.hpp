@@ -30,8 +30,9 @@ class loaned {
       : core_(std::move(other.core_)), memory_(std::exchange(other.memory_, {})) {}  ///< leaves the other empty
   /// Gives back what it had.
   loaned& operator=(loaned&& other) noexcept {
-    std::swap(core_, other.core_);
-    std::swap(memory_, other.memory_);
+    loaned taken(std::move(other));
+    std::swap(core_, taken.core_);
+    std::swap(memory_, taken.memory_);
     return *this;
   }
   ~loaned() {
@@ -73,11 +74,19 @@ class message_view {
       : core_(std::move(other.core_)),
         viewed_(std::move(other.viewed_)),
         held_(std::exchange(other.held_, false)) {}  ///< leaves the other released
-  message_view& operator=(message_view&&) = delete;
+  /// Releases what it had.
+  message_view& operator=(message_view&& other) noexcept {
+    message_view taken(std::move(other));
+    std::swap(core_, taken.core_);
+    std::swap(viewed_, taken.viewed_);
+    std::swap(held_, taken.held_);
+    return *this;
+  }
   ~message_view() { release(); }
 
-  /// The elements. Valid until released.
+  /// The elements. Valid until released; none afterwards.
   [[nodiscard]] std::span<const value_type> elements() const noexcept {
+    if (!held_) return {};
     const auto payload = viewed_.bytes().subspan(sizeof(std::uint64_t));
     return {reinterpret_cast<const value_type*>(payload.data()), payload.size() / sizeof(value_type)};
   }
@@ -118,7 +127,8 @@ class message_view {
 /// Handle:  a copy is the same queue; give it to any task, process or message.
 /// Safety:  process-safe.
 /// Death:   a participant killed at any instruction leaves every committed message in the queue, in flight at a living
-///          consumer, or consumed; a message that was being put is not seen. Nobody waits for the dead.
+///          consumer, or consumed; a message that was being put is not seen. Nobody waits for the dead: what a death
+///          means for those who wait (a message again, a lost role), they learn at once, or up to 10 ms later.
 /// Order:   first in, first out for each producer (a thread); between producers none. A redelivered message comes
 ///          before newer ones. What happened before put() is visible after the get() that returned its message.
 /// Limits:  256 threads put at a time; fewer where more than 400,000 items may wait (64 of a million),

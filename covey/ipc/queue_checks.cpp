@@ -2,7 +2,6 @@
 #include <covey/ipc/queue_layout.hpp>
 
 #include <array>
-#include <bit>
 #include <cstring>
 
 namespace covey::detail {

@@ -188,7 +188,8 @@ class queue_verbs {
   }
 
   /// Blocks until every message that was put is done. The dead's are redelivered or dropped, so it never waits for
-  /// them. Throws no_consumers when the reader role was lost.
+  /// them; but somebody must be there to take them: whether anybody still is, only the reader() role tells. Throws
+  /// no_consumers when that was lost.
   void join() const { core_.join(std::nullopt, nullptr); }
 
   /// As join(), but returns false when `stop` was requested first.

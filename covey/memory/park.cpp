@@ -52,13 +52,14 @@ wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
 
 wake_reason nap(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,
                 const deadline& until, const stop_word* stop) noexcept {
-  if (stop != nullptr && stop->word() != nullptr) return park(word, expected, deaths, until, stop);
+  if (!naps || (stop != nullptr && stop->word() != nullptr)) return park(word, expected, deaths, until, stop);
+  if (deaths_seen() != deaths) return wake_reason::woken;
   std::chrono::nanoseconds length = nap_time;
   bool to_the_end = false;
   if (until) {
-    const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(*until - std::chrono::steady_clock::now());
-    to_the_end = left <= length;
-    length = std::clamp(left, std::chrono::nanoseconds(0), length);
+    const auto now = std::chrono::steady_clock::now();
+    to_the_end = *until <= now + nap_time;
+    if (to_the_end) length = *until <= now ? std::chrono::nanoseconds(0) : *until - now;
   }
   const timespec time{0, static_cast<long>(length.count())};
   static_assert(nap_time < std::chrono::seconds(1));

@@ -1,5 +1,6 @@
 /// @file
-/// The one way to sleep: on a shared word, on the deaths of the family, on a deadline and on a stop_token, together.
+/// How to sleep: on a shared word, on the deaths of the family, on a deadline and on a stop_token, together; or, for
+/// the first moments, on the word alone.
 #pragma once
 
 #include <atomic>
@@ -54,8 +55,12 @@ enum class sleeping { exact, nap_first };
 /// A nap's length.
 inline constexpr std::chrono::milliseconds nap_time{10};
 
-/// As park(), but on `word` alone, and for `nap_time` at most: deaths are heard of only then. The kernel needs a fifth
-/// less for the way to sleep and back (performance.md), which counts where answers come within that time.
+/// For tests that need each sleep to be of one kind.
+inline constinit bool naps = true;
+
+/// As park(), but on `word` alone, and for `nap_time` at most: deaths are heard of only then. The way to sleep and back
+/// takes the kernel a fifth less (performance.md), which counts where answers come within that time. Where a stop may
+/// be requested, it is park().
 wake_reason nap(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,
                 const deadline& until, const stop_word* stop = nullptr) noexcept;
 

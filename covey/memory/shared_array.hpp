@@ -57,7 +57,11 @@ class shared_array {
   [[nodiscard]] T* data() const { return span().data(); }  ///< the first
   T& operator[](std::size_t i) const { return span()[i]; }  ///< element `i`, which must exist
   [[nodiscard]] iterator begin() const { return data(); }  ///< the first
-  [[nodiscard]] iterator end() const { return data() + size(); }  ///< behind the last
+  /// Behind the last.
+  [[nodiscard]] iterator end() const {
+    const auto all = span();
+    return all.data() + all.size();
+  }
 
   /// Whether both are the same elements, not equal ones.
   bool operator==(const shared_array& other) const noexcept { return region_ == other.region_; }

@@ -15,7 +15,8 @@ namespace covey {
 /// Safety:  process-safe.
 /// Death:   a holder killed at any instruction leaves the flag set or clear, and wakes nobody falsely. An event does
 ///          not know who will set it: whoever waits for a process that may die waits for both,
-///          wait_any(event, process), or with a timeout.
+///          wait_any(event, process), or with a timeout. Killed inside set(), after the flag: those who wait are
+///          woken by the death, at most 10 ms later.
 /// Order:   what happened before set() is visible after a wait that returned because of it.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: examples/traffic_light.cpp

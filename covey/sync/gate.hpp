@@ -42,8 +42,8 @@ inline constinit thread_local patience own_patience;
 ///         change and wake() leaves the wake to `deaths`.
 class gate {
  public:
-  /// Blocks until `done()`; looks again after every wake and every death. When `until` or `stop` come first, the last
-  /// look decides.
+  /// Blocks until `done()`; looks again after every wake and every death (one during a nap: at its end). When `until`
+  /// or `stop` come first, the last look decides.
   template <class Done>
   bool wait(const Done& done, const deadline& until, const stop_word* stop, sleeping how = sleeping::exact) {
     if (own_patience.look(done)) return true;

@@ -120,9 +120,9 @@ class guarded {
   /// The value at one instant. Waits for nobody.
   [[nodiscard]] T load() const { return load_words(); }
 
-  /// What `f(value)` returns, for the value at one instant. Waits for nobody.
+  /// What `f(value)` returns, by value, for the value at one instant. Waits for nobody.
   template <class F>
-  decltype(auto) read(F&& f) const {
+  auto read(F&& f) const {
     const T value = load();
     return std::invoke(std::forward<F>(f), value);
   }

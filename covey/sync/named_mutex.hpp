@@ -90,7 +90,9 @@ class named_mutex {
   std::atomic<std::uint32_t> unrepaired_{0};  // 1 from the first who learns of a death until recover() is done
 };
 
-/// A flag inside a named segment that one program sets and others wait for; covey::event's contract and names.
+/// A flag inside a named segment that one program sets and others wait for. It has covey::event's names, and less of
+/// its contract: a set() that a clear() follows at once may be missed, a stop is seen within 50 ms, and wait_any() does
+/// not take it.
 ///
 /// Not a handle: it lies in the shared object itself and cannot be copied.
 /// Safety:  process-safe.

@@ -10,12 +10,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstddef>
+#include <cstring>
 #include <memory>
+#include <thread>
+#include <vector>
 
 #include <covey/memory/messages.hpp>
 #include <covey/sync/named_board.hpp>
 #include <covey/testing/named_visitor.hpp>
-#include <covey/testing/settle.hpp>
 
 namespace {
 

@@ -2,21 +2,18 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <chrono>
 #include <memory>
 #include <random>
 #include <set>
 #include <thread>
 
-#include <covey/memory/messages.hpp>
 #include <covey/sync/named_board.hpp>
 #include <covey/testing/named_visitor.hpp>
 #include <covey/testing/settle.hpp>

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <covey/memory/park.hpp>
 #include <covey/memory/region.hpp>
 #include <covey/process/backtrace.hpp>
 #include <covey/testing/arena_watch.hpp>
@@ -264,7 +265,7 @@ class stepping {
 
   last_process stop(tracee& t, const last_process& now, const std::shared_ptr<void>& world) {
     plan_.while_stopped(world.get());
-    if (!plan_.goes_on || now.finished) return now;
+    if (!plan_.goes_on || now.finished || now.slept) return now;
     const tracee::state s = t.go_on();
     return {.finished = s == tracee::state::ended, .slept = s == tracee::state::sleeps};
   }
@@ -462,7 +463,10 @@ void stepping::watch(const std::vector<death>& deaths) const {
 
 step_report run_stepped(const stepped_plan& plan) {
   if (auto why = why_not_steppable()) return {.skipped = std::move(why)};
-  return stepping(plan).run();
+  naps = false;  // whether one ends before the process is killed in it would be a matter of time
+  step_report report = stepping(plan).run();
+  naps = true;
+  return report;
 }
 
 }  // namespace covey::detail

@@ -81,7 +81,7 @@ struct stepped {
   /// do then. Not for locks.
   std::function<void(World&)> while_stopped{};
 
-  /// Whether it then goes on, to its end or into its sleep, and is killed only there.
+  /// Whether it then goes on, to its end or into its sleep, and is killed only there. Who slept already does not.
   bool goes_on = false;
 };
 

@@ -112,7 +112,7 @@ tracee::state tracee::wait(bool may_sleep) {
   refuse(status);
 }
 
-// Sleepers sleep in futex_waitv; what waits for the keeper's answer is about to go on.
+// Sleepers sleep in futex_waitv, or nap in futex; what waits for the keeper's answer is about to go on.
 bool tracee::is_asleep() const {
   char path[64], text[128] = {};
   std::snprintf(path, sizeof path, "/proc/%d/syscall", process_.pid());

@@ -24,11 +24,6 @@ class opened {
 struct fixed {
   std::array<int, 3> numbers;
 };
-struct badge {
-  int number;
-  char name[32];
-  std::string office;
-};
 struct address {
   fixed lines;
   std::vector<std::string> notes;
@@ -56,6 +51,7 @@ void all(int captured) {
   send(std::pair(1, closed{captured}));
   send(std::vector{[captured] { return captured; }});
   send(std::function<void()>([] {}));
-  send(badge{});
+  int numbers[3] = {};
+  send(numbers);
 #endif
 }
