@@ -37,6 +37,18 @@ void sell_one(int customer, covey::shared_ptr<sale> s, covey::mutex lock) {
   }
 }
 
+struct stock {
+  int left = 0;
+};
+
+// One is killed in the middle of its update, and has changed nothing.
+void take_one(int customer, covey::guarded<stock> box) {
+  box.update([&](stock& s) {
+    --s.left;
+    if (customer == 50) ::raise(SIGKILL);
+  });
+}
+
 }  // namespace
 
 int main() {
@@ -47,6 +59,11 @@ int main() {
   fmt::print("tasks lost: {}\n", std::ranges::count_if(outcomes, [](const auto& o) { return !o; }));
 
   m.recover([&] { repair(*tickets); });  // does nothing if a seller has done it
+  covey::guarded<stock> box{stock{100}};  // needs no repair
+  const auto taken = pool.map_outcomes(take_one, std::views::iota(0, 100), box);
+  fmt::print("updates lost: {}, left {}\n", std::ranges::count_if(taken, [](const auto& o) { return !o; }),
+             box.load().left);
+
   const std::scoped_lock held{m};
   fmt::print("left {}, sold {}, numbers {}\n", tickets->left, tickets->sold, tickets->numbers.size());
 }

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <covey/ipc/priority_queue.hpp>
+#include <covey/memory/shared_ptr.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/testing/settle.hpp>
@@ -464,6 +465,26 @@ TEST(Queue, AViewKeepsItsMessageInFlight) {
   EXPECT_TRUE(q.empty());
 }
 
+TEST(Queue, ViewsAndLoansMayBeAssigned) {
+  const covey::queue<std::vector<int>> q{2};
+  std::optional<covey::message_view<std::vector<int>>> view;
+  for (int n = 0; n < 10; ++n) {
+    auto slot = q.loan(1000);
+    slot = q.loan(1000);  // the first goes back
+    slot[0] = n;
+    q.publish(slot);
+    view = q.get_view();  // the one before is done
+    ASSERT_TRUE(view);
+    EXPECT_EQ((*view)[0], n);
+  }
+  auto moved = std::move(*view);
+  EXPECT_TRUE(view->elements().empty());
+  EXPECT_EQ(moved.size(), 1000U);
+  moved.release();
+  EXPECT_TRUE(moved.elements().empty());
+  q.join();
+}
+
 TEST(Queue, AViewMayOutliveTheThreadThatGotIt) {
   const covey::queue<std::string> q;
   covey::process{[](covey::queue<std::string> to) { to.put(std::string(100'000, 'a')); }, q}.join();
@@ -564,17 +585,72 @@ TEST(Queue, GoesOnAroundAMessageThatStaysInAHand) {
   EXPECT_EQ(std::string(kept.begin(), kept.end()), std::string(1000, 'a'));
 }
 
+// Each of them puts one and takes one, so that at any instant there are as many as at first, or up to four more.
 TEST(Queue, CountsExactlyWhileOthersPutAndGet) {
-  const covey::queue<int> q{64};
-  std::jthread writer([&](std::stop_token stop) {
-    while (!stop.stop_requested()) (void)q.put_for(1, 1ms);
-  });
-  std::jthread reader([&](std::stop_token stop) {
-    while (!stop.stop_requested()) (void)q.get_for(1ms);
-  });
-  for (int i = 0; i < 1000; ++i) EXPECT_LE(q.size(), 64U);
-  writer.request_stop();
-  reader.request_stop();
+  constexpr std::size_t kept = 20, workers = 4;
+  const covey::queue<std::size_t> q{64};
+  for (std::size_t i = 0; i < kept; ++i) q.put(i);
+  std::vector<std::jthread> threads;
+  for (std::size_t n = 0; n < workers; ++n)
+    threads.emplace_back([&](const std::stop_token& stop) {
+      while (!stop.stop_requested()) {
+        q.put(n);
+        (void)q.get();
+      }
+    });
+  for (int i = 0; i < 2000; ++i) {
+    const std::size_t size = q.size();
+    ASSERT_GE(size, kept);
+    ASSERT_LE(size, kept + workers);
+  }
+}
+
+// By items as by bytes, whoever's quota it is.
+TEST(Queue, IsNeverFullerThanItsBounds) {
+  constexpr std::size_t items = 10, bytes = 1000;
+  const covey::queue<std::string> by_items{covey::queue_options{.items = items, .bytes = 1 << 20}};
+  const covey::queue<std::string> by_bytes{covey::queue_options{.items = 1000, .bytes = bytes}};
+  std::vector<std::jthread> threads;
+  for (int n = 0; n < 4; ++n)
+    threads.emplace_back([&](const std::stop_token& stop) {
+      for (std::size_t i = 0; !stop.stop_requested(); ++i) {
+        (void)by_items.put_for("a", 1ms);
+        (void)by_bytes.put_for(std::string(100, 'x'), 1ms);
+        if (i % 3 != 0) continue;
+        (void)by_items.try_get();
+        (void)by_bytes.try_get();
+      }
+    });
+  for (int i = 0; i < 500; ++i) {
+    ASSERT_LE(by_items.size(), items);
+    ASSERT_LE(by_bytes.size(), bytes / 100);
+  }
+}
+
+struct office {
+  covey::queue<std::string> in{4};
+  covey::queue<std::string> out{4};
+};
+
+// The process that takes from it was never given the queues, only the object in which they lie.
+TEST(Queue, MayLieInASharedObject) {
+  const auto before = covey::testing::settled();
+  {
+    const auto o = covey::make_shared<office>();
+    covey::process clerk{[](covey::shared_ptr<office> there) {
+                           while (const auto letter = there->in.get()) {
+                             there->out.put(*letter + ", answered");
+                             there->in.task_done();
+                           }
+                         },
+                         o};
+    o->in.put("a letter");
+    EXPECT_EQ(o->out.get(), "a letter, answered");
+    o->out.task_done();
+    o->in.close();
+    EXPECT_TRUE(clerk.join().success());
+  }
+  EXPECT_TRUE(covey::testing::comes_back_to(before));
 }
 
 TEST(Queue, SeveralProducersShareItsBounds) {

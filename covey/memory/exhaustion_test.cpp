@@ -2,8 +2,12 @@
 // It must get an exception that says what is missing, lose nothing that it has, and go on when there is room again.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <covey/ipc/queue.hpp>
@@ -12,12 +16,15 @@
 #include <covey/sync/event.hpp>
 #include <covey/testing/settle.hpp>
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <string>
 #include <system_error>
+#include <vector>
 
 namespace {
 
@@ -118,6 +125,60 @@ constexpr bool has_large_shadows = __has_feature(thread_sanitizer);
 #else
 constexpr bool has_large_shadows = false;
 #endif
+
+// ---- no space left on device ---------------------------------------------------------------------------------------
+
+// From now on the kernel has no page more for this process to reserve.
+void leave_no_space() {
+  const auto refuse = [](std::uint32_t call, std::uint32_t error) {
+    return std::vector<sock_filter>{BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+                                    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error)};
+  };
+  std::vector<sock_filter> filter{BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+  for (const auto& part : {refuse(SYS_fallocate, ENOSPC), refuse(SYS_madvise, EFAULT)})
+    filter.insert(filter.end(), part.begin(), part.end());
+  filter.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  const sock_fprog all{static_cast<unsigned short>(filter.size()), filter.data()};
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all) < 0)
+    throw std::system_error(errno, std::system_category(), "seccomp");
+}
+
+TEST(Space, ThatIsNotThereIsAnErrorAndLosesNothing) {
+  const arena_usage before = settled();
+  {
+    const auto numbers = covey::make_shared<covey::vector<int>>(1000, 7);
+    const covey::queue<std::string> q{10};
+    covey::process poor{
+        [](covey::shared_ptr<covey::vector<int>> v, covey::queue<std::string> out) {
+          out.put("before");
+          leave_no_space();
+          int errors = 0;
+          errors += error_of([] { (void)covey::make_shared_array<char>(1 << 20); }) == std::errc::no_space_on_device;
+          errors += error_of([&] { out.put(std::string(1 << 20, 'x')); }) == std::errc::no_space_on_device;
+          errors += error_of([] { covey::queue<int>{100}; }) == std::errc::no_space_on_device;
+          try {
+            for (;;) v->insert(v->end(), 1000, 7);
+          } catch (const std::bad_alloc&) {
+            ++errors;
+          }
+          out.put("afterwards");  // what lies in reserved memory goes on
+          return errors;
+        },
+        numbers, q};
+    EXPECT_EQ(poor.join().code(), 4);
+    EXPECT_EQ(q.get(), "before");
+    EXPECT_EQ(q.get(), "afterwards");
+    q.task_done();
+    EXPECT_EQ(q.size(), 0U);
+    EXPECT_EQ(numbers->size() % 1000, 0U);
+    EXPECT_TRUE(std::ranges::all_of(*numbers, [](int n) { return n == 7; }));
+    numbers->resize(1'000'000);  // others have room
+    q.put(std::string(1 << 20, 'y'));
+    EXPECT_EQ(q.get()->size(), 1U << 20);
+    q.task_done();
+  }
+  EXPECT_TRUE(eventually([&] { return arena_in_use() == before; }));
+}
 
 // ---- descriptors ---------------------------------------------------------------------------------------------------
 

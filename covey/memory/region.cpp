@@ -160,6 +160,8 @@ region region::decode(decoder& in, region_kind kind) {
 
 reading::reading(const region& of) : id_(of.id()) { take(); }
 
+std::uint64_t reading::size() const noexcept { return id_ == 0 ? 0 : entry_of(id_).bytes; }
+
 reading::reading(const reading& other) : id_(other.id_) { take(); }
 
 reading::~reading() {

@@ -135,6 +135,7 @@ class reading {
 
   [[nodiscard]] std::byte* data() const noexcept;
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  [[nodiscard]] std::uint64_t size() const noexcept;
   void encode(encoder& out) const;
   static reading decode(decoder& in, region_kind kind);
 

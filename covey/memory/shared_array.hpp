@@ -19,6 +19,8 @@ struct shared_array_options {
 template <class T>
 class shared_array;
 template <class T>
+class read_only;
+template <class T>
 shared_array<T> make_shared_array(std::size_t size, const shared_array_options& options = {});
 
 /// A fixed number of elements that several processes share, at the same address in all. Its memory is reserved when it
@@ -85,6 +87,8 @@ class shared_array {
 
  private:
   friend shared_array make_shared_array<T>(std::size_t size, const shared_array_options& options);
+  template <class>
+  friend class read_only;
 
   shared_array(detail::region memory, std::size_t size) : region_(std::move(memory)), size_(size) {}
 

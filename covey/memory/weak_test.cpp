@@ -15,6 +15,7 @@
 #include <atomic>
 #include <fstream>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 #if defined(__has_feature)
@@ -198,6 +199,32 @@ TEST(ReadOnly, IsWritableExactlyWhileTheProcessHasASharedPtrToo) {
                          return q.reader();
                        }()};
   EXPECT_EQ(later.join().code(), 5);
+}
+
+TEST(ReadOnly, OfAnArrayCanBeReadButNotChanged) {
+  const arena_usage before = settled();
+  {
+    const auto numbers = covey::make_shared_array<int>(10'000);
+    for (int i = 0; i < 10'000; ++i) numbers[static_cast<std::size_t>(i)] = i;
+    const covey::read_only only(numbers);
+    EXPECT_EQ(only.span().data(), numbers.data());
+    covey::process reader{[](covey::read_only<int[]> r) {
+                            return std::accumulate(r.begin(), r.end(), 0L) == 49'995'000L && r[9'999] == 9'999 ? 0 : 1;
+                          },
+                          only};
+    EXPECT_EQ(reader.join().code(), 0);
+    covey::process writer{[](covey::read_only<int[]> r) { const_cast<int&>(r[5]) = 0; }, only};
+    EXPECT_EQ(writer.join().signal(), SIGSEGV);
+    EXPECT_EQ(numbers[5], 5);
+    EXPECT_TRUE(covey::read_only<int[]>().empty());
+    covey::detail::encoder out;
+    only.encode_handle(out);
+    const std::uint64_t more = 1'000'000;
+    std::memcpy(out.bytes.data() + out.bytes.size() - 8, &more, 8);
+    covey::detail::decoder in{out.bytes};
+    EXPECT_THROW((void)covey::read_only<int[]>::decode_handle(in), covey::bad_message);
+  }
+  EXPECT_TRUE(comes_back_to(before));
 }
 
 TEST(ReadOnly, KeepsTheObjectAndItsLastHolderDestroysIt) {

@@ -42,6 +42,8 @@ TEST(Guarded, IsReadAndUpdatedInAllProcesses) {
   for (auto& s : sellers) EXPECT_EQ(s.join().code(), 0);
   EXPECT_EQ(box.load().left, 19);
   EXPECT_EQ(box.read([](const sale& s) { return s.sold; }), 81);
+  static_assert(!std::is_reference_v<decltype(box.read(&sale::sold))>, "the value that it would refer to is gone");
+  EXPECT_EQ(box.read(&sale::sold), 81);
   EXPECT_EQ(box.update([](sale& s) { return s.left = 7; }), 7);
   box.store(sale{3});
   EXPECT_EQ(box.load().left, 3);
