@@ -18,7 +18,10 @@ void count(queue_sight& s, slot_state state) {
 
 queue_sight see_lanes(const region& held) {
   const queue_view q = view_of(held, false);
-  queue_sight s{.capacity = q.shape.items, .closed = (q.flags() & flag_closed) != 0};
+  queue_sight s{.capacity = q.shape.items,
+                .closed = (q.flags() & flag_closed) != 0,
+                .getters = q.header().sleeping_readers.load(std::memory_order_relaxed),
+                .putters = q.header().sleeping_writers.load(std::memory_order_relaxed)};
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) {
     const std::uint64_t tail = tail_of(q, l, q.lane(l).head.load(std::memory_order_acquire));
@@ -32,11 +35,14 @@ queue_sight see_lanes(const region& held) {
 // The books count the same, but under the lock.
 queue_sight see_ordered(const region& held) {
   const ordered_memory m(held, false);
-  const ordered_header& h = m.header();
+  ordered_header& h = m.header();
+  const auto now = [](auto& word) { return std::atomic_ref(word).load(std::memory_order_relaxed); };
   queue_sight s{.kind = m.shape.order == queue_order::by_rank ? "priority_queue" : "lifo_queue",
                 .capacity = m.shape.items,
-                .put = std::atomic_ref(m.header().locked.books.next_number).load(std::memory_order_relaxed),
-                .closed = (h.flags.load(std::memory_order_acquire) & flag_closed) != 0};
+                .put = now(h.locked.books.next_number),
+                .closed = (h.flags.load(std::memory_order_acquire) & flag_closed) != 0,
+                .getters = now(h.locked.books.sleeping_readers),
+                .putters = now(h.locked.books.sleeping_writers)};
   for (std::uint64_t i = 0; i < m.shape.descriptors; ++i) {
     const slot_state state = m.state(m.descriptor(i));
     const bool being_put = state.kind() == slot_kind::in_flight && state.deliveries() == 0;

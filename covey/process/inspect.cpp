@@ -183,7 +183,9 @@ std::optional<queue_info> look_into(const region_info& r) {
                .waiting = seen->waiting,
                .failed = seen->failed,
                .put = seen->put,
-               .closed = seen->closed};
+               .closed = seen->closed,
+               .getters = seen->getters,
+               .putters = seen->putters};
   q.in_flight = by_process(seen->hands);
   return q;
 }

@@ -63,6 +63,9 @@ struct queue_info {
   std::size_t failed = 0;  ///< items set aside, see get_failed()
   std::uint64_t put = 0;  ///< places given to messages since it was made: two snapshots give a rate
   bool closed = false;  ///< somebody closed it
+  std::uint32_t getters = 0;  ///< threads that sleep for a message; who timed out or was killed counts until the next
+                              ///< message, and wait_any() does not count
+  std::uint32_t putters = 0;  ///< the same of threads that sleep for room
   std::vector<holder_info> in_flight{};  ///< messages in the hands of processes
 };
 

@@ -79,6 +79,8 @@ void print_queues(std::ostream& out, const std::vector<queue_info>& all, const t
   for (const queue_info& q : all)
     out << std::setw(22) << title(q.region) << std::setw(20) << q.kind << std::setw(10) << q.waiting << std::setw(10)
         << q.capacity << std::setw(12) << q.put << in_words(q.in_flight)
+        << (q.getters != 0 ? "  (getters asleep: " + std::to_string(q.getters) + ")" : "")
+        << (q.putters != 0 ? "  (putters asleep: " + std::to_string(q.putters) + ")" : "")
         << (q.failed != 0 ? "  (failed: " + std::to_string(q.failed) + ")" : "") << (q.closed ? "  (closed)" : "")
         << '\n';
 }
@@ -179,7 +181,7 @@ std::string to_json(const snapshot& s) {
   list(out, "queues", s.queues, [&](const queue_info& q) {
     out << "\"region\":" << q.region << ",\"kind\":\"" << q.kind << "\",\"capacity\":" << q.capacity
         << ",\"waiting\":" << q.waiting << ",\"failed\":" << q.failed << ",\"put\":" << q.put
-        << ",\"closed\":" << word(q.closed) << ',';
+        << ",\"closed\":" << word(q.closed) << ",\"getters\":" << q.getters << ",\"putters\":" << q.putters << ',';
     list_holders(out, "in_flight", q.in_flight);
   });
   out << ',';

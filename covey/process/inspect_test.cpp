@@ -122,6 +122,33 @@ TEST(Inspect, CountsInQueuesOfAnotherOrder) {
   EXPECT_NE(s.queues[0].closed, s.queues[1].closed);
 }
 
+template <class Queue>
+void expect_sleepers_of_queues_are_counted() {
+  const Queue empty(1), full(1);
+  full.put(1);
+  covey::process getter{[](const Queue& q) { (void)q.get(); }, empty};
+  covey::process putter{[](const Queue& q) { q.put(2); }, full};
+  const auto seen = [&] {
+    std::pair<std::uint32_t, std::uint32_t> all;
+    for (const auto& q : covey::inspect().queues)
+      (q.waiting == 0 ? all.first : all.second) += q.getters * 10 + q.putters;
+    return all;
+  };
+  EXPECT_TRUE(eventually([&] { return seen() == std::pair(10U, 1U); }));
+  EXPECT_NE(to_text(covey::inspect()).find("(getters asleep: 1)"), std::string::npos);
+  EXPECT_NE(to_json(covey::inspect()).find("\"putters\":1"), std::string::npos);
+  empty.put(1);
+  (void)full.get();
+  EXPECT_TRUE(getter.join().success());
+  EXPECT_TRUE(putter.join().success());
+  EXPECT_TRUE(eventually([&] { return seen() == std::pair(0U, 0U); }));
+}
+
+TEST(Inspect, CountsWhoSleepsForAQueue) {
+  expect_sleepers_of_queues_are_counted<covey::queue<int>>();
+  expect_sleepers_of_queues_are_counted<covey::lifo_queue<int>>();
+}
+
 TEST(Inspect, SaysHowFarSubscribersAreBehind) {
   const covey::broadcast<int> news({.items = 4});
   const auto here = news.subscribe();
