@@ -267,7 +267,7 @@ bool ordered_core::join(const deadline& until, const stop_word* stop) const {
 void ordered_core::close(close_mode mode) const {
   opened q(region_);
   const bool discard = mode == close_mode::discard;
-  q.h.flags.fetch_or(discard ? flag_closed | flag_discarded : flag_closed, std::memory_order_seq_cst);
+  change_flags(q.h.flags, region_.id(), discard ? flag_closed | flag_discarded : flag_closed, 0);
   if (discard) q.lists->discard();
   q.lists->wake_all();
 }
@@ -287,9 +287,7 @@ bool ordered_core::ready() const {
 
 wait_word ordered_core::arm() const { return reinterpret_cast<ordered_header*>(region_.data())->pollers.arm(); }
 
-bool ordered_core::closed() const {
-  return (ordered_memory(region_).header().flags.load(std::memory_order_seq_cst) & flag_closed) != 0;
-}
+bool ordered_core::closed() const { return (ordered_memory(region_).flags() & flag_closed) != 0; }
 std::size_t ordered_core::size() const { return opened(region_).lists->queued(); }
 
 std::size_t ordered_core::size_approx() const noexcept {

@@ -53,7 +53,7 @@ struct ordered_books {
 struct ordered_header {
   ordered_shape shape;
   std::uint64_t shape_check;
-  std::atomic<std::uint32_t> flags;  // queue_flag
+  std::atomic<std::uint32_t> flags;  // checked_flags()
   poll_word pollers;
   std::atomic<std::uint32_t> readable, writable, idle;  // futexes, raised under the lock when somebody sleeps
   locked_books<ordered_books> locked;
@@ -83,6 +83,11 @@ class ordered_memory {
     return {d.state.load(std::memory_order_acquire) ^ key};
   }
   void set_state(message_descriptor& d, slot_state s) const { d.state.store(s.word ^ key, std::memory_order_release); }
+  [[nodiscard]] std::uint32_t flags() const {
+    const std::uint32_t stored = header().flags.load(std::memory_order_seq_cst);
+    if (stored != checked_flags(key, stored & 0xff)) damaged();
+    return stored & 0xff;
+  }
   [[nodiscard]] role_table roles() const { return {header().flags, header().roles, id}; }
 
   [[nodiscard]] std::uint64_t descriptors_at() const { return (sizeof(ordered_header) + 63) / 64 * 64; }

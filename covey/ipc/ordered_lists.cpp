@@ -56,6 +56,7 @@ region ordered_memory::make(const ordered_shape& shape) {
   auto& h = *new (m.base) ordered_header{};
   h.shape = shape;
   h.shape_check = shape_check_of(m.key, shape);
+  h.flags = checked_flags(m.key, 0);
   h.locked.books.blocks.free = nothing;
   h.locked.books.swept_deaths = deaths_seen();
   for (std::uint64_t i = 0; i < shape.descriptors; ++i) {

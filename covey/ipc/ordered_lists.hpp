@@ -45,7 +45,7 @@ class ordered_lists {
   [[nodiscard]] std::size_t references_in(std::uint32_t i) const;
   [[nodiscard]] std::uint64_t deliveries(std::uint32_t i) const { return m_.state(m_.descriptor(i)).deliveries(); }
 
-  [[nodiscard]] std::uint32_t flags() const { return h_.flags.load(std::memory_order_seq_cst); }
+  [[nodiscard]] std::uint32_t flags() const { return m_.flags(); }
   [[nodiscard]] std::uint32_t queued() const { return b_.queued; }
   [[nodiscard]] bool idle() const { return b_.queued == 0 && b_.held == 0; }
   [[nodiscard]] ordered_books& books() const { return b_; }

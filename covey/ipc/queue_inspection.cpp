@@ -40,7 +40,7 @@ queue_sight see_ordered(const region& held) {
   queue_sight s{.kind = m.shape.order == queue_order::by_rank ? "priority_queue" : "lifo_queue",
                 .capacity = m.shape.items,
                 .put = now(h.locked.books.next_number),
-                .closed = (h.flags.load(std::memory_order_acquire) & flag_closed) != 0,
+                .closed = (m.flags() & flag_closed) != 0,
                 .getters = now(h.locked.books.sleeping_readers),
                 .putters = now(h.locked.books.sleeping_writers)};
   for (std::uint64_t i = 0; i < m.shape.descriptors; ++i) {

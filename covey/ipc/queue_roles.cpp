@@ -27,9 +27,7 @@ bool anybody_has(const role_table& t, queue_role role) {
 }
 
 void change_flags(const role_table& t, std::uint32_t add, std::uint32_t remove) {
-  if (t.checked) return detail::change_flags(t.flags, t.queue, add, remove);
-  t.flags.fetch_or(add, std::memory_order_seq_cst);
-  t.flags.fetch_and(~remove, std::memory_order_seq_cst);
+  detail::change_flags(t.flags, t.queue, add, remove);
 }
 
 // The last one left, unless somebody comes in at this moment: who comes in takes the flag back after its entry.

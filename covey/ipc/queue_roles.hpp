@@ -6,15 +6,14 @@
 
 namespace covey::detail {
 
-/// Where a queue keeps its roles: queue_flag bits, and a word for each process and role.
+/// Where a queue keeps its roles: queue_flag bits, stored as checked_flags(), and a word for each process and role.
 struct role_table {
   std::atomic<std::uint32_t>& flags;
   std::span<std::atomic<std::uint64_t>, role_holders_max> holders;
-  std::uint64_t queue;   // its id
-  bool checked = false;  // the flags are stored as checked_flags()
+  std::uint64_t queue;  // its id
 };
 
-inline role_table roles_of(const queue_view& q) { return {q.header().flags, q.header().roles, q.id, true}; }
+inline role_table roles_of(const queue_view& q) { return {q.header().flags, q.header().roles, q.id}; }
 
 /// This process has one share more of `role`. Throws std::length_error when too many processes have one.
 void enter_role(const role_table& roles, queue_role role);
