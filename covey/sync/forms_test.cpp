@@ -112,6 +112,9 @@ TEST(ConditionForms, TakesAnyDurationAndAnyClock) {
   EXPECT_FALSE(c.wait_for(held, 0.5ms, [] { return false; }));
   EXPECT_FALSE(c.wait_for(held, stopped(), std::chrono::hours::max(), [] { return false; }));
   EXPECT_TRUE(c.wait_for(held, std::chrono::hours::max(), [] { return true; }));
+  EXPECT_FALSE(c.wait_until(held, system_clock::now() + 1ms, [] { return false; }));
+  EXPECT_FALSE(c.wait_until(held, stopped(), std::chrono::sys_seconds::max(), [] { return false; }));
+  EXPECT_FALSE(c.wait(held, stopped(), [] { return false; }));
 }
 
 template <class Object>

@@ -49,9 +49,8 @@ class semaphore_state {
 /// Handle:  a copy is the same semaphore; give it to any task, process or message.
 /// Safety:  process-safe. Not fair.
 /// Death:   what a dead process had acquired does not come back, because nobody knows who acquired what; what it had
-///          released stays. A waiter or releaser killed anywhere takes no wake with it (the wake may come 10 ms
-///          late). A waiter does not know whom it
-///          waits for: wait_any(semaphore, process) where that may die.
+///          released stays. A waiter or releaser killed anywhere takes no wake with it (it may come 10 ms late). A
+///          waiter does not know whom it waits for: wait_any(semaphore, process) where that may die.
 /// Order:   what happened before release() is visible after the acquire() that took what it gave.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: covey/sync/semaphore_test.cpp
