@@ -383,6 +383,8 @@ TEST(OrderedQueueScribble, IsAnErrorAndNotACrash) {
       (void)q.join_for(0ms);
     } catch (const covey::queue_damaged&) {
       ++damaged;
+    } catch (const covey::no_consumers&) {  // roles are words of their own
+    } catch (const covey::no_producers&) {
     }
   }
   EXPECT_GT(damaged, 20);

@@ -10,7 +10,7 @@ using namespace covey::detail;
 
 class Roles : public testing::TestWithParam<queue_role> {
  protected:
-  std::atomic<std::uint32_t> flags_{0};
+  std::atomic<std::uint32_t> flags_{checked_flags(queue_key(4711), 0)};
   std::array<std::atomic<std::uint64_t>, role_holders_max> holders_{};
   const role_table table_{flags_, holders_, 4711};
 

@@ -139,6 +139,7 @@ void expect_sleepers_of_queues_are_counted() {
   EXPECT_NE(to_json(covey::inspect()).find("\"putters\":1"), std::string::npos);
   empty.put(1);
   (void)full.get();
+  full.task_done();
   EXPECT_TRUE(getter.join().success());
   EXPECT_TRUE(putter.join().success());
   EXPECT_TRUE(eventually([&] { return seen() == std::pair(0U, 0U); }));
