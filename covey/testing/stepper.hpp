@@ -80,8 +80,8 @@ struct stepped {
   /// Runs while the process that does `run` is stopped at the same places: what others can do then. Not for locks.
   std::function<void(World&)> while_stopped{};
 
-  /// Whether it then goes on, to its end or into its sleep, and is killed only there; and recoverers likewise. Who slept
-  /// already does not.
+  /// Whether it then goes on, to its end or into its sleep, and is killed only there; and recoverers likewise. Who
+  /// slept already does not.
   bool goes_on = false;
 };
 
