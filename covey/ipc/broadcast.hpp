@@ -3,6 +3,7 @@
 #pragma once
 
 #include <covey/ipc/broadcast_core.hpp>
+#include <covey/ipc/get_forms.hpp>
 #include <covey/ipc/queue_messages.hpp>
 #include <covey/sync/handle.hpp>
 #include <iterator>
@@ -26,7 +27,9 @@ class broadcast;
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/broadcast.md
 template <class T>
-class subscriber {
+class subscriber : public get_forms<subscriber<T>, T> {
+  using forms = get_forms<subscriber<T>, T>;
+
  public:
   using covey_handle = void;  ///< may travel to other processes
   using value_type = T;  ///< what it gets
@@ -35,58 +38,12 @@ class subscriber {
   /// wait for that process too, see wait_any. Throws too_slow (under slow_subscriber::drop, from then on for ever),
   /// bad_message (one that cannot be read is skipped), queue_damaged.
   std::optional<T> get() const { return get_until_deadline(std::nullopt, nullptr); }
-
-  /// As get(), but nothing also when `stop` was requested.
-  std::optional<T> get(std::stop_token stop) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_until_deadline(std::nullopt, &stopped);
-  }
-
-  /// Takes a message if there is one. Never blocks. Throws like get().
-  std::optional<T> try_get() const { return get_for(std::chrono::nanoseconds{0}); }
-
-  /// As get(), but nothing also when none came within `timeout` or `stop` was requested; closed() tells which.
-  template <class Rep, class Period>
-  std::optional<T> get_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_until_deadline(detail::deadline_in(timeout), &stopped);
-  }
-
-  /// As get_for, with a point in time.
-  template <class Clock, class Duration>
-  std::optional<T> get_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_until_deadline(detail::steady(until), &stopped);
-  }
+  using forms::get;
 
   /// Blocks until a message comes, and takes all that are there, but at most `max`, in their order; none when the
   /// broadcast is closed and all was got. Throws like get(), but only when it has got none before.
   std::vector<T> get_many(std::size_t max) const { return get_many_until_deadline(max, std::nullopt, nullptr); }
-
-  /// As get_many(), but none also when `stop` was requested.
-  std::vector<T> get_many(std::size_t max, std::stop_token stop) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_many_until_deadline(max, std::nullopt, &stopped);
-  }
-
-  /// As get_many(), but only those that are there now, perhaps none. Never blocks.
-  std::vector<T> try_get_many(std::size_t max) const { return get_many_for(max, std::chrono::nanoseconds{0}); }
-
-  /// As get_many(), but none also when none came within `timeout` or `stop` was requested.
-  template <class Rep, class Period>
-  std::vector<T> get_many_for(std::size_t max, const std::chrono::duration<Rep, Period>& timeout,
-                              std::stop_token stop = {}) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_many_until_deadline(max, detail::deadline_in(timeout), &stopped);
-  }
-
-  /// As get_many_for, with a point in time.
-  template <class Clock, class Duration>
-  std::vector<T> get_many_until(std::size_t max, const std::chrono::time_point<Clock, Duration>& until,
-                                std::stop_token stop = {}) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_many_until_deadline(max, detail::steady(until), &stopped);
-  }
+  using forms::get_many;
 
   /// How many messages this subscription did not get because they were overwritten first (slow_subscriber::lag), in
   /// all; they lie before the message that it got last. Ask after each get to learn where the gaps are.
@@ -133,6 +90,7 @@ class subscriber {
   static subscriber decode_handle(detail::decoder& in) { return subscriber(detail::subscription_core::decode(in)); }
 
  private:
+  friend forms;
   friend class broadcast<T>;
   explicit subscriber(detail::subscription_core core) : core_(std::move(core)) {}
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <covey/ipc/get_forms.hpp>
 #include <covey/ipc/queue_ends.hpp>
 #include <covey/sync/handle.hpp>
 #include <optional>
@@ -19,7 +20,9 @@ namespace covey {
 ///
 /// Safety: process-safe.
 template <class Self, class T, class Core>
-class queue_verbs {
+class queue_verbs : public get_forms<queue_verbs<Self, T, Core>, T> {
+  using forms = get_forms<queue_verbs<Self, T, Core>, T>;
+
  public:
   using covey_handle = void;  ///< may travel to other processes
   using value_type = T;       ///< what it carries
@@ -88,29 +91,7 @@ class queue_verbs {
   /// Blocks until a message comes, and takes it; nothing when the queue is closed and drained.
   /// Acknowledges this thread's message before. Throws no_producers, queue_damaged, bad_message.
   std::optional<T> get() const { return get_until_deadline(std::nullopt, nullptr); }
-
-  /// Takes a message if there is one. Never blocks.
-  std::optional<T> try_get() const { return get_for(std::chrono::nanoseconds{0}); }
-
-  /// As get(), but nothing also when none came within `timeout` or `stop` was requested; closed() tells which.
-  template <class Rep, class Period>
-  std::optional<T> get_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_until_deadline(detail::deadline_in(timeout), &stopped);
-  }
-
-  /// As get(), but nothing also when `stop` was requested.
-  std::optional<T> get(std::stop_token stop) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_until_deadline(std::nullopt, &stopped);
-  }
-
-  /// As get_for, with a point in time.
-  template <class Clock, class Duration>
-  std::optional<T> get_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_until_deadline(detail::steady(until), &stopped);
-  }
+  using forms::get;
 
   /// Blocks until a message comes, and takes all that wait, but at most `max`, in their order; none when the queue is
   /// closed and drained, or `max` is 0. All of them stay in flight, together, until this thread's next get of any kind,
@@ -118,31 +99,7 @@ class queue_verbs {
   /// it had not acknowledged. Acknowledges this thread's messages before. Throws like get(); when one message cannot be
   /// read, that one is dropped and the others wait again.
   std::vector<T> get_many(std::size_t max) const { return get_many_until_deadline(max, std::nullopt, nullptr); }
-
-  /// As get_many(), but none also when `stop` was requested.
-  std::vector<T> get_many(std::size_t max, std::stop_token stop) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_many_until_deadline(max, std::nullopt, &stopped);
-  }
-
-  /// As get_many(), but only those that wait now, perhaps none. Never blocks.
-  std::vector<T> try_get_many(std::size_t max) const { return get_many_for(max, std::chrono::nanoseconds{0}); }
-
-  /// As get_many(), but none also when none came within `timeout` or `stop` was requested; closed() tells which.
-  template <class Rep, class Period>
-  std::vector<T> get_many_for(std::size_t max, const std::chrono::duration<Rep, Period>& timeout,
-                              std::stop_token stop = {}) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_many_until_deadline(max, detail::deadline_in(timeout), &stopped);
-  }
-
-  /// As get_many_for, with a point in time.
-  template <class Clock, class Duration>
-  std::vector<T> get_many_until(std::size_t max, const std::chrono::time_point<Clock, Duration>& until,
-                                std::stop_token stop = {}) const {
-    const detail::stop_word stopped(std::move(stop));
-    return get_many_until_deadline(max, detail::steady(until), &stopped);
-  }
+  using forms::get_many;
 
   /// As get(), with the number of times that the message was delivered.
   std::optional<delivery<T>> get_delivery(std::stop_token stop = {}) const {
@@ -253,6 +210,7 @@ class queue_verbs {
 
  private:
   friend Self;
+  friend forms;
   template <class>
   friend class reader_of;
   template <class>

@@ -6,6 +6,7 @@
 #include <covey/base/result.hpp>
 #include <covey/sync/deadlock.hpp>
 #include <covey/sync/handle.hpp>
+#include <covey/sync/lock_forms.hpp>
 #include <covey/sync/owned_lock.hpp>
 #include <functional>
 #include <stop_token>
@@ -22,7 +23,7 @@ namespace covey {
 /// Order:   what happened before unlock() is visible after the lock() that follows.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/identity.md, docs/design/sync.md. Example: examples/tour_05_shared.cpp
-class mutex {
+class mutex : public lock_forms<mutex> {
  public:
   using covey_handle = void;  ///< may travel to other processes
 
@@ -34,43 +35,17 @@ class mutex {
 
   /// Blocks until this thread owns it. Throws owner_died, and deadlock_detected if it was made to.
   void lock() { state_->lock(state_.number()); }
-
-  /// As lock(), but returns false when `stop` was requested while it was not free. Looks for no deadlock.
-  [[nodiscard]] bool lock(std::stop_token stop) { return lock_by(std::nullopt, std::move(stop)); }
+  using lock_forms<mutex>::lock;
 
   /// Returns whether this thread owns it now; never blocks. Throws owner_died.
   [[nodiscard]] bool try_lock() { return state_->try_lock(); }
-
-  /// Returns false when `timeout` passed, or `stop` was requested, first. Throws owner_died.
-  template <class Rep, class Period>
-  [[nodiscard]] bool lock_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
-    return lock_by(detail::deadline_in(timeout), std::move(stop));
-  }
-
-  /// As lock_for, with a point in time. A clock that is set while this waits is not followed.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool lock_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) {
-    return lock_by(detail::steady(until), std::move(stop));
-  }
-
-  /// std's name for lock_for, for std::unique_lock.
-  template <class Rep, class Period>
-  [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return lock_for(timeout);
-  }
-
-  /// std's name for lock_until, for std::unique_lock. A clock that is set while this waits is not followed.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& until) {
-    return lock_until(until);
-  }
 
   /// Gives it up. The caller must own it.
   void unlock() noexcept { state_->unlock(); }
 
   /// Takes the mutex whether or not an owner died, and if one did and nobody has repaired since, runs `repair` and
   /// marks the protected state whole. Returns whether `repair` ran. A throw or a death inside leaves it unrepaired.
-  /// Blocks like lock().
+  /// Blocks like lock(). Throws std::system_error when this thread owns it.
   bool recover(const std::function<void()>& repair) { return state_->recover(repair); }
 
   /// Whether an owner died and nobody has repaired since; may be stale when it returns.
@@ -89,6 +64,7 @@ class mutex {
  private:
   using handle = detail::handle_on<detail::owned_lock, detail::region_kind::mutex>;
   explicit mutex(handle h) : state_(std::move(h)) {}
+  friend class lock_forms<mutex>;
   bool lock_by(const detail::deadline& until, std::stop_token stop);
 
   handle state_;

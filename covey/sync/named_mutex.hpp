@@ -16,7 +16,8 @@ namespace covey {
 /// Mutual exclusion inside a named segment, between threads of any programs; covey::mutex's contract and names.
 ///
 /// Not a handle: it lies in the shared object itself and cannot be copied.
-/// Safety:  process-safe. Not recursive: lock() throws std::system_error when this thread owns it already.
+/// Safety:  process-safe. Not recursive: lock() throws std::system_error when this thread owns it already. A stop is
+///          seen within 20 ms.
 /// Death:   the kernel itself says when the owner dies, at any instruction, or ends without unlock, or calls exec: then
 ///          every lock(), try_lock() and lock_for() throws owner_died until somebody recovers it.
 /// Order:   what happened before unlock() is visible after the lock() that follows.
@@ -24,7 +25,7 @@ namespace covey {
 /// Limits:  a thread that owns more than 2,048 at a time is not known to own the rest. While a process owns one, it
 ///          goes on holding the segment, even without a handle.
 /// Design:  docs/design/named.md. Example: examples/named_board.cpp
-class named_mutex {
+class named_mutex : public lock_forms<named_mutex> {
  public:
   using covey_offset_type = void;  ///< may lie in a named segment
 
@@ -35,36 +36,10 @@ class named_mutex {
 
   /// Blocks until this thread owns it. Throws owner_died.
   void lock();
-
-  /// As lock(), but returns false when `stop` was requested while it was not free. That is seen within 20 ms.
-  [[nodiscard]] bool lock(std::stop_token stop) { return lock_by(std::nullopt, std::move(stop)); }
+  using lock_forms<named_mutex>::lock;
 
   /// Returns whether this thread owns it now; never blocks. Throws owner_died.
   [[nodiscard]] bool try_lock();
-
-  /// Returns false when `timeout` passed, or `stop` was requested (seen within 20 ms), first. Throws owner_died.
-  template <class Rep, class Period>
-  [[nodiscard]] bool lock_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
-    return lock_by(detail::deadline_in(timeout), std::move(stop));
-  }
-
-  /// As lock_for, with a point in time. A clock that is set while this waits is not followed.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool lock_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) {
-    return lock_by(detail::steady(until), std::move(stop));
-  }
-
-  /// std's name for lock_for, for std::unique_lock.
-  template <class Rep, class Period>
-  [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return lock_for(timeout);
-  }
-
-  /// std's name for lock_until, for std::unique_lock. A clock that is set while this waits is not followed.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& until) {
-    return lock_until(until);
-  }
 
   /// Gives it up. The caller must own it.
   void unlock() noexcept;
@@ -82,6 +57,7 @@ class named_mutex {
 
   template <class Lock>
   outcome take(const Lock& lock);
+  friend class lock_forms<named_mutex>;
   bool lock_by(const detail::deadline& until, std::stop_token stop);
   void give() noexcept;
   bool own_or_throw(outcome o);

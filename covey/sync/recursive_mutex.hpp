@@ -9,12 +9,13 @@ namespace covey {
 /// A mutex that its owner may lock again; std::recursive_timed_mutex's contract and names.
 ///
 /// Handle:  a copy is the same mutex; give it to any task, process or message.
-/// Safety:  process-safe. The owner is a thread. Not fair.
+/// Safety:  process-safe. The owner is a thread, at most depth_max times; locking with an end to the wait returns false
+///          beyond that. Not fair.
 /// Death:   as mutex, however often the dead had locked it: owner_died until somebody recovers it.
 /// Order:   what happened before the last unlock() is visible after the lock() that follows.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: covey/sync/recursive_mutex_test.cpp
-class recursive_mutex {
+class recursive_mutex : public lock_forms<recursive_mutex> {
  public:
   using covey_handle = void;  ///< may travel to other processes
 
@@ -30,36 +31,10 @@ class recursive_mutex {
   /// Blocks until this thread owns it (once more). Throws owner_died, deadlock_detected if it was made to, and
   /// std::system_error (resource_unavailable_try_again) beyond depth_max.
   void lock();
-
-  /// As lock(), but returns false when `stop` was requested while it was not free, and beyond depth_max.
-  [[nodiscard]] bool lock(std::stop_token stop) { return lock_by(std::nullopt, std::move(stop)); }
+  using lock_forms<recursive_mutex>::lock;
 
   /// Returns whether this thread owns it now (once more); never blocks. Throws owner_died. False beyond depth_max.
   [[nodiscard]] bool try_lock();
-
-  /// Returns false when `timeout` passed, or `stop` was requested, first, and beyond depth_max. Throws owner_died.
-  template <class Rep, class Period>
-  [[nodiscard]] bool lock_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
-    return lock_by(detail::deadline_in(timeout), std::move(stop));
-  }
-
-  /// As lock_for, with a point in time. A clock that is set while this waits is not followed.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool lock_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) {
-    return lock_by(detail::steady(until), std::move(stop));
-  }
-
-  /// std's name for lock_for, for std::unique_lock.
-  template <class Rep, class Period>
-  [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return lock_for(timeout);
-  }
-
-  /// std's name for lock_until, for std::unique_lock. A clock that is set while this waits is not followed.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& until) {
-    return lock_until(until);
-  }
 
   /// Gives it up once. The caller must own it.
   void unlock() noexcept;
@@ -91,6 +66,7 @@ class recursive_mutex {
 
   explicit recursive_mutex(handle h) : state_(std::move(h)) {}
   bool lock_again();
+  friend class lock_forms<recursive_mutex>;
   bool lock_by(const detail::deadline& until, std::stop_token stop);
   void begin() { state_->depth.store(0, std::memory_order_relaxed); }
 

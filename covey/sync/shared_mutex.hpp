@@ -78,7 +78,7 @@ class shared_lock_state {
 /// Order:   what happened before unlock() is visible after the lock that follows, in either mode.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: covey/sync/shared_mutex_test.cpp
-class shared_mutex {
+class shared_mutex : public lock_forms<shared_mutex> {
  public:
   using covey_handle = void;  ///< may travel to other processes
 
@@ -93,36 +93,10 @@ class shared_mutex {
 
   /// Blocks until this thread owns it alone. Throws owner_died, and deadlock_detected if it was made to.
   void lock() { state_->lock(state_.number()); }
-
-  /// As lock(), but returns false when `stop` was requested while it was not free. Looks for no deadlock.
-  [[nodiscard]] bool lock(std::stop_token stop) { return lock_by(std::nullopt, std::move(stop)); }
+  using lock_forms<shared_mutex>::lock;
 
   /// Returns whether this thread owns it alone now; never blocks. Throws owner_died.
   [[nodiscard]] bool try_lock();
-
-  /// Returns false when `timeout` passed, or `stop` was requested, first. Throws owner_died.
-  template <class Rep, class Period>
-  [[nodiscard]] bool lock_for(const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
-    return lock_by(detail::deadline_in(timeout), std::move(stop));
-  }
-
-  /// As lock_for, with a point in time. A clock that is set while this waits is not followed.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool lock_until(const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) {
-    return lock_by(detail::steady(until), std::move(stop));
-  }
-
-  /// std's name for lock_for, for std::unique_lock.
-  template <class Rep, class Period>
-  [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return lock_for(timeout);
-  }
-
-  /// std's name for lock_until, for std::unique_lock. A clock that is set while this waits is not followed.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& until) {
-    return lock_until(until);
-  }
 
   /// Gives it up. The caller must own it alone.
   void unlock() noexcept { state_->unlock(); }
@@ -183,6 +157,7 @@ class shared_mutex {
  private:
   using handle = detail::handle_on<detail::shared_lock_state, detail::region_kind::shared_mutex>;
   explicit shared_mutex(handle h) : state_(std::move(h)) {}
+  friend class lock_forms<shared_mutex>;
   bool lock_by(const detail::deadline& until, std::stop_token stop);
   bool lock_shared_by(const detail::deadline& until, std::stop_token stop);
 
