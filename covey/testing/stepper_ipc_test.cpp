@@ -2,8 +2,7 @@
 // of the dead arrives again; there is room for as many as before; nobody hangs.
 #include <gtest/gtest.h>
 #include <covey/ipc/queue.hpp>
-#include <covey/process/wait_any.hpp>
-#include <covey/testing/stepper.hpp>
+#include <covey/testing/stepped_queues.hpp>
 
 #include <algorithm>
 #include <thread>
@@ -11,11 +10,7 @@
 namespace {
 
 using namespace std::chrono_literals;
-using covey::testing::last_process;
-using covey::testing::step;
-using covey::testing::stepped;
-
-constexpr covey::queue_options small{.items = 6, .bytes = 4096};
+using namespace covey::testing;
 
 // Holds 1, 2, 3.
 struct three {
@@ -36,35 +31,6 @@ struct full {
 struct empty {
   covey::queue<int> q{small};
 };
-
-// All that is there, acknowledged.
-template <class T>
-std::vector<T> drain(const covey::queue<T>& q) {
-  const std::size_t size = q.size();
-  std::vector<T> all;
-  while (auto message = q.try_get()) {
-    all.push_back(std::move(*message));
-    q.task_done();
-  }
-  EXPECT_EQ(all.size(), size);
-  EXPECT_EQ(q.size(), 0U);
-  return all;
-}
-
-// As much room as ever, and first in, first out.
-void expect_whole(const covey::queue<int>& q) {
-  drain(q);
-  std::vector<int> put;
-  for (int n = 100; q.try_put(n); ++n) put.push_back(n);
-  EXPECT_EQ(put.size(), small.items);
-  EXPECT_EQ(drain(q), put);
-  EXPECT_TRUE(q.join_for(1h));
-}
-
-template <class World>
-void look(World& w) {
-  (void)w.q.size();
-}
 
 template <class World>
 void put_one(World& w) {
@@ -323,47 +289,8 @@ TEST(StepperQueue, Join) {
                                                 .warm = [](world& w) { (void)w.q.join_for(1us); }});
 }
 
-// A role that nobody took is not lost; one that was taken and is lost is seen.
-TEST(StepperQueue, ReaderRole) {
-  step("queue.reader taken and left", stepped<three>{.run = [](three& w) { (void)w.q.reader().try_get(); },
-                                                     .check =
-                                                         [](three& w, const last_process& last) {
-                                                           bool lost = false;
-                                                           try {
-                                                             w.q.put(4);
-                                                           } catch (const covey::no_consumers&) {
-                                                             lost = true;
-                                                           }
-                                                           EXPECT_TRUE(lost || !last.finished);
-                                                           auto all = drain(w.q);
-                                                           if (lost) all.push_back(4);
-                                                           EXPECT_TRUE(has_all_four(all));
-                                                           const auto again = w.q.reader();
-                                                           (void)again.try_get();
-                                                           w.q.put(5);
-                                                           EXPECT_EQ(again.get(), 5);
-                                                           again.task_done();
-                                                         },
-                                                     .recover = look<three>});
-}
+TEST(StepperQueue, ReaderRole) { step("queue.reader taken and left", reader_role<three>(4, has_all_four)); }
 
-TEST(StepperQueue, WriterRole) {
-  step("queue.writer taken and left", stepped<empty>{.run = [](empty& w) { w.q.writer().put(1); },
-                                                     .check =
-                                                         [](empty& w, const last_process&) {
-                                                           std::vector<int> all;
-                                                           try {
-                                                             while (const auto n = w.q.try_get()) {
-                                                               all.push_back(*n);
-                                                               w.q.task_done();
-                                                             }
-                                                           } catch (const covey::no_producers&) {
-                                                           }
-                                                           EXPECT_LE(all.size(), 1U);
-                                                           // Who put had the role, and is gone: get() does not wait.
-                                                           EXPECT_TRUE(all.empty() || covey::wait_any_for(10s, w.q));
-                                                         },
-                                                     .recover = look<empty>});
-}
+TEST(StepperQueue, WriterRole) { step("queue.writer taken and left", writer_role<empty>()); }
 
 }  // namespace

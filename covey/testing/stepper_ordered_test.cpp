@@ -3,17 +3,12 @@
 #include <gtest/gtest.h>
 #include <covey/ipc/lifo_queue.hpp>
 #include <covey/ipc/priority_queue.hpp>
-#include <covey/process/wait_any.hpp>
-#include <covey/testing/stepper.hpp>
+#include <covey/testing/stepped_queues.hpp>
 
 namespace {
 
 using namespace std::chrono_literals;
-using covey::testing::last_process;
-using covey::testing::step;
-using covey::testing::stepped;
-
-constexpr covey::queue_options small{.items = 6, .bytes = 4096};
+using namespace covey::testing;
 
 // Holds 3, 1, 5; the smallest goes first.
 struct three {
@@ -30,34 +25,6 @@ struct stack {
     for (const int n : {1, 2, 3}) q.put(n);
   }
 };
-
-// All that is there, acknowledged.
-template <class Queue>
-auto drain(const Queue& q) {
-  const std::size_t size = q.size();
-  std::vector<typename Queue::value_type> all;
-  while (auto message = q.try_get()) {
-    all.push_back(std::move(*message));
-    q.task_done();
-  }
-  EXPECT_EQ(all.size(), size);
-  return all;
-}
-
-// As much room as ever, and in order.
-void expect_whole(const covey::priority_queue<int>& q) {
-  drain(q);
-  std::vector<int> put;
-  for (int n = 100; q.try_put(n); ++n) put.push_back(n);
-  EXPECT_EQ(put.size(), small.items);
-  EXPECT_EQ(drain(q), put);
-  EXPECT_TRUE(q.join_for(1h));
-}
-
-template <class World>
-void look(World& w) {
-  (void)w.q.size();
-}
 
 TEST(StepperOrdered, Put) {
   step("priority_queue.put", stepped<three>{.run = [](three& w) { w.q.put(2); },
@@ -167,49 +134,16 @@ TEST(StepperOrdered, Close) {
                                                    .recover = look<stack>});
 }
 
-// A role that nobody took is not lost; one that was taken and is lost is seen.
 TEST(StepperOrdered, ReaderRole) {
-  step("priority_queue.reader taken and left", stepped<three>{.run = [](three& w) { (void)w.q.reader().try_get(); },
-                                                              .check =
-                                                                  [](three& w, const last_process& last) {
-                                                                    bool lost = false;
-                                                                    try {
-                                                                      w.q.put(7);
-                                                                    } catch (const covey::no_consumers&) {
-                                                                      lost = true;
-                                                                    }
-                                                                    EXPECT_TRUE(lost || !last.finished);
-                                                                    auto all = drain(w.q);
-                                                                    if (lost) all.push_back(7);
-                                                                    EXPECT_EQ(all, (std::vector{1, 3, 5, 7}));
-                                                                    const auto again = w.q.reader();
-                                                                    (void)again.try_get();
-                                                                    w.q.put(5);
-                                                                    EXPECT_EQ(again.get(), 5);
-                                                                    again.task_done();
-                                                                  },
-                                                              .recover = look<three>});
+  step("priority_queue.reader taken and left",
+       reader_role<three>(7, [](const std::vector<int>& all) { return all == std::vector{1, 3, 5, 7}; }));
 }
 
 TEST(StepperOrdered, WriterRole) {
   struct empty {
     covey::lifo_queue<int> q{small};
   };
-  step("lifo_queue.writer taken and left", stepped<empty>{.run = [](empty& w) { w.q.writer().put(1); },
-                                                          .check =
-                                                              [](empty& w, const last_process& last) {
-                                                                std::size_t got = 0;
-                                                                try {
-                                                                  for (; w.q.try_get(); ++got) w.q.task_done();
-                                                                } catch (const covey::no_producers&) {
-                                                                }
-                                                                EXPECT_LE(got, 1U);
-                                                                EXPECT_TRUE(got == 1 || !last.finished);
-                                                                // Who put had the role, and is gone: get() does not
-                                                                // wait.
-                                                                EXPECT_TRUE(got == 0 || covey::wait_any_for(10s, w.q));
-                                                              },
-                                                          .recover = look<empty>});
+  step("lifo_queue.writer taken and left", writer_role<empty>());
 }
 
 }  // namespace

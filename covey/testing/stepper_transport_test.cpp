@@ -5,29 +5,14 @@
 #include <covey/ipc/pipe.hpp>
 #include <covey/ipc/queue.hpp>
 #include <covey/testing/settle.hpp>
-#include <covey/testing/stepper.hpp>
+#include <covey/testing/stepped_queues.hpp>
 
 #include <numeric>
 
 namespace {
 
 using namespace std::chrono_literals;
-using covey::testing::last_process;
-using covey::testing::step;
-using covey::testing::stepped;
-
-// All that is there, acknowledged.
-template <class T>
-std::vector<T> drain(const covey::queue<T>& q) {
-  const std::size_t size = q.size();
-  std::vector<T> all;
-  while (auto message = q.try_get()) {
-    all.push_back(std::move(*message));
-    q.task_done();
-  }
-  EXPECT_EQ(all.size(), size);
-  return all;
-}
+using namespace covey::testing;
 
 // ---- written and read in place
 // -----------------------------------------------------------------------------------------
