@@ -13,6 +13,7 @@
 #include <covey/process/process.hpp>
 #include <deque>
 #include <map>
+#include <set>
 #include <thread>
 
 namespace covey::detail {
@@ -46,7 +47,7 @@ struct worker_record {
   pool_channel tasks;
   process runs;
   bool missing = false;           // it died and no other could be started
-  std::deque<std::uint64_t> has;  // tasks in its queue or in its hand, in order
+  std::deque<std::uint64_t> has;  // tasks in its queue or in its hand, in the order in which they were given
 };
 
 void close_or_kill(worker_record& w) {
@@ -221,11 +222,12 @@ struct dispatcher::state {
   void bury(worker_record& w, std::vector<failure>& failures) {
     w.runs.kill();  // a task may have replaced its program by another one, by exec
     const exit_status status = w.runs.join();
-    const std::size_t not_begun = tasks_in_queue_of(w);
+    const auto not_begun = tasks_in_queue_of(w);
     auto has = std::exchange(w.has, {});
-    if (has.size() > not_begun) {
-      const std::uint64_t running = has.front();
-      has.pop_front();
+    const auto begun = std::ranges::find_if(has, [&](std::uint64_t id) { return !not_begun.contains(id); });
+    if (begun != has.end()) {
+      const std::uint64_t running = *begun;
+      has.erase(begun);
       idle_deaths = 0;
       charge(running, status, failures);
     } else {
@@ -237,12 +239,20 @@ struct dispatcher::state {
     if (nobody_is_left()) give_up(std::make_exception_ptr(worker_died(status)), failures);
   }
 
-  static std::size_t tasks_in_queue_of(const worker_record& w) {
+  // Not in order: they may have been put by several threads, and the worker may have got the last one first. What was
+  // in its hand is dropped.
+  static std::set<std::uint64_t> tasks_in_queue_of(const worker_record& w) {
+    std::set<std::uint64_t> ids;
     try {
-      return w.tasks.core.size();  // sweeps: what was in its hand is dropped
+      for (queue_core::taken message; w.tasks.core.get(message, at_once, nullptr) == queue_core::get_result::got;) {
+        decoder in{message.bytes};
+        ids.insert(decode<task_head>(in).task);
+      }
     } catch (const queue_damaged&) {
-      return 0;  // it wrote over its queue as well: it had begun
+      // It wrote over its queue as well: what was not seen there had begun.
+    } catch (const bad_message&) {
     }
+    return ids;
   }
 
   // Somebody wrote over the queue of answers, and nobody knows who: all workers are replaced, and what they had fails.

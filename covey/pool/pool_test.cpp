@@ -2,13 +2,17 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
+#include <covey/memory/shared_ptr.hpp>
 #include <covey/pool/process_pool.hpp>
 #include <covey/sync/event.hpp>
 
+#include <array>
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
 #include <random>
+#include <ranges>
 
 namespace {
 
@@ -239,6 +243,25 @@ TEST(Pool, CancelsATaskThatHasNotStarted) {
   EXPECT_EQ(busy[0].wait_until(std::chrono::system_clock::now() + 1ms), std::future_status::timeout);
   go.set();
   for (auto& b : busy) b.get();
+}
+
+// Tasks are given by who submits and by who takes answers: two producers, whose tasks a worker gets in any order.
+TEST(Pool, ChargesADeathToTheTaskThatRan) {
+  covey::process_pool pool{{.workers = 2}};
+  for (int round = 0; round < 40; ++round) {
+    const auto runs = covey::make_shared<std::array<std::atomic<int>, 100>>();
+    const auto outcomes = pool.map_outcomes(
+        [](int n, covey::shared_ptr<std::array<std::atomic<int>, 100>> counts) {
+          ++(*counts)[static_cast<std::size_t>(n)];
+          if (n == 50) ::raise(SIGKILL);
+        },
+        std::views::iota(0, 100), runs);
+    for (std::size_t n = 0; n < 100; ++n) {
+      EXPECT_EQ(outcomes[n].has_value(), n != 50) << "round " << round << ", element " << n;
+      EXPECT_EQ((*runs)[n], 1) << "round " << round << ", element " << n;
+    }
+    if (HasFailure()) return;
+  }
 }
 
 TEST(Pool, RunsATaskAgainWhoseWorkerDied) {
