@@ -592,7 +592,7 @@ TEST(Queue, CountsExactlyWhileOthersPutAndGet) {
   for (std::size_t i = 0; i < kept; ++i) q.put(i);
   std::vector<std::jthread> threads;
   for (std::size_t n = 0; n < workers; ++n)
-    threads.emplace_back([&](const std::stop_token& stop) {
+    threads.emplace_back([&, n](const std::stop_token& stop) {
       while (!stop.stop_requested()) {
         q.put(n);
         (void)q.get();
