@@ -68,7 +68,8 @@ std::uint64_t bytes_waiting(const queue_view& q, std::size_t l) {
     const std::uint64_t tail = tail_of(q, l, head);
     if (head == tail) return 0;
     const message_slot& s = q.slot(l, head);
-    const std::uint64_t before = s.bytes_end.load(std::memory_order_acquire) - (s.size_and_attachments & size_mask);
+    const std::uint64_t before = s.bytes_end.load(std::memory_order_acquire) -
+                                 (s.size_and_attachments.load(std::memory_order_acquire) & size_mask);
     if (s.position.load(std::memory_order_acquire) != head) continue;
     const std::uint64_t waiting = lane.bytes_tail.load(std::memory_order_seq_cst) - before;
     if (waiting <= q.shape.bytes && lane.head.load(std::memory_order_acquire) == head) return waiting;

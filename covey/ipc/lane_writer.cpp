@@ -75,7 +75,8 @@ void lane_writer::adopt() {
     if (passed_over) skipped_.push_back(p);
     const std::uint64_t end = s.bytes_end.load(std::memory_order_relaxed);
     if (!passed_over && s.position.load(std::memory_order_relaxed) == p && end <= bytes_) {
-      if (std::exchange(first, false)) bytes_at_head_ = end - std::min(end, s.size_and_attachments & size_mask);
+      if (std::exchange(first, false))
+        bytes_at_head_ = end - std::min(end, s.size_and_attachments.load(std::memory_order_relaxed) & size_mask);
       so_far = end;
     }
     bytes_end_[p & (q_.shape.slots - 1)] = first ? bytes_at_head_ : so_far;
@@ -179,7 +180,7 @@ void lane_writer::fill(message_slot& s, const parcel& p) {
   const std::array<std::uint64_t, 4> words{tail_, bytes_ + p.size, size_and_attachments, p.extent};
   s.position.store(tail_, std::memory_order_relaxed);
   s.bytes_end.store(bytes_ + p.size, std::memory_order_relaxed);
-  s.size_and_attachments = size_and_attachments;
+  s.size_and_attachments.store(size_and_attachments, std::memory_order_relaxed);
   s.extent = p.extent;
   const std::size_t here = p.extent == 0 ? p.size : 0;
   if (here != 0) std::memcpy(s.inlined, p.here, here);
@@ -310,7 +311,7 @@ void lane_writer::have_data() {
   for (std::uint64_t i = 0; i < std::min(tail_, q_.shape.slots); ++i) {
     const message_slot& s = q_.slot(lane_, i);
     const slot_kind kind = q_.state_of(s.state.load(std::memory_order_acquire)).kind();
-    const std::uint64_t size = s.size_and_attachments & size_mask;
+    const std::uint64_t size = s.size_and_attachments.load(std::memory_order_relaxed) & size_mask;
     if (kind == slot_kind::fresh || kind == slot_kind::free || s.extent == 0) continue;
     if (s.extent > data_.size() || size > data_.size() - s.extent) q_.damaged();
     live.push_back({s.extent, extent_ring::rounded(size), s.position.load(std::memory_order_relaxed)});

@@ -275,7 +275,7 @@ void release(const queue_view& q, const held_message& m, participant hand) {
   if (!in_hand(q, m, hand != 0 ? hand : this_name())) return;
   // What another thread has, which may end meanwhile, comes into this one's hand first: or it is taken for left behind.
   if (hand != 0 && hand != this_name() && !take_slot(q, s, raw)) return;
-  if (s.size_and_attachments >> 40 != 0) give_back_references(q, m.lane, s, m.position);
+  if (s.size_and_attachments.load(std::memory_order_relaxed) >> 40 != 0) give_back_references(q, m.lane, s, m.position);
   s.state.store(q.raw(slot_state::at(slot_kind::free, m.position)), std::memory_order_release);
 }
 
@@ -291,8 +291,8 @@ void put_back(const queue_view& q, const held_message& m) {
 slot_content content_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy) {
   const message_slot& s = q.slot(m.lane, m.position);
   const std::array<std::uint64_t, 4> words{s.position.load(std::memory_order_relaxed),
-                                           s.bytes_end.load(std::memory_order_relaxed), s.size_and_attachments,
-                                           s.extent};
+                                           s.bytes_end.load(std::memory_order_relaxed),
+                                           s.size_and_attachments.load(std::memory_order_relaxed), s.extent};
   const std::uint64_t expected = s.checksum;
   const slot_content c{words[2] & size_mask, words[2] >> 40, words[3]};
   const std::size_t here = c.extent == 0 ? c.size : 0;

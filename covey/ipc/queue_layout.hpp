@@ -53,7 +53,8 @@ struct alignas(128) message_slot {
   std::atomic<std::uint64_t> skipped;    // the owner passed over position `skipped - 1`: the slot was taken then
   std::atomic<std::uint64_t> position;
   std::atomic<std::uint64_t> bytes_end;  // of all messages of the lane up to this one
-  std::uint64_t size_and_attachments;    // bytes of payload; in the upper 24 bits: it begins with so many region ids
+  std::atomic<std::uint64_t>
+      size_and_attachments;  // bytes of payload; in the upper 24 bits: it begins with so many region ids
   std::uint64_t extent;                  // where the payload lies in the lane's own region, when it is not here
   std::uint64_t checksum;                // of all above but the states, and of what is inline
   std::byte inlined[inline_bytes_max];

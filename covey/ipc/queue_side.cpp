@@ -74,18 +74,19 @@ void forget_gone_ones(own_sides& sides) {
 own_side made_side(const region& queue) {
   if (!queue) throw std::logic_error("covey: this handle of a queue was moved from");
   own_sides& sides = mine::get();
+  const queue_view view = view_of(queue);  // asks for the memory's mutex when the handle lies in shared memory
   const std::scoped_lock lock(table_mutex);
   static const bool hooked = (on_farewell(region_kind::queue, say_farewell), true);
   (void)hooked;
-  auto entry = table().find(queue.id());
+  auto entry = table().find(view.id);
   if (entry == table().end())
-    entry = table().emplace(queue.id(), std::make_unique<queue_entry>(queue_entry{view_of(queue), {}})).first;
+    entry = table().emplace(view.id, std::make_unique<queue_entry>(queue_entry{view, {}})).first;
   auto& sides_here = entry->second->sides;
   auto side = sides_here.find(this_name());
   if (side == sides_here.end())
     side = sides_here.emplace(this_name(), std::make_unique<queue_side>(entry->second->view)).first;
   forget_gone_ones(sides);
-  const own_side own{queue.id(), this_name(), side->second.get()};
+  const own_side own{view.id, this_name(), side->second.get()};
   std::erase_if(sides.all, [&](const own_side& s) { return s.queue == own.queue; });
   sides.all.push_back(own);
   return own;
