@@ -48,6 +48,7 @@ struct slot_state {
 inline constexpr std::size_t inline_bytes_max = 72;
 
 /// One message. All but the states is written by the lane's owner before it commits, and stays until the slot is free.
+/// Who moves quota (bytes_waiting()) may look at a size while it is written: the head tells afterwards whether it was.
 struct alignas(128) message_slot {
   std::atomic<std::uint64_t> state;      // slot_state ^ key; 0 is fresh. Release: pairs with the acquire of takers
   std::atomic<std::uint64_t> skipped;    // the owner passed over position `skipped - 1`: the slot was taken then

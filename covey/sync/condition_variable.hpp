@@ -40,11 +40,11 @@ class condition_state {
 ///
 /// Handle:  a copy is the same condition; give it to any task, process or message.
 /// Safety:  process-safe. Not fair.
-/// Death:   a waiter or a notifier killed anywhere harms nobody: every death in the family wakes all who wait, as if
-///          spuriously, so that a notification that went to the dead is not missed: wait with a predicate. When the
-///          mutex's owner died, wait throws owner_died and does not own the lock. A condition does not know whom it
-///          waits for, so the death of who would have notified ends no wait by itself: let the predicate ask whether
-///          that process lives, which needs no timeout, or give a timeout.
+/// Death:   a waiter or a notifier killed anywhere harms nobody: every death in the family wakes all who wait (up to
+///          10 ms later), as if spuriously, so that a notification that went to the dead is not missed: wait with a
+///          predicate. When the mutex's owner died, wait throws owner_died and does not own the lock. A condition does
+///          not know whom it waits for, so the death of who would have notified ends no wait by itself: let the
+///          predicate ask whether that process lives, which needs no timeout, or give a timeout.
 /// Order:   that of the lock.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: covey/sync/condition_variable_test.cpp

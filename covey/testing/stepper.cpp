@@ -196,6 +196,15 @@ class on_one_processor {
   cpu_set_t before_;
 };
 
+// Whether a nap ends before the process is killed in it would be a matter of time.
+class without_naps {
+ public:
+  without_naps() { naps = false; }
+  without_naps(const without_naps&) = delete;
+  without_naps& operator=(const without_naps&) = delete;
+  ~without_naps() { naps = true; }
+};
+
 char watched[512];
 unsigned patience_s() { return is_long() ? 300 : 30; }  // what runs for hours does so beside others
 
@@ -463,10 +472,8 @@ void stepping::watch(const std::vector<death>& deaths) const {
 
 step_report run_stepped(const stepped_plan& plan) {
   if (auto why = why_not_steppable()) return {.skipped = std::move(why)};
-  naps = false;  // whether one ends before the process is killed in it would be a matter of time
-  step_report report = stepping(plan).run();
-  naps = true;
-  return report;
+  const without_naps awake;
+  return stepping(plan).run();
 }
 
 }  // namespace covey::detail
