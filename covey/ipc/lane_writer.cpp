@@ -333,11 +333,8 @@ std::optional<std::uint64_t> lane_writer::reserve(std::uint64_t bytes) {
   const auto offset = extents_->reserve(std::max<std::uint64_t>(bytes, 1), is_free);
   if (!offset) return std::nullopt;
   commit_data(*offset + bytes);
-  if (bytes <= fetched_payload_max) {  // for the next ones: where they will lie, and whose place that was
+  if (bytes <= fetched_payload_max)  // where the next one will lie
     fetch_for_writing(payload(*offset) + extent_ring::rounded(bytes), bytes);
-    const std::uint64_t position = extents_->position_of_nth(2);
-    if (position != extent_ring::not_published) fetch_for_reading(&q_.slot(lane_, position), 1);
-  }
   return offset;
 }
 

@@ -2,6 +2,7 @@
 /// The owner's side of a lane. docs/design/queue.md.
 #pragma once
 
+#include <algorithm>
 #include <covey/ipc/queue_layout.hpp>
 #include <deque>
 #include <memory>
@@ -45,6 +46,7 @@ class extent_ring {
 
  private:
   static constexpr std::uint64_t first_ = unit;  // offset 0 is none
+  static constexpr std::uint64_t looked_at_together = 32 * 1024;
   std::deque<extent> live_;  // in the order in which the cursor will meet them
   std::uint64_t cursor_ = first_;
   std::uint64_t window_ = 64 * 1024;  // the cursor turns back here: what was used lately is near
@@ -143,14 +145,24 @@ class lane_writer {
 template <class IsFree>
 std::optional<std::uint64_t> extent_ring::reserve(std::uint64_t bytes, const IsFree& is_free) {
   const std::uint64_t need = rounded(bytes);
-  const auto next_gone = [&] {
-    return !live_.empty() && live_.front().position != not_published && is_free(live_.front().position);
+  // Who looks at the slot of a message that is just being taken takes its cache line from who takes it. So small ones
+  // are looked at when a good many are gone: one look at the last of them tells.
+  std::size_t at_once = std::clamp<std::uint64_t>(looked_at_together / need, 1, 32);
+  const auto is_gone = [&](const extent& e) { return e.position != not_published && is_free(e.position); };
+  const auto forget_gone = [&] {
+    if (live_.size() >= at_once && !is_gone(live_[at_once - 1])) return false;
+    const std::size_t before = live_.size();
+    while (!live_.empty() && before - live_.size() < at_once && is_gone(live_.front())) live_.pop_front();
+    if (live_.empty()) cursor_ = first_;
+    return before != live_.size();
   };
   for (;;) {
     bool turned = false;
     for (std::size_t steps = live_.size() + 2; steps > 0;) {
-      while (next_gone()) live_.pop_front();
-      if (live_.empty()) cursor_ = first_;
+      if (at_once == 1) {
+        while (forget_gone()) {
+        }
+      }
       const bool ahead = !live_.empty() && live_.front().offset >= cursor_;
       const std::uint64_t wall = ahead ? live_.front().offset : window_;
       // Nothing lies before us up to the window's end: the low part, if it has room, is warmer.
@@ -160,6 +172,7 @@ std::optional<std::uint64_t> extent_ring::reserve(std::uint64_t bytes, const IsF
         live_.push_back({offset, need, not_published});
         return offset;
       }
+      if (ahead && forget_gone()) continue;
       --steps;
       if (ahead) {  // step over one that stays
         cursor_ = live_.front().offset + live_.front().bytes;
@@ -170,8 +183,11 @@ std::optional<std::uint64_t> extent_ring::reserve(std::uint64_t bytes, const IsF
         cursor_ = first_;
       }
     }
-    if (window_ >= end_) return std::nullopt;
-    window_ = std::min(end_, std::max(window_ * 2, window_ + need));
+    if (window_ < end_) {
+      window_ = std::min(end_, window_ + std::max(window_ / 4, need));
+    } else if (std::exchange(at_once, 1) == 1) {
+      return std::nullopt;
+    }
   }
 }
 

@@ -66,6 +66,8 @@ namespace detail {
 
 enum class queue_role : std::uint32_t { reader = 1, writer = 2 };
 
+struct queue_side;
+
 class queue_core {
  public:
   queue_core() = default;
@@ -175,7 +177,8 @@ class queue_core {
 
  private:
   explicit queue_core(region r) : region_(std::move(r)) {}
-  several take(std::size_t n, const deadline& until, const stop_word* stop, const std::uint32_t* deaths) const;
+  several take(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
+               const std::uint32_t* deaths) const;
   region region_;
 };
 

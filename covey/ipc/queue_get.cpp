@@ -111,11 +111,15 @@ std::span<const std::byte> content(queue_side& side, const held_message& m,
   return p.bytes.subspan(p.attachments * sizeof(std::uint64_t));
 }
 
+void show(queue_side& side, std::size_t n, queue_core::incoming& out) {
+  out.bytes = content(side, side.hand[n], out.small);
+  out.deliveries = static_cast<std::uint32_t>(side.hand[n].deliveries);
+}
+
 }  // namespace
 
-queue_core::several queue_core::take(std::size_t n, const deadline& until, const stop_word* stop,
+queue_core::several queue_core::take(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
                                      const std::uint32_t* deaths_known) const {
-  queue_side& side = side_of(region_);
   const queue_view& q = side.q;
   queue_header& h = q.header();
   const change_of_hand changes(side);
@@ -156,24 +160,22 @@ queue_core::several queue_core::take(std::size_t n, const deadline& until, const
   return {get_result::got, count};
 }
 
-void queue_core::look_at(std::size_t n, incoming& out) const {
-  queue_side& side = side_of(region_);
-  out.bytes = content(side, side.hand[n], out.small);
-  out.deliveries = static_cast<std::uint32_t>(side.hand[n].deliveries);
-}
+void queue_core::look_at(std::size_t n, incoming& out) const { show(side_of(region_), n, out); }
 
 queue_core::get_result queue_core::get(incoming& out, const deadline& until, const stop_word* stop) const {
-  const get_result result = take(1, until, stop, nullptr).result;
-  if (result == get_result::got) look_at(0, out);
+  queue_side& side = side_of(region_);
+  const get_result result = take(side, 1, until, stop, nullptr).result;
+  if (result == get_result::got) show(side, 0, out);
   return result;
 }
 
 queue_core::get_result queue_core::get(taken& out, const deadline& until, const stop_word* stop,
                                        const std::uint32_t* deaths) const {
-  const get_result result = take(1, until, stop, deaths).result;
+  queue_side& side = side_of(region_);
+  const get_result result = take(side, 1, until, stop, deaths).result;
   if (result != get_result::got) return result;
   incoming m;
-  look_at(0, m);
+  show(side, 0, m);
   out.deliveries = m.deliveries;
   try {
     out.bytes.assign(m.bytes.begin(), m.bytes.end());
@@ -187,13 +189,13 @@ queue_core::get_result queue_core::get(taken& out, const deadline& until, const 
 queue_core::several queue_core::get_many(std::size_t n, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
   side.hand.reserve(std::min<std::size_t>(n, side.q.shape.items));
-  return take(n, until, stop, nullptr);
+  return take(side, n, until, stop, nullptr);
 }
 
 queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, const stop_word* stop) const {
-  const get_result result = take(1, until, stop, nullptr).result;
-  if (result != get_result::got) return result;
   queue_side& side = side_of(region_);
+  const get_result result = take(side, 1, until, stop, nullptr).result;
+  if (result != get_result::got) return result;
   const change_of_hand changes(side);
   const held_message m = side.hand.back();
   const auto bytes = content(side, m, out.small);

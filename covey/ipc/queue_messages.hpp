@@ -76,6 +76,10 @@ bool put_message(const T& value, const Put& put) {
   }
 }
 
+/// Whether default construction does nothing but set values, all of them known when this is compiled.
+template <class T>
+concept constant_default = requires { typename std::bool_constant<(static_cast<void>(T()), true)>; };
+
 /// Makes an optional's value where it will stay.
 template <class F>
 struct made_by {
@@ -87,8 +91,8 @@ template <class T>
 T decode_message(std::span<const std::byte> bytes) {
   if constexpr (is_bitwise<T>()) {
     if (bytes.size() != sizeof(T)) throw bad_message("covey: a message has not the size of what is read from it");
-    if constexpr (std::is_trivially_default_constructible_v<T>) {
-      T value;  // one copy, no more
+    if constexpr (std::is_trivially_default_constructible_v<T> || constant_default<T>) {
+      T value;  // one copy, no more: compilers drop what is overwritten whole
       std::memcpy(static_cast<void*>(&value), bytes.data(), sizeof value);
       return value;
     } else {
