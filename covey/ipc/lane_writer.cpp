@@ -174,17 +174,19 @@ void lane_writer::advance(std::uint64_t bytes) noexcept {
   ++tail_;
 }
 
-// All but the state.
+// All but the state. Nothing is computed between the first store and the commit: who waits for this slot looks at it
+// again and again, and each look takes the line away.
 void lane_writer::fill(message_slot& s, const parcel& p) {
   const std::uint64_t size_and_attachments = p.size | std::uint64_t{p.references.size()} << 40;
   const std::array<std::uint64_t, 4> words{tail_, bytes_ + p.size, size_and_attachments, p.extent};
-  s.position.store(tail_, std::memory_order_relaxed);
-  s.bytes_end.store(bytes_ + p.size, std::memory_order_relaxed);
-  s.size_and_attachments.store(size_and_attachments, std::memory_order_relaxed);
-  s.extent = p.extent;
   const std::size_t here = p.extent == 0 ? p.size : 0;
+  const std::uint64_t checksum = checksum_of(q_.key, words, {p.here, here});
   if (here != 0) std::memcpy(s.inlined, p.here, here);
-  s.checksum = checksum_of(q_.key, words, {p.here, here});
+  s.position.store(words[0], std::memory_order_relaxed);
+  s.bytes_end.store(words[1], std::memory_order_relaxed);
+  s.size_and_attachments.store(words[2], std::memory_order_relaxed);
+  s.extent = words[3];
+  s.checksum = checksum;
 }
 
 // Once the position is reserved: who finds it without a message then knows what to detach.

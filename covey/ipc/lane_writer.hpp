@@ -102,6 +102,9 @@ class lane_writer {
   void give_back(std::uint64_t extent) { extents_->give_back(extent); }
   [[nodiscard]] bool has_reserved(std::uint64_t extent) const { return extents_ && extents_->has_reserved(extent); }
 
+  /// Asks for the next message's slot, which who waits for it looks at again and again.
+  void fetch_slot() const noexcept { fetch_for_writing(&q_.slot(lane_, tail_), sizeof(message_slot)); }
+
   /// Whether something was taken from this lane since the last publish, or nothing waits in it.
   [[nodiscard]] bool might_have_room() const noexcept {
     return q_.lane(lane_).head.load(std::memory_order_relaxed) != head_;

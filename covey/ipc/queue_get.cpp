@@ -95,8 +95,12 @@ bool something_waits(const queue_view& q) {
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) {
     const std::uint64_t head = q.lane(l).head.load(std::memory_order_relaxed);
-    const slot_state s = q.state_of(q.slot(l, head).state.load(std::memory_order_relaxed));
-    if (s.kind() == slot_kind::queued && s.position() == head) return true;
+    const message_slot& slot = q.slot(l, head);
+    const slot_state s = q.state_of(slot.state.load(std::memory_order_relaxed));
+    if (s.kind() != slot_kind::queued || s.position() != head) continue;
+    fetch_for_writing(&slot.state, 1);  // it will be taken
+    fetch_for_reading(slot.inlined + sizeof slot.inlined - 1, 1);
+    return true;
   }
   return false;
 }

@@ -244,7 +244,7 @@ std::size_t take_oldest(const queue_view& q, std::size_t l, std::size_t n, lane_
     message_slot& s = q.slot(l, cursor.next);
     std::uint64_t raw = q.raw(slot_state::at(slot_kind::queued, cursor.next));
     if (s.state.load(std::memory_order_relaxed) != raw) break;
-    fetch_for_reading(s.inlined, 1);  // comes while the state is swapped
+    fetch_for_reading(s.inlined + sizeof s.inlined - 1, 1);  // comes while the state is swapped
     if (!s.state.compare_exchange_strong(raw, q.raw(slot_state::in_hand_of(me, 0)), std::memory_order_seq_cst,
                                          std::memory_order_relaxed))
       break;

@@ -132,6 +132,7 @@ void after_commit(queue_side& side, std::uint64_t position) {
 
 bool queue_core::put(const outgoing& message, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
+  if (side.writer) side.writer->fetch_slot();
   refuse_if_too_large(side.q, stored_size(message));
   unpublished u(side, message);
   if (!put_when_room(side, until, stop, [&](effort e) { return u.try_once(e); })) return false;
