@@ -55,7 +55,7 @@ region::region(const region_request& request) {
   const std::uint64_t committed = std::min(request.committed, entry_of(id).bytes);
   if (request.huge_pages && commit_huge_pages(held.data(), committed)) {
     // Done.
-  } else if (request.kind == region_kind::object) {
+  } else if (request.populate) {
     commit_touched_pages(held.data(), committed).value();
   } else {
     commit_region(held, committed);

@@ -40,6 +40,7 @@ struct region_request {
   std::uint64_t type = 0;  // of an object: a number that decoders compare
   void (*destroy)(std::byte* base) noexcept = nullptr;  // of an object: destroys what lies in the region at `base`
   bool huge_pages = false;  // where the system has them: see memory_left.hpp
+  bool populate = false;  // who makes it writes all that is committed, at once
 };
 
 /// Whether `p` lies in the arena.

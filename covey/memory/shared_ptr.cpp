@@ -26,7 +26,8 @@ region make_root(const root_request& request) {
                                .kind = region_kind::object,
                                .type = request.type,
                                .destroy = request.destroy,
-                               .huge_pages = request.huge_pages});
+                               .huge_pages = request.huge_pages,
+                               .populate = request.populate});
   auto* const made = reinterpret_cast<root*>(memory.data());
   new (&made->memory) heap(request.object_bytes, first, all);
   return memory;

@@ -57,6 +57,7 @@ struct root_request {
   void (*destroy)(std::byte* base) noexcept = nullptr;
   bool with_heap = true;  // room for what containers will hold
   bool huge_pages = false;
+  bool populate = true;  // it is written as soon as it is made
 };
 
 /// A region whose first pages hold a root and room for the object; its heap is empty.
