@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <atomic>
 #include <fstream>
+#include <functional>
 #include <mutex>
 #include <numeric>
 #include <thread>
@@ -387,6 +388,26 @@ TEST(SharedArray, RefusesAMessageThatLiesAboutItsSize) {
     covey::detail::decoder in{out.bytes};
     EXPECT_THROW((void)covey::shared_array<int>::decode_handle(in), covey::bad_message);
   }
+}
+
+std::int64_t page_faults_of(const std::function<void()>& f) {
+  struct rusage before{};
+  struct rusage after{};
+  ::getrusage(RUSAGE_THREAD, &before);
+  f();
+  ::getrusage(RUSAGE_THREAD, &after);
+  return after.ru_minflt - before.ru_minflt;
+}
+
+TEST(SharedArray, IsMappedWhenItIsMadeIfThatWasAskedFor) {
+  constexpr std::size_t pages = 2048;
+  const auto touch = [](const covey::shared_array<char>& a) {
+    return page_faults_of([&] {
+      for (std::size_t i = 0; i < pages; ++i) a[i * 4096] = 'x';
+    });
+  };
+  EXPECT_LT(touch(covey::make_shared_array<char>(pages * 4096, {.populate = true})), pages / 8);
+  EXPECT_GT(touch(covey::make_shared_array<char>(pages * 4096)), pages / 8);
 }
 
 TEST(SharedArray, InHugePagesIsAsGoodWithoutThem) {
