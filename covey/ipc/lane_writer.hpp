@@ -102,8 +102,15 @@ class lane_writer {
   void give_back(std::uint64_t extent) { extents_->give_back(extent); }
   [[nodiscard]] bool has_reserved(std::uint64_t extent) const { return extents_ && extents_->has_reserved(extent); }
 
-  /// Asks for the next message's slot, which who waits for it looks at again and again.
-  void fetch_slot() const noexcept { fetch_for_writing(&q_.slot(lane_, tail_), sizeof(message_slot)); }
+  /// Asks for what the next publish() will need: the slot, which who waits for it looks at again and again, and what is
+  /// cold after a rest.
+  void fetch_ahead() const noexcept {
+    fetch_for_writing(&q_.slot(lane_, tail_), sizeof(message_slot));
+    fetch_for_writing(&q_.lane(lane_).gate, 1);
+    fetch_for_reading(&q_.lane(lane_).owner, 1);
+    fetch_for_reading(&q_.header().flags, 1);
+    fetch_for_writing(&bytes_end_[tail_ & (q_.shape.slots - 1)], 1);
+  }
 
   /// Whether something was taken from this lane since the last publish, or nothing waits in it.
   [[nodiscard]] bool might_have_room() const noexcept {

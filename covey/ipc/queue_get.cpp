@@ -127,6 +127,7 @@ queue_core::several queue_core::take(queue_side& side, std::size_t n, const dead
   const queue_view& q = side.q;
   queue_header& h = q.header();
   const change_of_hand changes(side);
+  if (!out_of_time(until, stop)) own_turns.give_to_woken();
   const std::size_t released = release_all(side);
   std::size_t count = 0;
   bool told = released == 0;
@@ -143,7 +144,7 @@ queue_core::several queue_core::take(queue_side& side, std::size_t n, const dead
     if (out_of_time(until, stop) || (deaths_known != nullptr && deaths != *deaths_known)) return {get_result::not_now};
     const bool streaming = std::exchange(side.busy, side.busy / 2) > 32;
     const auto one_waits = [&] { return streaming ? several_wait(side) || something_waits(q) : something_waits(q); };
-    if (!std::exchange(spun, true) && look_and_yield_until(one_waits)) {
+    if (!std::exchange(spun, true) && look_and_yield_until(one_waits, streaming)) {
       if (streaming) side.busy = 64;
       continue;
     }

@@ -29,7 +29,7 @@ void refuse_if_too_large(const queue_view& q, std::size_t bytes) {
 }
 
 lane_writer& writer_of(queue_side& side) {
-  if (!side.writer) side.writer = std::make_unique<lane_writer>(side.q);
+  if (!side.writer) side.writer.emplace(side.q);
   return *side.writer;
 }
 
@@ -54,7 +54,7 @@ bool put_when_room(queue_side& side, const deadline& until, const stop_word* sto
     if (once(effort::little)) return true;
     // Not at once at the first free slot: looking at the head takes its cache line from those who move it.
     if (!out_of_time(until, stop) && !std::exchange(spun, true) &&
-        look_and_yield_until([&] { return w.might_have_room(); })) {
+        look_and_yield_until([&] { return w.might_have_room(); }, true)) {
       for (int i = 0; i < 20; ++i) pause_cpu();
       continue;
     }
@@ -132,7 +132,7 @@ void after_commit(queue_side& side, std::uint64_t position) {
 
 bool queue_core::put(const outgoing& message, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
-  if (side.writer) side.writer->fetch_slot();
+  if (side.writer) side.writer->fetch_ahead();
   refuse_if_too_large(side.q, stored_size(message));
   unpublished u(side, message);
   if (!put_when_room(side, until, stop, [&](effort e) { return u.try_once(e); })) return false;

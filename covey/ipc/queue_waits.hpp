@@ -60,18 +60,18 @@ void sleep_unless(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& 
   // Not counted off again: one sleeper too many costs a needless wake, one too few its sleep for ever.
 }
 
-// For as long as that has paid lately, and then lets others run some times: where there are more threads than
-// processors, what is waited for needs the one that this thread has; the first time before the clock is looked at, which
-// takes as long. Not for long: when strangers took that turn, each further one would cost us theirs, and who sleeps is
-// woken before them.
+// Looks for as long as that has paid lately, and then lets others run some times: where there are more threads than
+// processors, what is waited for needs the one that this thread has. In a stream of messages a long turn is no loss:
+// the other side fills many in it.
 template <class Done>
-bool look_and_yield_until(const Done& done) {
+bool look_and_yield_until(const Done& done, bool streaming) {
   if (own_patience.look(done)) return true;
-  yield_cpu();
-  if (done()) return true;
-  const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(100);
-  for (int i = 1; i < 20 && std::chrono::steady_clock::now() < until; ++i) {
-    yield_cpu();
+  const std::uint64_t start = ticks();
+  for (int i = 0; i < 20 && ticks() - start < turns::long_one; ++i) {
+    if (streaming)
+      yield_cpu();
+    else if (!own_turns.give())
+      break;
     if (done()) return true;
   }
   return false;

@@ -159,7 +159,7 @@ void barrier_state::drop() {
 
 bool barrier_state::wait(std::uint32_t phase_waited_for, const deadline& until, const stop_word* stop) {
   const auto ended = [&] { return phase() != phase_waited_for; };
-  if (own_patience.look(ended)) return true;
+  if (look_before_sleep(ended, until)) return true;
   for (;;) {
     const std::uint32_t deaths = deaths_seen();
     const std::uint32_t seen = turn_.load(std::memory_order_acquire);

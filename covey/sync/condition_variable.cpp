@@ -14,7 +14,7 @@ condition_state::seen condition_state::look() noexcept {
 wake_reason condition_state::sleep(seen before, const deadline& until, const stop_word* stop) noexcept {
   wake_reason reason = wake_reason::woken;
   const auto changed = [&] { return changes_.load(std::memory_order_relaxed) != before.changes; };
-  if (!own_patience.look(changed)) {
+  if (!look_before_sleep(changed, until)) {
     rest sleep(sleeping::nap_first);
     do reason = sleep(changes_, before.changes, before.deaths, until, stop);
     while (reason == wake_reason::woken && !changed() && deaths_seen() == before.deaths);

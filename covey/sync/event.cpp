@@ -25,7 +25,7 @@ void event::state::set() noexcept {
 bool event::state::wait(const detail::deadline& until, const detail::stop_word* stop) noexcept {
   const std::uint32_t first = word.load(std::memory_order_acquire);  // pairs with set(), as the loads below
   const auto is_over = [&] { return over(first); };
-  if (is_over() || detail::own_patience.look(is_over)) return true;
+  if (is_over() || detail::look_before_sleep(is_over, until)) return true;
   for (detail::rest sleep(detail::sleeping::nap_first);;) {
     const std::uint32_t deaths = detail::deaths_seen();
     if (is_over()) return true;

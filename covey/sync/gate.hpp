@@ -33,6 +33,13 @@ class patience {
 /// This thread's.
 inline constinit thread_local patience own_patience;
 
+/// Whether `done` becomes true while this thread looks, or, if it may wait, while whom it has just woken runs here.
+template <class Done>
+bool look_before_sleep(const Done& done, const deadline& until) {
+  if (own_patience.look(done)) return true;
+  return (!until || *until > std::chrono::steady_clock::now()) && own_turns.give_to_woken() && done();
+}
+
 /// Lives in shared memory beside the state that decides; all zero is nobody waiting. Whoever changes that state (by a
 /// sequentially consistent operation) calls wake(); who waits looks at the state after it has said that it will sleep.
 /// One of the two sees the other.
@@ -46,7 +53,7 @@ class gate {
   /// or `stop` come first, the last look decides.
   template <class Done>
   bool wait(const Done& done, const deadline& until, const stop_word* stop, sleeping how = sleeping::exact) {
-    if (own_patience.look(done)) return true;
+    if (look_before_sleep(done, until)) return true;
     const sleeper counted(sleepers_);
     for (rest sleep(how);;) {
       const std::uint32_t deaths = deaths_seen();
