@@ -105,6 +105,16 @@ bool something_waits(const queue_view& q) {
   return false;
 }
 
+// After a rest everything is cold: asks for what taking the next message will need one after another.
+void fetch_ahead(const queue_side& side) {
+  const queue_view& q = side.q;
+  const message_slot& slot = q.slot(side.next_lane, side.cursor.next);
+  fetch_for_writing(&slot.state, 1);
+  fetch_for_reading(slot.inlined + sizeof slot.inlined - 1, 1);
+  fetch_for_reading(&q.header().flags, 1);
+  fetch_for_reading(&q.lane(side.next_lane).head, 1);
+}
+
 // A message in hand, without the regions' ids before it. Small ones are copied to `copy`.
 std::span<const std::byte> content(queue_side& side, const held_message& m,
                                    std::span<std::byte, inline_bytes_max> copy) {
@@ -155,6 +165,7 @@ queue_core::several queue_core::take(queue_side& side, std::size_t n, const dead
     sleep_unless(h.readable, h.sleeping_readers, deaths, until, stop, look,
                  deaths_known != nullptr ? sleeping::exact : sleeping::nap_first);
     if (count != 0) break;
+    fetch_ahead(side);
     spun = false;
   }
   if (!side.kept) side.kept = region_;
