@@ -91,7 +91,9 @@ template <class T>
 T decode_message(std::span<const std::byte> bytes) {
   if constexpr (is_bitwise<T>()) {
     if (bytes.size() != sizeof(T)) throw bad_message("covey: a message has not the size of what is read from it");
-    if constexpr (std::is_trivially_default_constructible_v<T> || constant_default<T>) {
+    // A constant member keeps what it was constructed with, as the compiler sees it.
+    constexpr bool may_be_overwritten = std::is_trivially_copy_assignable_v<T>;
+    if constexpr (may_be_overwritten && (std::is_trivially_default_constructible_v<T> || constant_default<T>)) {
       T value;  // one copy, no more: compilers drop what is overwritten whole
       std::memcpy(static_cast<void*>(&value), bytes.data(), sizeof value);
       return value;

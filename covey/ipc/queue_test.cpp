@@ -102,6 +102,28 @@ TEST(Queue, CarriesMessagesOfAnySize) {
   }
 }
 
+TEST(Queue, CarriesWhatWasPutAndNotWhatItsTypeBeginsWith) {
+  struct constant {
+    const int version = 1;
+    int value = 2;
+  };
+  struct initialized {
+    int version = 1;
+    std::array<int, 300> values{};
+  };
+  const covey::queue<constant> constants;
+  constants.put({.version = 7, .value = 8});
+  const auto c = constants.get();
+  EXPECT_EQ(c->version, 7);
+  EXPECT_EQ(c->value, 8);
+  const covey::queue<initialized> all;
+  all.put({.version = 9, .values = {1, 2, 3}});
+  const auto i = all.get();
+  EXPECT_EQ(i->version, 9);
+  EXPECT_EQ(i->values[2], 3);
+  EXPECT_EQ(i->values[299], 0);
+}
+
 TEST(Queue, WakesASleepingReaderAndASleepingWriter) {
   const covey::queue<int> q{1};
   std::jthread reader([&] {
