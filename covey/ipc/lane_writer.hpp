@@ -160,7 +160,7 @@ std::optional<std::uint64_t> extent_ring::reserve(std::uint64_t bytes, const IsF
   std::size_t at_once = std::clamp<std::uint64_t>(looked_at_together / need, 1, 32);
   const auto is_gone = [&](const extent& e) { return e.position != not_published && is_free(e.position); };
   const auto forget_gone = [&] {
-    if (live_.size() >= at_once && !is_gone(live_[at_once - 1])) return false;
+    if (at_once > 1 && live_.size() >= at_once && !is_gone(live_[at_once - 1])) return false;
     const std::size_t before = live_.size();
     while (!live_.empty() && before - live_.size() < at_once && is_gone(live_.front())) live_.pop_front();
     if (live_.empty()) cursor_ = first_;

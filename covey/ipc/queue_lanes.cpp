@@ -251,7 +251,7 @@ std::size_t take_oldest(const queue_view& q, std::size_t l, std::size_t n, lane_
     out.push_back({static_cast<std::uint32_t>(l), cursor.next, 1});
   }
   cursor.ahead += taken;
-  if (cursor.ahead > std::min<std::uint64_t>(q.shape.items / 16, 8) || taken == 0) move_head(q, cursor);
+  if (cursor.ahead > std::min<std::uint64_t>(q.shape.items / 4, 8) || taken == 0) move_head(q, cursor);
   if (taken != 0) return taken;
   // Others were here, or it was passed over, or came back to the head.
   const auto one = take_at_head(q, l);
