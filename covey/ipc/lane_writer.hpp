@@ -36,11 +36,6 @@ class extent_ring {
   void publish(std::uint64_t offset, std::uint64_t position);
 
   [[nodiscard]] bool has_reserved(std::uint64_t offset) const;
-  /// Of the message whose place comes up after `n` others.
-  [[nodiscard]] std::uint64_t position_of_nth(std::size_t n) const {
-    return n < live_.size() ? live_[n].position : not_published;
-  }
-
   /// What was reserved at `offset` is not needed.
   void give_back(std::uint64_t offset);
 
