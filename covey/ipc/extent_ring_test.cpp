@@ -17,10 +17,10 @@ struct checked_ring {
   std::map<std::uint64_t, std::uint64_t> live;           // end by offset
   std::map<std::uint64_t, std::uint64_t> waiting;        // offset by position
   std::set<std::uint64_t> gone;                          // positions
-  std::uint64_t next_position = 0, highest = 0, looks = 0;
+  std::uint64_t next_position = 0, highest = 0;
 
   std::optional<std::uint64_t> reserve(std::uint64_t bytes) {
-    const auto offset = ring.reserve(bytes, [&](std::uint64_t position) { return ++looks, gone.contains(position); });
+    const auto offset = ring.reserve(bytes, [&](std::uint64_t position) { return gone.contains(position); });
     if (!offset) return std::nullopt;
     const std::uint64_t end = *offset + bytes;
     EXPECT_GT(*offset, 0U);

@@ -41,7 +41,7 @@ class extent_ring {
 
  private:
   static constexpr std::uint64_t first_ = unit;  // offset 0 is none
-  static constexpr std::uint64_t looked_at_together = 32 * 1024;
+  static constexpr std::uint64_t looked_at_together = 32 * 1024;  // bytes whose messages are looked at in one burst
   std::deque<extent> live_;  // in the order in which the cursor will meet them
   std::uint64_t cursor_ = first_;
   std::uint64_t window_ = 64 * 1024;  // the cursor turns back here: what was used lately is near

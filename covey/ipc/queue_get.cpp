@@ -91,6 +91,12 @@ std::size_t take_some(queue_side& side, std::size_t n) {
   return taken();
 }
 
+// Taking it swaps its first line and reads its second one.
+void fetch_to_take(const message_slot& slot) {
+  fetch_for_writing(&slot.state, 1);
+  fetch_for_reading(slot.inlined + sizeof slot.inlined - 1, 1);
+}
+
 bool something_waits(const queue_view& q) {
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) {
@@ -98,8 +104,7 @@ bool something_waits(const queue_view& q) {
     const message_slot& slot = q.slot(l, head);
     const slot_state s = q.state_of(slot.state.load(std::memory_order_relaxed));
     if (s.kind() != slot_kind::queued || s.position() != head) continue;
-    fetch_for_writing(&slot.state, 1);  // it will be taken
-    fetch_for_reading(slot.inlined + sizeof slot.inlined - 1, 1);
+    fetch_to_take(slot);
     return true;
   }
   return false;
@@ -108,9 +113,7 @@ bool something_waits(const queue_view& q) {
 // After a rest everything is cold: asks for what taking the next message will need one after another.
 void fetch_ahead(const queue_side& side) {
   const queue_view& q = side.q;
-  const message_slot& slot = q.slot(side.next_lane, side.cursor.next);
-  fetch_for_writing(&slot.state, 1);
-  fetch_for_reading(slot.inlined + sizeof slot.inlined - 1, 1);
+  fetch_to_take(q.slot(side.next_lane, side.cursor.next));
   fetch_for_reading(&q.header().flags, 1);
   fetch_for_reading(&q.lane(side.next_lane).head, 1);
 }

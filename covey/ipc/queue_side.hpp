@@ -14,7 +14,7 @@ struct queue_side {
 
   queue_view q;
   participant name;
-  std::optional<lane_writer> writer;     // from the first put on
+  std::optional<lane_writer> writer;    // from the first put on
   std::vector<held_message> hand;       // oldest first
   region kept;                          // the queue, while something is in hand: that outlives the thread's handles
   std::vector<region> data;             // of lanes, those that were read from

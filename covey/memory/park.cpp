@@ -42,7 +42,7 @@ stop_word::stop_word(std::stop_token token) {
 
 void stop_word::set_and_wake::operator()() const noexcept {
   self->word_.store(1, std::memory_order_release);  // pairs with stopped()
-  ::syscall(SYS_futex, &self->word_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+  futex(self->word_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr);
 }
 
 wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,

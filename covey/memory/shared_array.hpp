@@ -15,7 +15,7 @@ struct shared_array_options {
   /// shared_array::why_no_huge_pages().
   bool huge_pages = false;
 
-  /// Its pages are cleared and mapped when it is made, for who writes all of them alone, at once: a third less than a
+  /// Its pages are cleared and mapped when it is made, for who writes all of them alone, at once: a quarter less than a
   /// page fault for each. Otherwise they are only reserved, which takes a quarter of that, and each is cleared by whom
   /// it is first touched by: where several fill it, all of them do so at the same time.
   bool populate = false;

@@ -251,6 +251,7 @@ struct dispatcher::state {
     } catch (const queue_damaged&) {
       // It wrote over its queue as well: what was not seen there had begun.
     } catch (const bad_message&) {
+      // As above.
     }
     return ids;
   }
