@@ -1,5 +1,5 @@
+#include <covey/ipc/extent_ring.hpp>
 #include <gtest/gtest.h>
-#include <covey/ipc/lane_writer.hpp>
 
 #include <map>
 #include <random>
