@@ -1,67 +1,58 @@
 // How a lane gets more room: quota, how many items and bytes may wait in it, moves here from other lanes. Read
 // docs/design/queue.md first.
 #include <algorithm>
-#include <covey/ipc/lane_writer.hpp>
-#include <covey/ipc/queue_lanes.hpp>
+#include <chrono>
+#include <covey/ipc/lane_owner.hpp>
+#include <covey/ipc/ordered_lanes.hpp>
 #include <thread>
 #include <utility>
 
 namespace covey::detail {
 
-// One at a time moves quota; nothing else waits for it. It may be killed, or stopped, at any time: then the next one
-// takes its place, and gives every lane's quotas another turn, so that what the former still wants to store, if it goes
-// on one day, is refused. There is nothing to repair: quota that was in its hand is nobody's, for all sums are taken
-// anew.
 namespace {
 
 constexpr std::chrono::milliseconds quota_hold_max{10};  // it takes microseconds
 
-class quota_mover {
- public:
-  // `wait`: also takes the place of one who has had it for `quota_hold_max`.
-  quota_mover(const queue_view& q, bool wait) : q_(q), holder_(q.header().quota_holder) {
-    participant seen = 0;
-    deadline until;
-    for (int tries = 0; !mine_; ++tries) {
-      participant now = holder_.load(std::memory_order_acquire);
-      if (std::exchange(seen, now) != now) until = deadline_in(quota_hold_max);
-      if (now == 0 || !alive(now) || (wait && *until <= std::chrono::steady_clock::now())) {
-        mine_ = holder_.compare_exchange_strong(now, this_name(), std::memory_order_seq_cst);
-        if (mine_ && now != 0) next_turn();
-      } else if (!wait) {
-        return;
-      } else if (tries < 100) {
-        yield_cpu();
-      } else {
-        std::this_thread::sleep_for(std::chrono::microseconds(200));
-      }
+}  // namespace
+
+quota_mover::quota_mover(const queue_view& q, bool wait) : q_(q), holder_(q.header().quota_holder) {
+  participant seen = 0;
+  deadline until;
+  for (int tries = 0; !mine_; ++tries) {
+    participant now = holder_.load(std::memory_order_acquire);
+    if (std::exchange(seen, now) != now) until = deadline_in(quota_hold_max);
+    if (now == 0 || !alive(now) || (wait && *until <= std::chrono::steady_clock::now())) {
+      mine_ = holder_.compare_exchange_strong(now, this_name(), std::memory_order_seq_cst);
+      if (mine_ && now != 0) next_turn();
+    } else if (!wait) {
+      return;
+    } else if (tries < 100) {
+      yield_cpu();
+    } else {
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
   }
-  quota_mover(const quota_mover&) = delete;
-  quota_mover& operator=(const quota_mover&) = delete;
-  ~quota_mover() {
-    participant me = this_name();
-    if (mine_) holder_.compare_exchange_strong(me, 0, std::memory_order_seq_cst);
-  }
-  explicit operator bool() const noexcept { return mine_; }
+}
 
- private:
-  void next_turn() {
-    for (std::size_t l = 0; l < q_.lanes_used(); ++l) {
-      q_.lane(l).gate.fetch_add(next_turn_of_gate, std::memory_order_seq_cst);
-      q_.lane(l).bytes_quota.fetch_add(next_turn_of_bytes, std::memory_order_seq_cst);
-    }
-  }
+quota_mover::~quota_mover() {
+  participant me = this_name();
+  if (mine_) holder_.compare_exchange_strong(me, 0, std::memory_order_seq_cst);
+}
 
-  const queue_view& q_;
-  std::atomic<participant>& holder_;
-  bool mine_ = false;
-};
+void quota_mover::next_turn() {
+  for (std::size_t l = 0; l < q_.lanes_used(); ++l) {
+    q_.lane(l).gate.fetch_add(next_turn_of_gate, std::memory_order_seq_cst);
+    q_.lane(l).bytes_quota.fetch_add(next_turn_of_bytes, std::memory_order_seq_cst);
+  }
+}
+
+namespace {
 
 bool is_my_turn(const queue_view& q) { return q.header().quota_holder.load(std::memory_order_seq_cst) == this_name(); }
 
 // How many bytes wait in lane `l`, or more.
 std::uint64_t bytes_waiting(const queue_view& q, std::size_t l) {
+  if (q.shape.by_rank()) return load_of(q, l).bytes;
   const lane_control& lane = q.lane(l);
   for (int tries = 0; tries < 8; ++tries) {
     const std::uint64_t head = settle_head(q, l);
@@ -102,9 +93,12 @@ std::optional<quota_sums> granted(const queue_view& q) {
 std::uint64_t take_items(const queue_view& q, std::size_t l, std::uint64_t wanted) {
   lane_control& lane = q.lane(l);
   for (;;) {
-    const std::uint64_t head = settle_head(q, l);
-    std::uint64_t gate = lane.gate.load(std::memory_order_acquire);
-    const std::uint64_t waiting = static_cast<std::uint32_t>(gate_tail(gate) - static_cast<std::uint32_t>(head));
+    // The head before the gate, and messages that go by rank after it: what comes meanwhile counts, or changes the gate.
+    const std::uint64_t head = q.shape.by_rank() ? 0 : settle_head(q, l);
+    std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
+    const std::uint64_t waiting = q.shape.by_rank()
+                                      ? load_of(q, l).items
+                                      : static_cast<std::uint32_t>(gate_tail(gate) - static_cast<std::uint32_t>(head));
     if (waiting >= gate_quota(gate)) return 0;
     const std::uint64_t taken = std::min(wanted, gate_quota(gate) - waiting);
     if (lane.gate.compare_exchange_strong(gate, gate - taken * one_more_waits, std::memory_order_seq_cst)) return taken;
@@ -126,22 +120,14 @@ std::uint64_t take_bytes(const queue_view& q, std::size_t l, std::uint64_t wante
 
 }  // namespace
 
-// Raises this lane's quotas so that `p` has room, if the whole queue has. Only as the quota's mover.
-bool lane_writer::gather_quota(const parcel& p) {
+bool lane_owner::gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted) {
   lane_control& lane = q_.lane(lane_);
-  // As they are in our turn: granted() looks whether it still is. Nobody else raises them, and who takes our place
-  // changes them first.
-  std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
-  std::uint64_t bytes_word = lane.bytes_quota.load(std::memory_order_seq_cst);
-  if (has_room(p, gate)) return true;  // and now the head is as it is
   const auto sums = granted(q_);
   if (!sums) return false;
   const std::uint64_t quota = gate_quota(gate);
   const std::uint64_t bytes_quota = quota_in_bytes(bytes_word);
-  const std::uint64_t items = tail_ - head_ - skipped_.size() + 1;
-  const std::uint64_t bytes = bytes_ + p.size - bytes_before(head_);
-  const std::uint64_t items_short = items > quota ? items - quota : 0;
-  const std::uint64_t bytes_short = bytes > bytes_quota ? bytes - bytes_quota : 0;
+  const std::uint64_t items_short = wanted.items > quota ? wanted.items - quota : 0;
+  const std::uint64_t bytes_short = wanted.bytes > bytes_quota ? wanted.bytes - bytes_quota : 0;
   std::uint64_t more = std::min(q_.shape.items - sums->items, std::max(items_short, q_.shape.items / 8));
   std::uint64_t more_bytes = std::min(q_.shape.bytes - sums->bytes, std::max(bytes_short, q_.shape.bytes / 8));
   for (std::size_t l = 0; l < q_.lanes_used() && more < items_short; ++l)
@@ -151,12 +137,6 @@ bool lane_writer::gather_quota(const parcel& p) {
   if (items_short != 0 && !lane.gate.compare_exchange_strong(gate, gate + more * one_more_waits)) return false;
   if (bytes_short != 0 && !lane.bytes_quota.compare_exchange_strong(bytes_word, bytes_word + more_bytes)) return false;
   return more >= items_short && more_bytes >= bytes_short;
-}
-
-std::optional<std::uint64_t> lane_writer::publish_with_more(const parcel& p, bool wait) {
-  const quota_mover mover(q_, wait);
-  if (!mover || !gather_quota(p)) return std::nullopt;
-  return publish(p);
 }
 
 }  // namespace covey::detail

@@ -2,7 +2,7 @@
 /// lifo_queue: the newest message goes first.
 #pragma once
 
-#include <covey/ipc/ordered_core.hpp>
+#include <covey/ipc/queue_core.hpp>
 #include <covey/ipc/queue_verbs.hpp>
 
 namespace covey {
@@ -11,10 +11,7 @@ namespace covey {
 /// threads and processes. Its verbs are queue's.
 ///
 /// Handle:  a copy is the same queue; give it to any task, process or message.
-/// Safety:  process-safe. Who is *stopped* (SIGSTOP) at the wrong instruction stops all others until it goes on: there
-///          is one lock, held for about a microsecond at a time. What has a time limit or a stop_token then ends at
-///          most 0.1 s late, and has done nothing (but put() of more than 4 KiB or of handles, once it has found room).
-///          queue has no such lock.
+/// Safety:  process-safe. Who is stopped (SIGSTOP), at whatever instruction, stops nobody: there is no lock.
 /// Death:   a participant killed at any instruction leaves every committed message in the queue, in flight at a living
 ///          consumer, or consumed; a message that was being put is not seen. Nobody waits for the dead.
 /// Order:   last in, first out, over all producers. A redelivered message comes back to the place that it had. What
@@ -22,30 +19,30 @@ namespace covey {
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/ordered_queue.md
 template <class T>
-class lifo_queue : public queue_verbs<lifo_queue<T>, T, detail::ordered_core> {
-  using verbs = queue_verbs<lifo_queue<T>, T, detail::ordered_core>;
+class lifo_queue : public queue_verbs<lifo_queue<T>, T, detail::queue_core> {
+  using verbs = queue_verbs<lifo_queue<T>, T, detail::queue_core>;
 
  public:
   /// Makes a queue for `items` messages. Throws std::invalid_argument (0, or more than 16 million), and
   /// std::system_error if no shared memory can be had.
   explicit lifo_queue(std::size_t items = queue_options{}.items) : lifo_queue(queue_options{.items = items}) {}
 
-  /// Makes a queue. Throws as above, also for bytes (0, or more than 400 GiB) and deliveries_max (more than 126).
-  explicit lifo_queue(const queue_options& options) : verbs({options, detail::queue_order::newest_first}) {}
+  /// Makes a queue. Throws as above, also for bytes (0, or more than 990 GiB) and deliveries_max (more than 126).
+  explicit lifo_queue(const queue_options& options) : verbs(detail::queue_core(options, detail::queue_order::newest_first)) {}
 
   /// For covey.
   static lifo_queue decode_handle(detail::decoder& in) {
-    return lifo_queue(detail::ordered_core::decode(in, detail::queue_order::newest_first));
+    return lifo_queue(detail::queue_core::decode(in, detail::queue_order::newest_first));
   }
 
  private:
   friend verbs;
   friend class reader_of<lifo_queue>;
   friend class writer_of<lifo_queue>;
-  explicit lifo_queue(detail::ordered_core core) : verbs(std::move(core)) {}
+  explicit lifo_queue(detail::queue_core core) : verbs(std::move(core)) {}
 
   bool put_until_deadline(const T& value, const detail::deadline& until, const detail::stop_word* stop) const {
-    return detail::put_message(value, [&](const auto& m) { return this->core_.put(m, 0, until, stop); });
+    return detail::put_message(value, [&](const auto& m) { return this->core_.put(m, until, stop); });
   }
 };
 

@@ -1,13 +1,13 @@
-// Queues under one lock: their order, and that the death of who uses them, also inside the lock, loses and doubles
-// nothing.
+// Queues in another order: that order, and that who uses them and dies loses and doubles nothing, and who is stopped
+// hinders nobody.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
 #include <covey/ipc/lifo_queue.hpp>
-#include <covey/ipc/ordered_layout.hpp>
 #include <covey/ipc/priority_queue.hpp>
 #include <covey/ipc/queue.hpp>
+#include <covey/ipc/queue_layout.hpp>
 #include <covey/process/process.hpp>
 #include <covey/process/wait_any.hpp>
 #include <covey/sync/event.hpp>
@@ -306,49 +306,37 @@ covey::detail::region memory_of(const Handle& handle) {
   return covey::detail::region::hold(out.attachments.at(0));
 }
 
-// Locks, and is stopped.
-void stop_inside(const covey::priority_queue<int>& q, covey::event inside) {
-  const auto memory = memory_of(q);
-  auto& h = *reinterpret_cast<covey::detail::ordered_header*>(memory.data());
-  h.locked.lock.lock(covey::detail::lock_word::unrepaired_lock::refuse);
-  inside.set();
-  ::raise(SIGSTOP);
-}
-
-TEST(OrderedQueueStopped, WhatHasALimitEnds) {
-  const covey::priority_queue<int> q(4);
-  q.put(2);
-  covey::event inside;
-  covey::process stopped{stop_inside, q, inside};
-  inside.wait();
-  EXPECT_FALSE(q.try_put(1));
-  EXPECT_FALSE(q.put_for(1, 1ms));
-  EXPECT_FALSE(q.try_get());
-  EXPECT_FALSE(q.get_for(1ms));
-  EXPECT_TRUE(q.get_many_for(3, 1ms).empty());
-  EXPECT_FALSE(q.join_for(1ms));
-  EXPECT_FALSE(q.closed());
-  EXPECT_FALSE(covey::wait_any_for(1ms, q));
-  std::stop_source stop;
-  stop.request_stop();
-  EXPECT_FALSE(q.put_for(1, 1h, stop.get_token()));
-  stopped.kill();
-  EXPECT_TRUE(q.put_for(1, 1h));
-  EXPECT_THAT(drain(q), ElementsAre(1, 2));
-}
-
-// One that sleeps is woken for nothing, and gets no lock afterwards.
-TEST(OrderedQueueStopped, WhoSleptEndsAtItsLimit) {
-  const covey::priority_queue<int> q(1);
-  q.put(2);
-  std::thread waiting([&] { EXPECT_FALSE(q.put_for(1, 1s)); });
-  covey::event inside;
-  covey::process stopped{stop_inside, q, inside};
-  inside.wait();
-  waiting.join();
-  stopped.kill();
-  EXPECT_THAT(drain(q), ElementsAre(2));
-  EXPECT_TRUE(q.try_put(3));
+// Whatever it is doing when it is stopped, the others put and get without a limit.
+TEST(OrderedQueueStopped, HindersNobody) {
+  static constexpr int of_the_stopped = -1;
+  std::mt19937 random(5);
+  const covey::priority_queue<int> q(16);
+  covey::process busy{covey::process_options{.daemon = true},
+                      [](covey::priority_queue<int> mine) {
+                        for (;;) {
+                          (void)mine.try_put(of_the_stopped);
+                          (void)mine.try_get();
+                        }
+                      },
+                      q};
+  for (int round = 0; round < 100; ++round) {
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 1000));
+    ASSERT_EQ(::kill(busy.pid(), SIGSTOP), 0);
+    for (int n = 0; n < 5; ++n) q.put(n);
+    for (int n = 0; n < 5;) {
+      const auto got = q.get();
+      ASSERT_TRUE(got);
+      n += *got != of_the_stopped ? 1 : 0;
+    }
+    (void)q.size();
+    ASSERT_EQ(::kill(busy.pid(), SIGCONT), 0);
+  }
+  busy.kill();
+  (void)busy.join();
+  drain(q);
+  EXPECT_TRUE(q.join_for(1h));
+  for (int i = 0; i < 16; ++i) EXPECT_TRUE(q.try_put(i)) << i;
+  EXPECT_FALSE(q.try_put(16));
 }
 
 // ---- what is written over ------------------------------------------------------------------------------------------
@@ -397,11 +385,11 @@ TEST(OrderedQueueScribble, KeepsNoMemoryOfADamagedQueueForAThreadThatWasTold) {
   namespace d = covey::detail;
   const auto before = covey::testing::settled();
   {
-    const d::ordered_core q{covey::queue_options{.items = 4, .bytes = 4096}, d::queue_order::by_rank};
-    ASSERT_TRUE(q.put({}, 1, std::nullopt, nullptr));
-    d::ordered_core::incoming m;
-    ASSERT_EQ(q.get(m, std::nullopt, nullptr), d::ordered_core::get_result::got);
-    std::memset(q.memory().data(), 0x55, sizeof(d::ordered_header));
+    const d::queue_core q{covey::queue_options{.items = 4, .bytes = 4096}, d::queue_order::by_rank};
+    ASSERT_TRUE(q.put(d::queue_core::outgoing{}, std::nullopt, nullptr));
+    d::queue_core::incoming m;
+    ASSERT_EQ(q.get(m, std::nullopt, nullptr), d::queue_core::get_result::got);
+    std::memset(q.memory().data(), 0x55, sizeof(d::queue_header));
     EXPECT_THROW((void)q.get(m, std::nullopt, nullptr), covey::queue_damaged);
   }
   EXPECT_TRUE(covey::testing::comes_back_to(before));

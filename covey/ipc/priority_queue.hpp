@@ -4,7 +4,7 @@
 
 #include <cmath>
 #include <concepts>
-#include <covey/ipc/ordered_core.hpp>
+#include <covey/ipc/queue_core.hpp>
 #include <covey/ipc/queue_verbs.hpp>
 #include <functional>
 #include <limits>
@@ -69,10 +69,7 @@ std::uint64_t rank_of(P p) {
 /// default.
 ///
 /// Handle:  a copy is the same queue; give it to any task, process or message.
-/// Safety:  process-safe. Who is *stopped* (SIGSTOP) at the wrong instruction stops all others until it goes on: there
-///          is one lock, held for about a microsecond at a time. What has a time limit or a stop_token then ends at
-///          most 0.1 s late, and has done nothing (but put() of more than 4 KiB or of handles, once it has found room).
-///          queue has no such lock.
+/// Safety:  process-safe. Who is stopped (SIGSTOP), at whatever instruction, stops nobody: there is no lock.
 /// Death:   a participant killed at any instruction leaves every committed message in the queue, in flight at a living
 ///          consumer, or consumed; a message that was being put is not seen. Nobody waits for the dead.
 /// Order:   by priority; first in, first out within one, over all producers. A redelivered message comes back to the
@@ -80,8 +77,8 @@ std::uint64_t rank_of(P p) {
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/ordered_queue.md. Example: examples/priority_queue.cpp
 template <class T, class Compare = std::greater<>>
-class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail::ordered_core> {
-  using verbs = queue_verbs<priority_queue<T, Compare>, T, detail::ordered_core>;
+class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail::queue_core> {
+  using verbs = queue_verbs<priority_queue<T, Compare>, T, detail::queue_core>;
   static_assert(std::same_as<Compare, std::greater<>> || std::same_as<Compare, std::less<>>,
                 "covey: a priority_queue goes by std::greater<> (the smallest first) or std::less<>: no code of its "
                 "users runs while it is locked");
@@ -93,8 +90,8 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
   /// std::system_error if no shared memory can be had.
   explicit priority_queue(std::size_t items = queue_options{}.items) : priority_queue(queue_options{.items = items}) {}
 
-  /// Makes a queue. Throws as above, also for bytes (0, or more than 400 GiB) and deliveries_max (more than 126).
-  explicit priority_queue(const queue_options& options) : verbs({options, detail::queue_order::by_rank}) {}
+  /// Makes a queue. Throws as above, also for bytes (0, or more than 990 GiB) and deliveries_max (more than 126).
+  explicit priority_queue(const queue_options& options) : verbs(detail::queue_core(options, detail::queue_order::by_rank)) {}
 
   using verbs::put;
   using verbs::put_for;
@@ -129,14 +126,14 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
 
   /// For covey.
   static priority_queue decode_handle(detail::decoder& in) {
-    return priority_queue(detail::ordered_core::decode(in, detail::queue_order::by_rank));
+    return priority_queue(detail::queue_core::decode(in, detail::queue_order::by_rank));
   }
 
  private:
   friend verbs;
   friend class reader_of<priority_queue>;
   friend class writer_of<priority_queue>;
-  explicit priority_queue(detail::ordered_core core) : verbs(std::move(core)) {}
+  explicit priority_queue(detail::queue_core core) : verbs(std::move(core)) {}
 
   bool put_until_deadline(const T& value, const detail::deadline& until, const detail::stop_word* stop) const {
     static_assert(detail::has_own_priority<T>, "covey: this T has no priority by itself: put(value, priority)");
@@ -148,7 +145,10 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
     const std::uint64_t rank = detail::rank_of(priority);
     const bool smallest_first = std::same_as<Compare, std::greater<>>;
     return detail::put_message(
-        value, [&](const auto& m) { return this->core_.put(m, smallest_first ? rank : ~rank, until, stop); });
+        value, [&](auto m) {
+          m.rank = smallest_first ? rank : ~rank;
+          return this->core_.put(m, until, stop);
+        });
   }
 };
 

@@ -52,8 +52,15 @@ std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> word
 }
 
 std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& s) noexcept {
-  const std::array<std::uint64_t, 7> words{
-      s.items, s.bytes, s.slots, s.lanes, s.slots_at, s.deliveries_max, static_cast<std::uint64_t>(s.on_death)};
+  const std::array<std::uint64_t, 9> words{s.items,
+                                           s.bytes,
+                                           s.slots,
+                                           s.lanes,
+                                           s.slots_at,
+                                           s.nodes_at,
+                                           s.deliveries_max,
+                                           static_cast<std::uint64_t>(s.on_death),
+                                           static_cast<std::uint64_t>(s.order)};
   return checksum_of(key, words, {});
 }
 

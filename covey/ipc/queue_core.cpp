@@ -17,7 +17,7 @@ constexpr std::uint64_t lanes_max = 256;
 // Address space for the slots of all lanes; they take memory as they are used.
 std::uint64_t slots_bytes_wanted() { return std::max<std::uint64_t>(256ULL << 20, family.arena_bytes / 1024); }
 
-queue_shape shape_for(const queue_options& options) {
+queue_shape shape_for(const queue_options& options, queue_order order) {
   if (options.items == 0 || options.items > (1U << 24))
     throw std::invalid_argument("covey: a queue holds 1 to 16 million items");
   if (options.bytes == 0 || options.bytes > bytes_max)
@@ -27,25 +27,40 @@ queue_shape shape_for(const queue_options& options) {
   s.items = options.items;
   s.bytes = options.bytes;
   s.slots = std::bit_ceil(options.items + std::max<std::size_t>(64, options.items / 4));
-  s.lanes = std::clamp<std::uint64_t>(slots_bytes_wanted() / (s.slots * sizeof(message_slot)), 8, lanes_max);
+  s.order = order;
+  const std::uint64_t of_each = sizeof(message_slot) + (s.by_rank() ? sizeof(order_node) : 0);
+  s.lanes = std::clamp<std::uint64_t>(slots_bytes_wanted() / (s.slots * of_each), 8, lanes_max);
   s.slots_at = slots_offset(s.lanes);
+  s.nodes_at = s.by_rank() ? s.slots_at + s.lanes * s.slots * sizeof(message_slot) : 0;
   s.deliveries_max = options.deliveries_max;
   s.on_death = options.on_death;
   return s;
 }
 
+region_kind kind_for(queue_order order) {
+  return order == queue_order::first_in ? region_kind::queue : region_kind::ordered_queue;
+}
+
 }  // namespace
 
-queue_core::queue_core(const queue_options& options) {
-  const queue_shape shape = shape_for(options);
-  region_ = region({.bytes = shape.slots_at + shape.lanes * shape.slots * sizeof(message_slot),
+queue_core::queue_core(const queue_options& options, queue_order order) {
+  const queue_shape shape = shape_for(options, order);
+  const std::uint64_t of_each = sizeof(message_slot) + (shape.by_rank() ? sizeof(order_node) : 0);
+  region_ = region({.bytes = shape.slots_at + shape.lanes * shape.slots * of_each,
                     .committed = shape.slots_at,
-                    .kind = region_kind::queue});
+                    .kind = kind_for(order)});
   auto& h = *new (region_.data()) queue_header{};
   h.shape = shape;
   h.shape_check = shape_check_of(queue_key(region_.id()), shape);
   h.flags.store(checked_flags(queue_key(region_.id()), 0), std::memory_order_relaxed);
   h.swept_deaths.store(deaths_seen(), std::memory_order_relaxed);
+}
+
+queue_core queue_core::decode(decoder& in, queue_order order) {
+  queue_core core(region::decode(in, kind_for(order)));
+  const bool is_known = order == queue_order::first_in || !core.region_ || is_damaged(core.region_.id());
+  if (!is_known && view_of(core.region_).shape.order != order) throw bad_message("covey: a queue of another order");
+  return core;
 }
 
 bool queue_core::join(const deadline& until, const stop_word* stop) const {

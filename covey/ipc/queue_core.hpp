@@ -64,6 +64,13 @@ struct queue_options {
 
 namespace detail {
 
+/// Which message goes first.
+enum class queue_order : std::uint64_t {
+  first_in,      ///< of one producer, the oldest
+  by_rank,       ///< the smallest rank, and of equal ones the oldest
+  newest_first,  ///< as by_rank: the newest has the smallest
+};
+
 enum class queue_role : std::uint32_t { reader = 1, writer = 2 };
 
 struct queue_side;
@@ -71,7 +78,8 @@ struct queue_side;
 class queue_core {
  public:
   queue_core() = default;
-  explicit queue_core(const queue_options& options);
+  explicit queue_core(const queue_options& options) : queue_core(options, queue_order{}) {}
+  queue_core(const queue_options& options, queue_order order);
 
   /// False: full until `until`, or stopped. Throws queue_closed, no_consumers, std::length_error (too large for ever),
   /// queue_damaged.
@@ -82,6 +90,7 @@ class queue_core {
     std::span<const std::byte> head{};  // goes before `bytes`
     std::span<const std::byte> bytes{};
     std::span<const std::uint64_t> attachments{};
+    std::uint64_t rank = 0;  // where messages go by rank: the smallest goes first
   };
   bool put(const outgoing& message, const deadline& until, const stop_word* stop) const;
 
@@ -173,10 +182,13 @@ class queue_core {
   void leave_role(queue_role role) const noexcept;
 
   [[nodiscard]] const region& memory() const noexcept { return region_; }
-  static queue_core decode(decoder& in) { return queue_core(region::decode(in, region_kind::queue)); }
+  /// Throws bad_message when it is none of this order.
+  static queue_core decode(decoder& in, queue_order order = {});
 
  private:
   explicit queue_core(region r) : region_(std::move(r)) {}
+  template <class Writer>
+  bool put_by(queue_side& side, const outgoing& message, const deadline& until, const stop_word* stop) const;
   several take(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
                const std::uint32_t* deaths) const;
   region region_;

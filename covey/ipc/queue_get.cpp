@@ -1,5 +1,6 @@
 // Getting: what waits into the hand, and out of it. Read docs/design/queue.md first.
 #include <algorithm>
+#include <covey/ipc/ordered_lanes.hpp>
 #include <covey/ipc/queue_core.hpp>
 #include <covey/ipc/queue_waits.hpp>
 #include <new>
@@ -65,6 +66,14 @@ std::size_t take_some(queue_side& side, std::size_t n) {
   const std::size_t before = side.hand.size();
   const std::size_t lanes = q.lanes_used();
   const auto taken = [&] { return side.hand.size() - before; };
+  if (q.shape.by_rank()) {
+    while (taken() < n) {
+      const auto first = take_first(q);
+      if (!first) break;
+      side.hand.push_back(*first);
+    }
+    return taken();
+  }
   while (taken() < n) {
     const auto late = take_late(q);
     if (!late) break;
@@ -98,6 +107,7 @@ void fetch_to_take(const message_slot& slot) {
 }
 
 bool something_waits(const queue_view& q) {
+  if (q.shape.by_rank()) return anything_in_order(q);
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) {
     const std::uint64_t head = q.lane(l).head.load(std::memory_order_relaxed);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <covey/ipc/broadcast_layout.hpp>
-#include <covey/ipc/ordered_layout.hpp>
 #include <covey/ipc/queue_side.hpp>
 
 namespace covey::detail {
@@ -16,37 +15,28 @@ void count(queue_sight& s, slot_state state) {
   if (state.kind() == slot_kind::in_flight && alive(state.hand())) s.hands.push_back(state.hand());
 }
 
+const char* name_of(queue_order order) {
+  switch (order) {
+    case queue_order::first_in: break;
+    case queue_order::by_rank: return "priority_queue";
+    case queue_order::newest_first: return "lifo_queue";
+  }
+  return "queue";
+}
+
 queue_sight see_lanes(const region& held) {
   const queue_view q = view_of(held, false);
-  queue_sight s{.capacity = q.shape.items,
+  queue_sight s{.kind = name_of(q.shape.order),
+                .capacity = q.shape.items,
                 .closed = (q.flags() & flag_closed) != 0,
                 .getters = q.header().sleeping_readers.load(std::memory_order_relaxed),
                 .putters = q.header().sleeping_writers.load(std::memory_order_relaxed)};
+  if (q.shape.by_rank()) s.put = q.header().next_number.load(std::memory_order_relaxed);
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) {
-    const std::uint64_t tail = tail_of(q, l, q.lane(l).head.load(std::memory_order_acquire));
-    s.put += tail;
-    for (std::uint64_t i = 0; i < std::min(tail, q.shape.slots); ++i)
+    if (!q.shape.by_rank()) s.put += tail_of(q, l, q.lane(l).head.load(std::memory_order_acquire));
+    for (std::uint64_t i = 0; i < slots_touched(q, l); ++i)
       count(s, q.state_of(q.slot(l, i).state.load(std::memory_order_acquire)));
-  }
-  return s;
-}
-
-// The books count the same, but under the lock.
-queue_sight see_ordered(const region& held) {
-  const ordered_memory m(held, false);
-  ordered_header& h = m.header();
-  const auto now = [](auto& word) { return std::atomic_ref(word).load(std::memory_order_relaxed); };
-  queue_sight s{.kind = m.shape.order == queue_order::by_rank ? "priority_queue" : "lifo_queue",
-                .capacity = m.shape.items,
-                .put = now(h.locked.books.next_number),
-                .closed = (m.flags() & flag_closed) != 0,
-                .getters = now(h.locked.books.sleeping_readers),
-                .putters = now(h.locked.books.sleeping_writers)};
-  for (std::uint64_t i = 0; i < m.shape.descriptors; ++i) {
-    const slot_state state = m.state(m.descriptor(i));
-    const bool being_put = state.kind() == slot_kind::in_flight && state.deliveries() == 0;
-    if (!being_put) count(s, state);
   }
   return s;
 }
@@ -72,8 +62,7 @@ broadcast_sight see_broadcast(const region& held) {
 
 std::optional<queue_sight> inspect_queue(std::uint64_t region_id) try {
   const region held = region::hold_if_counted(region_id);
-  if (held && held.kind() == region_kind::queue) return see_lanes(held);
-  if (held && held.kind() == region_kind::ordered_queue) return see_ordered(held);
+  if (held && (held.kind() == region_kind::queue || held.kind() == region_kind::ordered_queue)) return see_lanes(held);
   return std::nullopt;
 } catch (const std::exception&) {
   return std::nullopt;

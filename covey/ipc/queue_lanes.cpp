@@ -2,12 +2,30 @@
 // dies between two compare-and-swaps leaves a state that the next one who comes by completes.
 #include <covey/ipc/queue_lanes.hpp>
 
+#include <covey/ipc/ordered_lanes.hpp>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
 
 namespace covey::detail {
+
+bool take_slot(const queue_view& q, message_slot& s, std::uint64_t raw) {
+  const slot_state was = q.state_of(raw);
+  return s.state.compare_exchange_strong(raw, q.raw(slot_state::in_hand_of(this_name(), was.deliveries())),
+                                         std::memory_order_seq_cst, std::memory_order_relaxed);
+}
+
+std::uint64_t slots_touched(const queue_view& q, std::size_t l) {
+  if (q.shape.by_rank()) {
+    const std::uint64_t used = q.lane(l).slots_used.load(std::memory_order_acquire);
+    if (used > q.shape.slots) q.damaged();
+    return used;
+  }
+  return std::min(tail_of(q, l, q.lane(l).head.load(std::memory_order_acquire)), q.shape.slots);
+}
+
 namespace {
 
 // What stands at a position of a lane, as a taker sees it.
@@ -45,6 +63,7 @@ std::optional<look> look_once(const queue_view& q, const message_slot& s, std::u
       if (s.state.load(std::memory_order_relaxed) != raw || !same_slot(q, has, at) || has > at) return std::nullopt;
       return has == at ? std::optional(look{sight::passed, raw}) : unless_passed_over();
     }
+    case slot_kind::being_put: break;  // there is none in such a lane
   }
   return std::nullopt;
 }
@@ -63,16 +82,6 @@ look look_at_head(const queue_view& q, std::size_t l, std::uint64_t& head) {
   }
 }
 
-bool take_slot(const queue_view& q, message_slot& s, std::uint64_t raw) {
-  const slot_state was = q.state_of(raw);
-  return s.state.compare_exchange_strong(raw, q.raw(slot_state::in_hand_of(this_name(), was.deliveries())),
-                                         std::memory_order_seq_cst, std::memory_order_relaxed);
-}
-
-std::uint64_t slots_touched(const queue_view& q, std::size_t l) {
-  return std::min(tail_of(q, l, q.lane(l).head.load(std::memory_order_acquire)), q.shape.slots);
-}
-
 // Calls f(lane, slot, raw, state) for every slot that was ever used; until it returns true.
 template <class F>
 bool for_each_slot(const queue_view& q, const F& f) {
@@ -88,7 +97,13 @@ bool for_each_slot(const queue_view& q, const F& f) {
   return false;
 }
 
-void raise_late(const queue_view& q) { q.header().late.fetch_add(1, std::memory_order_seq_cst); }
+// Afterwards: to lane `l` a message came back that others have passed.
+void came_back(const queue_view& q, std::size_t l) {
+  if (q.shape.by_rank())
+    begin_anew(q, l);
+  else
+    q.header().late.fetch_add(1, std::memory_order_seq_cst);
+}
 
 // The oldest of those that `wanted` names by their states.
 template <class Wanted>
@@ -136,7 +151,7 @@ void return_from_the_dead(const queue_view& q, std::size_t l, message_slot& s, s
   // Else a message that is long gone would come again, or what is in its place now.
   if (!may_have_lived(state.hand())) q.damaged();
   if (!same_slot(q, position, static_cast<std::uint64_t>(&s - &q.slot(l, 0)))) q.damaged();
-  if (state.is_done()) {
+  if (state.is_done() || state.kind() == slot_kind::being_put) {
     // Another sweeper may have freed it, and its owner have put there, before we read the position.
     std::atomic_thread_fence(std::memory_order_acquire);
     if (s.state.load(std::memory_order_relaxed) != raw) return;
@@ -161,6 +176,7 @@ bool is_late(slot_state s) { return s.kind() == slot_kind::queued && s.deliverie
 }  // namespace
 
 bool anything_to_take(const queue_view& q) {
+  if (q.shape.by_rank()) return anything_in_order(q);
   const std::size_t lanes = q.lanes_used();
   std::uint64_t head = 0;
   for (std::size_t l = 0; l < lanes; ++l)
@@ -285,7 +301,7 @@ void put_back(const queue_view& q, const held_message& m) {
   const slot_state state = q.state_of(s.state.load(std::memory_order_relaxed));
   s.state.store(q.raw(slot_state::at(slot_kind::queued, m.position, state.delivered_again())),
                 std::memory_order_release);
-  raise_late(q);
+  came_back(q, m.lane);
 }
 
 slot_content content_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy) {
@@ -314,12 +330,20 @@ namespace {
 // Two equal ones with nothing but looking between them: nothing was put, taken or returned meanwhile.
 struct snapshot {
   std::vector<std::uint64_t> heads, tails;
+  std::vector<std::uint64_t> states{};  // by rank, instead
   std::uint32_t late = 0;
   bool operator==(const snapshot&) const = default;
 };
 
 snapshot snapshot_of(const queue_view& q) {
   snapshot s;
+  if (q.shape.by_rank()) {
+    for_each_slot(q, [&](std::size_t, message_slot&, std::uint64_t raw, slot_state) {
+      s.states.push_back(raw);
+      return false;
+    });
+    return s;
+  }
   s.late = q.header().late.load(std::memory_order_seq_cst);
   for (std::size_t l = 0; l < q.lanes_used(); ++l) {
     s.heads.push_back(settle_head(q, l));
@@ -376,16 +400,21 @@ class counting {
 }  // namespace
 
 bool idle(const queue_view& q) {
+  if (q.shape.by_rank() && anything_in_order(q)) return false;  // which is soon found
   const snapshot before = snapshot_of(q);
   if (before.heads != before.tails) return false;
   const bool busy = for_each_slot(q, [&](std::size_t, message_slot&, std::uint64_t, slot_state s) {
-    return s.kind() == slot_kind::in_flight || s.kind() == slot_kind::queued;
+    return s.kind() == slot_kind::in_flight || s.kind() == slot_kind::queued || s.kind() == slot_kind::being_put;
   });
   return !busy && before == snapshot_of(q);
 }
 
-std::size_t count_waiting_approx(const queue_view& q) noexcept {
+std::size_t count_waiting_approx(const queue_view& q) {
   std::size_t n = 0;
+  if (q.shape.by_rank()) {
+    for (std::size_t l = 0; l < q.lanes_used(); ++l) n += load_of(q, l).items;
+    return n;
+  }
   const std::size_t lanes = std::min<std::size_t>(q.header().lanes_used.load(std::memory_order_relaxed), q.shape.lanes);
   for (std::size_t l = 0; l < lanes; ++l) {
     const auto head = static_cast<std::uint32_t>(q.lane(l).head.load(std::memory_order_relaxed));
@@ -396,10 +425,11 @@ std::size_t count_waiting_approx(const queue_view& q) noexcept {
 }
 
 std::size_t count_waiting(const queue_view& q) {
+  const auto is_queued = [&](std::uint64_t raw) { return q.state_of(raw).kind() == slot_kind::queued; };
   std::optional<counting> paused;
   for (int tries = 0;; ++tries) {
     const snapshot before = snapshot_of(q);
-    std::size_t n = count_late(q, before);
+    std::size_t n = count_late(q, before) + std::ranges::count_if(before.states, is_queued);
     for (std::size_t l = 0; l < before.heads.size(); ++l) n += count_between(q, l, before.heads[l], before.tails[l]);
     if (before == snapshot_of(q)) return n;
     if (tries % 10 == 9) paused.emplace(q);
@@ -417,7 +447,26 @@ void pause_for_counting(const queue_view& q) noexcept {
 
 // ---- the dead ------------------------------------------------------------------------------------------------------
 
+namespace {
+
+// What its former owner was putting is free: nobody else is at it.
+void recover_ordered_lane(const queue_view& q, std::size_t l) {
+  for (std::uint64_t i = 0; i < slots_touched(q, l); ++i) {
+    message_slot& s = q.slot(l, i);
+    const std::uint64_t raw = s.state.load(std::memory_order_acquire);
+    const slot_state state = q.state_of(raw);
+    if (state.kind() == slot_kind::being_put) return_from_the_dead(q, l, s, raw, state);
+  }
+  begin_anew(q, l);
+}
+
+}  // namespace
+
 void recover_lane(const queue_view& q, std::size_t l) {
+  if (q.shape.by_rank()) {
+    recover_ordered_lane(q, l);
+    return;
+  }
   lane_control& lane = q.lane(l);
   const std::uint64_t head = settle_head(q, l);
   const std::uint64_t tail = tail_of(q, l, head);
@@ -457,13 +506,14 @@ void sweep_lanes(const queue_view& q) {
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) free_dead_lane(q, l);
   for_each_slot(q, [&](std::size_t l, message_slot& s, std::uint64_t raw, slot_state state) {
-    if (state.kind() == slot_kind::in_flight && !alive(state.hand())) return_from_the_dead(q, l, s, raw, state);
+    const bool in_hand = state.kind() == slot_kind::in_flight || state.kind() == slot_kind::being_put;
+    if (in_hand && !alive(state.hand())) return_from_the_dead(q, l, s, raw, state);
     return false;
   });
   if ((q.flags() & flag_discarded) != 0) discard_all(q);
   participant counter = q.header().counting.load(std::memory_order_acquire);
   if (counter != 0 && !alive(counter)) q.header().counting.compare_exchange_strong(counter, 0);
-  raise_late(q);  // also for a sweeper that died before it could
+  for (std::size_t l = 0; l < lanes; ++l) came_back(q, l);  // also for a sweeper that died before it could
 }
 
 }  // namespace covey::detail

@@ -23,6 +23,12 @@ struct lane_cursor {
   std::uint64_t ahead = 0;  // of the head, at most
 };
 
+/// Slots of lane `l` that were ever used, the first ones.
+std::uint64_t slots_touched(const queue_view& q, std::size_t l);
+
+/// queued or failed → in flight in this thread's hand; from `raw`, the stored state. False: it is no longer so.
+bool take_slot(const queue_view& q, message_slot& s, std::uint64_t raw);
+
 /// Takes the oldest messages of lane `l`, up to `n`; they are appended to `out`. How many. Throws queue_damaged.
 std::size_t take_oldest(const queue_view& q, std::size_t l, std::size_t n, lane_cursor& cursor,
                         std::vector<held_message>& out);
@@ -30,7 +36,7 @@ std::size_t take_oldest(const queue_view& q, std::size_t l, std::size_t n, lane_
 /// Takes the oldest message that waits behind its lane's head because it came back from a consumer.
 std::optional<held_message> take_late(const queue_view& q);
 
-/// Whether take_oldest or take_late would find one.
+/// Whether take_oldest or take_late would find one; by rank: take_first.
 bool anything_to_take(const queue_view& q);
 
 /// Takes a message that failed: its consumer died, and the queue does not deliver such messages again.
@@ -93,14 +99,14 @@ bool idle(const queue_view& q);
 /// Messages that wait, exact at one instant during the call. Others may be asked to pause for some microseconds.
 std::size_t count_waiting(const queue_view& q);
 
-/// Messages that wait, from what is nearest at hand: also those that are being put.
-std::size_t count_waiting_approx(const queue_view& q) noexcept;
+/// Messages that wait, from what is nearest at hand: also those that are being put. By rank: looks at each slot.
+std::size_t count_waiting_approx(const queue_view& q);
 
 /// Somebody counts: wait until that is done, but never long.
 void pause_for_counting(const queue_view& q) noexcept;
 
-/// Positions that a lane's dead owner had reserved and not committed are passed over, and its account of bytes is made
-/// whole. The caller has made itself the owner.
+/// What a lane's dead owner had reserved and not committed is passed over, or free again where messages go by rank; and
+/// its account of bytes is made whole. The caller has made itself the owner.
 void recover_lane(const queue_view& q, std::size_t l);
 
 /// What is in dead hands goes where docs/design/queue.md draws it; lanes of the dead are freed. Any number of

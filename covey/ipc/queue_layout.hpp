@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <covey/ipc/queue_core.hpp>
 #include <covey/memory/lock_word.hpp>
 #include <covey/memory/waitable.hpp>
@@ -12,11 +13,12 @@ namespace covey::detail {
 
 // ---- the state of a slot -------------------------------------------------------------------------------------------
 
-/// In bits 22..24 of a state; a name and a position both leave them free. `fresh` is a slot that was never used.
-enum class slot_kind : std::uint64_t { fresh, free, queued, in_flight, failed };
+/// In bits 22..24 of a state; a name and a position both leave them free. `fresh` is a slot that was never used;
+/// `being_put` there is only in queues that go by rank.
+enum class slot_kind : std::uint64_t { fresh, free, queued, in_flight, failed, being_put };
 
-/// What one 64-bit word says of a slot: its kind, how often its message was delivered before, and, in flight, who has
-/// it, else which position it has or last had.
+/// What one 64-bit word says of a slot: its kind, how often its message was delivered before, and, in flight or being
+/// put, who has it, else which position it has or last had.
 struct slot_state {
   std::uint64_t word = 0;
 
@@ -30,6 +32,9 @@ struct slot_state {
   }
   static constexpr slot_state in_hand_of(participant name, std::uint64_t deliveries) {
     return {name | static_cast<std::uint64_t>(slot_kind::in_flight) << 22 | deliveries << 25};
+  }
+  static constexpr slot_state put_by(participant name) {
+    return {name | static_cast<std::uint64_t>(slot_kind::being_put) << 22};
   }
   /// In flight, and done with: nobody gets it again. Its references are being given back.
   static constexpr slot_state done_by(participant name) { return in_hand_of(name, deliveries_of_done); }
@@ -53,7 +58,7 @@ struct alignas(128) message_slot {
   std::atomic<std::uint64_t> state;      // slot_state ^ key; 0 is fresh. Release: pairs with the acquire of takers
   std::atomic<std::uint64_t> skipped;    // the owner passed over position `skipped - 1`: the slot was taken then
   std::atomic<std::uint64_t> position;
-  std::atomic<std::uint64_t> bytes_end;  // of all messages of the lane up to this one
+  std::atomic<std::uint64_t> bytes_end;  // of all messages of the lane up to this one; by rank: sum_of_order()
   std::atomic<std::uint64_t>
       size_and_attachments;  // bytes of payload; in the upper 24 bits: it begins with so many region ids
   std::uint64_t extent;                  // where the payload lies in the lane's own region, when it is not here
@@ -103,9 +108,12 @@ struct lane_control {
   alignas(128) std::atomic<std::uint64_t> gate;  // next position, 32 bits | how many may wait, 25 | turn, 7
   std::atomic<std::uint64_t> bytes_tail;         // of all messages ever put here
   std::atomic<std::uint64_t> last_skipped;       // 1 + the last position that was passed over
+  std::atomic<std::uint64_t> first;              // by rank: link_word() to the first of the list
+  std::atomic<std::uint64_t> slots_used;         // by rank: all others are fresh
 
   // Written by takers.
   alignas(128) std::atomic<std::uint64_t> head;  // all positions before it have been taken or passed over
+  std::atomic<std::uint64_t> begin;              // by rank: begin_word(), nothing waits before it in the list
 
   // Seldom written.
   alignas(128) std::atomic<participant> owner;
@@ -120,7 +128,37 @@ inline constexpr std::uint32_t gate_tail(std::uint64_t gate) { return static_cas
 inline constexpr std::uint32_t gate_quota(std::uint64_t gate) {
   return static_cast<std::uint32_t>(gate >> 32) & 0x1ffffff;
 }
+inline constexpr std::uint64_t gate_with_tail(std::uint64_t gate, std::uint32_t tail) {
+  return (gate & ~0xffffffffULL) | tail;
+}
 inline constexpr std::uint64_t quota_in_bytes(std::uint64_t word) { return word & (next_turn_of_bytes - 1); }
+
+// ---- lanes of queues that go by rank: docs/design/ordered_queue.md -----------------------------------------------------
+
+/// Of each slot, in an array of their own. Written by the lane's owner alone.
+struct order_node {
+  std::atomic<std::uint64_t> next;  // link_word()
+  std::atomic<std::uint64_t> rank;    // the smallest goes first, and of equal ones
+  std::atomic<std::uint64_t> number;  // the smallest
+  std::uint64_t unused;
+};
+static_assert(sizeof(order_node) == 32);
+
+/// 1 + the index of a slot, or 0: the end; stored with the place where it stands (1 + an index, or 0 for `first`), and
+/// xored with the key: a word that was written over leads nowhere.
+inline constexpr std::uint64_t link_word(std::uint64_t key, std::uint64_t at, std::uint64_t to) {
+  return (at << 32 | to) ^ key;
+}
+
+/// How often it was set anew, 38 bits | 1 + the index of a slot, or 0: as `first`.
+inline constexpr std::uint64_t begin_index_bits = 26;
+inline constexpr std::uint64_t begin_word(std::uint64_t key, std::uint64_t version, std::uint64_t index) {
+  return (version << begin_index_bits | index) ^ key;
+}
+inline constexpr std::uint64_t begin_index(std::uint64_t word) { return word & ((1ULL << begin_index_bits) - 1); }
+
+/// A slot is used again only after so many puts to its lane: who walks a list may still stand on it.
+inline constexpr std::uint32_t puts_before_reuse = 32;
 
 // ---- the header ----------------------------------------------------------------------------------------------------
 
@@ -130,8 +168,12 @@ struct queue_shape {
   std::uint64_t slots = 0;             // of a lane; a power of two
   std::uint64_t lanes = 0;
   std::uint64_t slots_at = 0;          // offset in the region
+  std::uint64_t nodes_at = 0;          // the same, of a queue that goes by rank
   std::uint64_t deliveries_max = 0;    // 0: no end
   in_flight_policy on_death = in_flight_policy::redeliver;
+  queue_order order = queue_order::first_in;
+
+  [[nodiscard]] bool by_rank() const { return order != queue_order::first_in; }
 };
 
 enum queue_flag : std::uint32_t {
@@ -170,6 +212,7 @@ struct queue_header {
   std::atomic<std::uint32_t> writable, idle;
 
   alignas(128) std::atomic<participant> quota_holder;  // who may move quota from lane to lane, or 0
+  std::atomic<std::uint64_t> next_number;              // of messages that go by rank
   alignas(128) std::atomic<std::uint64_t> roles[role_holders_max];  // process | role bits; 0 is nobody
   alignas(128) lane_control lanes[1];  // shape.lanes of them
 };
@@ -189,6 +232,9 @@ struct queue_view {
   [[nodiscard]] lane_control& lane(std::size_t l) const { return header().lanes[l]; }
   [[nodiscard]] message_slot& slot(std::size_t l, std::uint64_t position) const {
     return reinterpret_cast<message_slot*>(base + shape.slots_at)[l * shape.slots + (position & (shape.slots - 1))];
+  }
+  [[nodiscard]] order_node& node(std::size_t l, std::uint64_t index) const {
+    return reinterpret_cast<order_node*>(base + shape.nodes_at)[l * shape.slots + index];
   }
   /// Throws queue_damaged.
   [[nodiscard]] std::uint32_t flags() const {
@@ -220,8 +266,11 @@ struct queue_view {
 
 /// Whether a queue of this shape lies within `bytes`.
 inline bool fits(const queue_shape& s, std::uint64_t bytes) {
-  return s.lanes != 0 && s.slots != 0 && (s.slots & (s.slots - 1)) == 0 && s.slots_at <= bytes &&
-         s.lanes <= (bytes - s.slots_at) / sizeof(message_slot) / s.slots;
+  const auto has = [&](std::uint64_t at, std::uint64_t of_each) {
+    return at <= bytes && s.lanes <= (bytes - at) / of_each / s.slots;
+  };
+  return s.lanes != 0 && s.slots != 0 && (s.slots & (s.slots - 1)) == 0 && has(s.slots_at, sizeof(message_slot)) &&
+         (!s.by_rank() || has(s.nodes_at, sizeof(order_node)));
 }
 
 /// queue_view::key of a queue. Of no kind of state: no state is 0 when it is stored.
@@ -238,6 +287,12 @@ inline constexpr std::uint64_t slots_offset(std::uint64_t lanes) {
 /// A number that says whether `words` (and the bytes after them) are what was written. Detects overwriting, not malice.
 std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> words,
                           std::span<const std::byte> bytes) noexcept;
+
+/// What a message's slot says of its rank and number.
+inline std::uint64_t sum_of_order(std::uint64_t key, std::uint64_t rank, std::uint64_t number) noexcept {
+  const std::array<std::uint64_t, 2> words{rank, number};
+  return checksum_of(key, words, {});
+}
 
 std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& shape) noexcept;
 

@@ -28,9 +28,16 @@ void refuse_if_too_large(const queue_view& q, std::size_t bytes) {
     throw std::length_error("covey: a message of " + std::to_string(bytes) + " bytes is larger than its queue");
 }
 
-lane_writer& writer_of(queue_side& side) {
-  if (!side.writer) side.writer.emplace(side.q);
-  return *side.writer;
+template <class Writer>
+Writer& writer_of(queue_side& side) {
+  const auto made = [&](auto& writer) -> Writer& {
+    if (!writer) writer.emplace(side.q);
+    return *writer;
+  };
+  if constexpr (std::is_same_v<Writer, lane_writer>)
+    return made(side.writer);
+  else
+    return made(side.by_rank);
 }
 
 void throw_if_refused(const queue_view& q) {
@@ -43,11 +50,10 @@ void throw_if_refused(const queue_view& q) {
 enum class effort { little, some, all };
 
 // Tries until `once` has succeeded. False: `until` passed, or stopped.
-template <class Once>
-bool put_when_room(queue_side& side, const deadline& until, const stop_word* stop, const Once& once) {
-  const queue_view& q = side.q;
+template <class Writer, class Once>
+bool put_when_room(const Writer& w, const queue_view& q, const deadline& until, const stop_word* stop,
+                   const Once& once) {
   queue_header& h = q.header();
-  const lane_writer& w = writer_of(side);
   for (bool spun = false;;) {
     const std::uint32_t deaths = sweep_if_needed(q);
     throw_if_refused(q);
@@ -72,35 +78,36 @@ bool put_when_room(queue_side& side, const deadline& until, const stop_word* sto
 }
 
 // What a put has got hold of until its message is committed.
+template <class Writer>
 class unpublished {
  public:
-  unpublished(queue_side& side, const queue_core::outgoing& message) : side_(side), message_(message) {
+  unpublished(Writer& writer, const queue_core::outgoing& message) : writer_(writer), message_(message) {
     parcel_.size = stored_size(message);
     parcel_.references = message.attachments;
+    parcel_.rank = message.rank;
   }
   unpublished(const unpublished&) = delete;
   unpublished& operator=(const unpublished&) = delete;
   ~unpublished() {
-    if (!position_ && parcel_.extent != 0) writer_of(side_).give_back(parcel_.extent);
+    if (!position_ && parcel_.extent != 0) writer_.give_back(parcel_.extent);
   }
 
   bool try_once(effort e) {
-    lane_writer& w = writer_of(side_);
-    if (!prepare(w)) return false;
-    position_ = e == effort::little ? w.publish(parcel_) : w.publish_with_more(parcel_, e == effort::all);
+    if (!prepare()) return false;
+    position_ = e == effort::little ? writer_.publish(parcel_) : writer_.publish_with_more(parcel_, e == effort::all);
     return position_.has_value();
   }
   [[nodiscard]] std::uint64_t position() const { return *position_; }
 
  private:
   // False: there is no memory for it now.
-  bool prepare(lane_writer& w) {
+  bool prepare() {
     if (prepared_) return true;
     if (parcel_.size > inline_bytes_max) {
-      const auto extent = w.reserve(parcel_.size);
+      const auto extent = writer_.reserve(parcel_.size);
       if (!extent) return false;
       parcel_.extent = *extent;
-      store_payload(message_, w.payload(*extent));
+      store_payload(message_, writer_.payload(*extent));
     } else if (parcel_.size == message_.bytes.size()) {
       parcel_.here = message_.bytes.data();
     } else {
@@ -110,34 +117,40 @@ class unpublished {
     return prepared_ = true;
   }
 
-  queue_side& side_;
+  Writer& writer_;
   const queue_core::outgoing& message_;
-  lane_writer::parcel parcel_;
+  parcel parcel_;
   std::byte here_[inline_bytes_max];
   bool prepared_ = false;
   std::optional<std::uint64_t> position_;
 };
 
 // It was committed. Closed meanwhile? Then readers may have been told of the end already.
-void after_commit(queue_side& side, std::uint64_t position) {
-  queue_header& h = side.q.header();
-  if ((side.q.flags() & flag_closed) != 0 && side.writer->retract(position)) {
-    after_release(side.q, 1);  // who joins may have waited for just this one
+void after_commit(lane_owner& writer, const queue_view& q, std::uint64_t position) {
+  if ((q.flags() & flag_closed) != 0 && writer.retract(position)) {
+    after_release(q, 1);  // who joins may have waited for just this one
     throw queue_closed();
   }
-  wake_readers(h, 1);
+  wake_readers(q.header(), 1);
 }
 
 }  // namespace
 
+template <class Writer>
+bool queue_core::put_by(queue_side& side, const outgoing& message, const deadline& until, const stop_word* stop) const {
+  refuse_if_too_large(side.q, stored_size(message));
+  Writer& w = writer_of<Writer>(side);
+  unpublished<Writer> u(w, message);
+  if (!put_when_room(w, side.q, until, stop, [&](effort e) { return u.try_once(e); })) return false;
+  after_commit(w, side.q, u.position());
+  return true;
+}
+
 bool queue_core::put(const outgoing& message, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
   if (side.writer) side.writer->fetch_ahead();
-  refuse_if_too_large(side.q, stored_size(message));
-  unpublished u(side, message);
-  if (!put_when_room(side, until, stop, [&](effort e) { return u.try_once(e); })) return false;
-  after_commit(side, u.position());
-  return true;
+  if (side.q.shape.by_rank()) return put_by<ordered_writer>(side, message, until, stop);
+  return put_by<lane_writer>(side, message, until, stop);
 }
 
 std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadline& until,
@@ -148,14 +161,14 @@ std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadl
   while (done < messages.size()) {
     sweep_if_needed(side.q);
     throw_if_refused(side.q);
-    std::array<lane_writer::parcel, lane_writer::several_max> parcels;
+    std::array<parcel, lane_writer::several_max> parcels;
     std::size_t n = 0;
     for (; n < parcels.size() && done + n < messages.size(); ++n) {
       const outgoing& m = messages[done + n];
       if (m.bytes.size() > inline_bytes_max || stored_size(m) != m.bytes.size()) break;
       parcels[n] = {.size = m.bytes.size(), .here = m.bytes.data()};
     }
-    const auto published = writer_of(side).publish_several(std::span(parcels).first(n));
+    const auto published = writer_of<lane_writer>(side).publish_several(std::span(parcels).first(n));
     if (published.count == 0) {
       if (!put(messages[done], until, stop)) break;
       ++done;
@@ -180,26 +193,26 @@ std::optional<queue_core::loan> queue_core::borrow(std::size_t bytes, const dead
                                                    const stop_word* stop) const {
   queue_side& side = side_of(region_);
   refuse_if_too_large(side.q, bytes);
-  lane_writer& w = writer_of(side);
+  lane_writer& w = writer_of<lane_writer>(side);
   std::optional<std::uint64_t> extent;
-  if (!put_when_room(side, until, stop, [&](effort) { return (extent = w.reserve(bytes)).has_value(); }))
+  if (!put_when_room(w, side.q, until, stop, [&](effort) { return (extent = w.reserve(bytes)).has_value(); }))
     return std::nullopt;
   return loan{*extent, {w.payload(*extent), bytes}};
 }
 
 bool queue_core::publish(const loan& written, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
-  lane_writer& w = writer_of(side);
+  lane_writer& w = writer_of<lane_writer>(side);
   if (!w.has_reserved(written.extent))
     throw std::logic_error("covey: a loan is published by the thread that took it, and once");
-  const lane_writer::parcel p{.size = written.bytes.size(), .extent = written.extent};
+  const parcel p{.size = written.bytes.size(), .extent = written.extent};
   std::optional<std::uint64_t> position;
   const auto once = [&](effort e) {
     position = e == effort::little ? w.publish(p) : w.publish_with_more(p, e == effort::all);
     return position.has_value();
   };
-  if (!put_when_room(side, until, stop, once)) return false;
-  after_commit(side, *position);
+  if (!put_when_room(w, side.q, until, stop, once)) return false;
+  after_commit(w, side.q, *position);
   return true;
 }
 

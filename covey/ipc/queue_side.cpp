@@ -33,7 +33,7 @@ std::shared_ptr<void> say_farewell(std::uint64_t id) noexcept {
   if (node.empty()) return nullptr;
   farewells.fetch_add(1, std::memory_order_release);  // pairs with side_of()
   for (auto& [name, side] : node.mapped()->sides)
-    if (side->writer && alive(name) && slot_of(name) == family.slot) side->writer->leave();
+    if (alive(name) && slot_of(name) == family.slot) side->leave_lane();
   return std::shared_ptr<queue_entry>(std::move(node.mapped()));
 }
 
@@ -76,7 +76,8 @@ own_side made_side(const region& queue) {
   own_sides& sides = mine::get();
   const queue_view view = view_of(queue);  // asks for the memory's mutex when the handle lies in shared memory
   const std::scoped_lock lock(table_mutex);
-  static const bool hooked = (on_farewell(region_kind::queue, say_farewell), true);
+  static const bool hooked =
+      (on_farewell(region_kind::queue, say_farewell), on_farewell(region_kind::ordered_queue, say_farewell), true);
   (void)hooked;
   auto entry = table().find(view.id);
   if (entry == table().end())
@@ -116,7 +117,7 @@ own_sides::~own_sides() {
     for (const own_side& s : all) {
       if (s.name != thread_name || !is_there(s)) continue;
       auto node = table().find(s.queue)->second->sides.extract(s.name);
-      if (node.mapped()->writer) node.mapped()->writer->leave();
+      node.mapped()->leave_lane();
       gone.push_back(std::move(node.mapped()));
     }
   } catch (...) {

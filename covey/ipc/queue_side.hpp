@@ -3,6 +3,7 @@
 #pragma once
 
 #include <covey/ipc/lane_writer.hpp>
+#include <covey/ipc/ordered_writer.hpp>
 #include <covey/ipc/queue_lanes.hpp>
 #include <memory>
 
@@ -14,7 +15,8 @@ struct queue_side {
 
   queue_view q;
   participant name;
-  std::optional<lane_writer> writer;    // from the first put on
+  std::optional<lane_writer> writer;    // from the first put on, or
+  std::optional<ordered_writer> by_rank;  // this, where messages go by rank
   std::vector<held_message> hand;       // oldest first
   region kept;                          // the queue, while something is in hand: that outlives the thread's handles
   std::vector<region> data;             // of lanes, those that were read from
@@ -27,6 +29,12 @@ struct queue_side {
   unsigned in_a_row = 0;                // takes that found something
   unsigned busy = 0;                    // how often it found something lately
   std::uint64_t last_position = 0;
+
+  /// Its lane is nobody's from now on, if it has one.
+  void leave_lane() noexcept {
+    if (writer) writer->leave();
+    if (by_rank) by_rank->leave();
+  }
 
   /// The region of lane `l`, with its larger payloads. Throws queue_damaged.
   std::span<const std::byte> data_of(std::size_t l);

@@ -13,7 +13,6 @@
 #include <array>
 #include <cerrno>
 #include <covey/base/exceptions.hpp>
-#include <covey/ipc/ordered_core.hpp>
 #include <covey/ipc/queue_core.hpp>
 #include <covey/memory/file_limit.hpp>
 #include <covey/memory/messages.hpp>
@@ -211,7 +210,6 @@ void live_as_worker(const std::string& name, bool takes_token, const std::functi
     code = f(source.get_token());
     returned = true;
     acknowledge_all();  // it ended in order: what it has in hand is done
-    acknowledge_all_ordered();
   } catch (...) {
     record_exception(std::current_exception());
   }

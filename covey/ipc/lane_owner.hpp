@@ -1,0 +1,147 @@
+/// @file
+/// lane_owner: what the owner of a lane does in queues of every order: its claim, the memory of its larger payloads, more
+/// room from other lanes. docs/design/queue.md.
+#pragma once
+
+#include <array>
+#include <covey/ipc/extent_ring.hpp>
+#include <covey/ipc/queue_layout.hpp>
+#include <cstring>
+#include <optional>
+
+namespace covey::detail {
+
+/// A message to be published: its payload is at `here`, or in the lane's region at `extent`.
+struct parcel {
+  std::uint64_t size = 0;
+  std::span<const std::uint64_t> references{};  // its payload begins with them
+  const std::byte* here = nullptr;
+  std::uint64_t extent = 0;
+  std::uint64_t rank = 0;  // in a queue that goes by rank
+};
+
+/// Of one thread, from its first put to its end.
+///
+/// Safety: the thread's own.
+/// Death:  see docs/design/queue.md.
+class lane_owner {
+ public:
+  lane_owner(const lane_owner&) = delete;
+  lane_owner& operator=(const lane_owner&) = delete;
+
+  /// The lane is nobody's from now on.
+  void leave() noexcept;
+
+  /// Takes back what was just published; false when somebody has got it.
+  bool retract(std::uint64_t position);
+
+  /// Room for a large payload; nullopt when there is none now. Throws std::system_error when no memory can be had.
+  std::optional<std::uint64_t> reserve(std::uint64_t bytes);
+  [[nodiscard]] std::byte* payload(std::uint64_t extent) const { return data_.data() + extent; }
+  void give_back(std::uint64_t extent) { extents_->give_back(extent); }
+  [[nodiscard]] bool has_reserved(std::uint64_t extent) const { return extents_ && extents_->has_reserved(extent); }
+
+ protected:
+  /// Makes this thread the owner of a lane. Throws std::length_error when all have one.
+  explicit lane_owner(const queue_view& q);
+  ~lane_owner() = default;
+
+  /// What waits in the lane once `p` does.
+  struct need {
+    std::uint64_t items, bytes;
+  };
+
+  /// The gate, if it is what its owner left: `tail` are the lower 32 bits.
+  [[nodiscard]] std::uint64_t checked_gate(std::uint64_t tail) const {
+    const lane_control& lane = q_.lane(lane_);
+    const std::uint64_t gate = lane.gate.load(std::memory_order_relaxed);
+    if (gate_tail(gate) != static_cast<std::uint32_t>(tail) ||
+        lane.owner.load(std::memory_order_relaxed) != this_name())
+      q_.damaged();
+    return gate;
+  }
+  /// All of a slot but its state. `bytes_end`: message_slot's. Nothing is computed between the first store and the
+  /// commit: who waits for this slot looks at it again and again, and each look takes the line away.
+  void fill(message_slot& s, std::uint64_t position, std::uint64_t bytes_end, const parcel& p) const;
+  /// The message with that position has `p`'s extent.
+  void extent_has(const parcel& p, std::uint64_t position) {
+    if (p.extent != 0) extents_->publish(p.extent, position);
+  }
+  /// As `writer.publish(p)`, but first takes from other lanes what they may hold and do not use. One at a time does so:
+  /// with `wait` false not at all when somebody is at it, else it takes the place of who takes too long.
+  template <class Writer>
+  static std::optional<std::uint64_t> publish_with_more(Writer& writer, const parcel& p, bool wait);
+
+  queue_view q_;
+  std::uint32_t lane_ = 0;
+
+ private:
+  void claim();
+  void have_data();
+  void commit_data(std::uint64_t end);
+  /// Raises this lane's quotas for what `need` says, if the whole queue has room.
+  bool gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted);
+
+  region data_;
+  std::uint64_t data_committed_ = 0;
+  std::optional<extent_ring> extents_;
+};
+
+/// Who may move quota from lane to lane: one at a time. Nothing else waits for it. It may be killed, or stopped, at any
+/// time: then the next one takes its place, and gives every lane's quotas another turn, so that what the former still
+/// wants to store, if it goes on one day, is refused. There is nothing to repair: quota that was in its hand is
+/// nobody's, for all sums are taken anew.
+class quota_mover {
+ public:
+  /// `wait`: also takes the place of one who has had it for long.
+  quota_mover(const queue_view& q, bool wait);
+  quota_mover(const quota_mover&) = delete;
+  quota_mover& operator=(const quota_mover&) = delete;
+  ~quota_mover();
+  explicit operator bool() const noexcept { return mine_; }
+
+ private:
+  void next_turn();
+
+  const queue_view& q_;
+  std::atomic<participant>& holder_;
+  bool mine_ = false;
+};
+
+/// Without a call, which would be cold after a rest.
+inline void copy_small(std::byte* to, const std::byte* from, std::size_t n) noexcept {
+  if (n < 8) {
+    for (std::size_t i = 0; i < n; ++i) to[i] = from[i];
+    return;
+  }
+  for (std::size_t i = 0; i + 8 < n; i += 8) std::memcpy(to + i, from + i, 8);
+  std::memcpy(to + n - 8, from + n - 8, 8);
+}
+
+inline void lane_owner::fill(message_slot& s, std::uint64_t position, std::uint64_t bytes_end, const parcel& p) const {
+  const std::uint64_t size_and_attachments = p.size | std::uint64_t{p.references.size()} << 40;
+  const std::array<std::uint64_t, 4> words{position, bytes_end, size_and_attachments, p.extent};
+  const std::size_t here = p.extent == 0 ? p.size : 0;
+  const std::uint64_t checksum = checksum_of(q_.key, words, {p.here, here});
+  copy_small(s.inlined, p.here, here);
+  s.position.store(words[0], std::memory_order_relaxed);
+  s.bytes_end.store(words[1], std::memory_order_relaxed);
+  s.size_and_attachments.store(words[2], std::memory_order_relaxed);
+  s.extent = words[3];
+  s.checksum = checksum;
+}
+
+template <class Writer>
+std::optional<std::uint64_t> lane_owner::publish_with_more(Writer& writer, const parcel& p, bool wait) {
+  const quota_mover mover(writer.q_, wait);
+  if (!mover) return std::nullopt;
+  // As they are in our turn: granted() looks whether it still is. Nobody else raises them, and who takes our place
+  // changes them first.
+  const lane_control& lane = writer.q_.lane(writer.lane_);
+  const std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
+  const std::uint64_t bytes_word = lane.bytes_quota.load(std::memory_order_seq_cst);
+  if (!writer.has_room(p, gate) && !writer.gather_quota(gate, bytes_word, writer.need_for(p))) return std::nullopt;
+  return writer.publish(p);
+}
+
+}  // namespace covey::detail
