@@ -1,6 +1,6 @@
 /// @file
-/// lane_owner: what the owner of a lane does in queues of every order: its claim, the memory of its larger payloads, more
-/// room from other lanes. docs/design/queue.md.
+/// lane_owner: what the owner of a lane does in queues of every order: its claim, the memory of its larger payloads,
+/// more room from other lanes. docs/design/queue.md.
 #pragma once
 
 #include <array>
@@ -122,7 +122,10 @@ inline void lane_owner::fill(message_slot& s, std::uint64_t position, std::uint6
   const std::uint64_t size_and_attachments = p.size | std::uint64_t{p.references.size()} << 40;
   const std::array<std::uint64_t, 4> words{position, bytes_end, size_and_attachments, p.extent};
   const std::size_t here = p.extent == 0 ? p.size : 0;
-  const std::uint64_t checksum = checksum_of(q_.key, words, {p.here, here});
+  const std::span<const std::byte> summed = p.extent != 0 && q_.shape.by_rank()
+                                                ? std::span<const std::byte>(payload(p.extent), p.size)
+                                                : std::span(p.here, here);
+  const std::uint64_t checksum = checksum_of(q_.key, words, summed);
   copy_small(s.inlined, p.here, here);
   s.position.store(words[0], std::memory_order_relaxed);
   s.bytes_end.store(words[1], std::memory_order_relaxed);

@@ -93,7 +93,8 @@ std::optional<quota_sums> granted(const queue_view& q) {
 std::uint64_t take_items(const queue_view& q, std::size_t l, std::uint64_t wanted) {
   lane_control& lane = q.lane(l);
   for (;;) {
-    // The head before the gate, and messages that go by rank after it: what comes meanwhile counts, or changes the gate.
+    // The head before the gate, and messages that go by rank after it: what comes meanwhile counts, or changes the
+    // gate.
     const std::uint64_t head = q.shape.by_rank() ? 0 : settle_head(q, l);
     std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
     const std::uint64_t waiting = q.shape.by_rank()

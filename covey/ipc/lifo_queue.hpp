@@ -28,7 +28,8 @@ class lifo_queue : public queue_verbs<lifo_queue<T>, T, detail::queue_core> {
   explicit lifo_queue(std::size_t items = queue_options{}.items) : lifo_queue(queue_options{.items = items}) {}
 
   /// Makes a queue. Throws as above, also for bytes (0, or more than 990 GiB) and deliveries_max (more than 126).
-  explicit lifo_queue(const queue_options& options) : verbs(detail::queue_core(options, detail::queue_order::newest_first)) {}
+  explicit lifo_queue(const queue_options& options)
+      : verbs(detail::queue_core(options, detail::queue_order::newest_first)) {}
 
   /// For covey.
   static lifo_queue decode_handle(detail::decoder& in) {

@@ -1,8 +1,9 @@
-// Words of a queue under one lock are overwritten as the input says, between its operations, also by somebody who knows
-// how checksums are made, or dies in the lock: whatever it is, the queue says that it is damaged or goes on, without a
-// crash, a hang, or a message that nobody put; and when nobody has the queue any more, its memory goes.
-#include <covey/ipc/ordered_core.hpp>
-#include <covey/ipc/ordered_layout.hpp>
+// Words of a queue that goes by rank are overwritten as the input says, between its operations, also by somebody who
+// knows how they are stored: whatever it is, the queue says that it is damaged or goes on, without a crash, a hang, or
+// a message that nobody put; and when nobody has the queue any more, its memory goes.
+#include <covey/base/check.hpp>
+#include <covey/ipc/queue_core.hpp>
+#include <covey/ipc/queue_layout.hpp>
 #include <covey/memory/holdings.hpp>
 #include <covey/testing/fuzz_input.hpp>
 
@@ -16,29 +17,33 @@ using covey::testing::fuzz_input;
 using covey::testing::uniform_message;
 
 constexpr std::size_t items = 4;
-constexpr std::size_t descriptors = items + 64;
-constexpr std::size_t roles_used = 8, descriptors_used = 12, blocks_used = 24;
+constexpr std::size_t lanes = 256, slots = 128;
+constexpr std::size_t roles_used = 8, lanes_used = 2, slots_used = 12;
 
-d::ordered_header& header_of(const d::ordered_core& q) {
-  return *reinterpret_cast<d::ordered_header*>(q.memory().data());
+d::queue_header& header_of(const d::queue_core& q) { return *reinterpret_cast<d::queue_header*>(q.memory().data()); }
+
+std::uint64_t* words_at(const d::queue_core& q, std::uint64_t offset) {
+  return reinterpret_cast<std::uint64_t*>(q.memory().data() + offset);
+}
+std::uint64_t* slot_words(const d::queue_core& q, std::size_t slot) {
+  return words_at(q, d::slots_offset(lanes)) + slot * sizeof(d::message_slot) / 8;
+}
+std::uint64_t* node_words(const d::queue_core& q, std::size_t slot) {
+  return words_at(q, d::slots_offset(lanes) + lanes * slots * sizeof(d::message_slot)) +
+         slot * sizeof(d::order_node) / 8;
 }
 
-// The words that participants write: the header, descriptors, indexes, and of some blocks the link and what follows.
-std::uint64_t& word_of(const d::ordered_core& q, std::size_t n) {
-  auto* const words = reinterpret_cast<std::uint64_t*>(q.memory().data());
-  constexpr std::size_t of_header = offsetof(d::ordered_header, roles) / 8 + roles_used;
-  constexpr std::size_t of_descriptors = descriptors_used * sizeof(d::message_descriptor) / 8;
-  constexpr std::size_t of_index = descriptors * sizeof(std::uint32_t) / 8;
-  constexpr std::size_t descriptors_at = (sizeof(d::ordered_header) + 63) / 64 * 8;
-  constexpr std::size_t index_at = descriptors_at + descriptors * sizeof(d::message_descriptor) / 8;
-  constexpr std::size_t blocks_at =
-      (index_at + of_index + d::page_bytes / 8 - 1) / (d::page_bytes / 8) * d::page_bytes / 8;
-  n %= of_header + of_descriptors + of_index + 2 * blocks_used;
-  if (n < of_header) return words[n];
-  if ((n -= of_header) < of_descriptors) return words[descriptors_at + n];
-  if ((n -= of_descriptors) < of_index) return words[index_at + n];
-  n -= of_index;
-  return words[blocks_at + n / 2 * (d::block_bytes / 8) + n % 2];
+// The words that participants write: the header, its first lanes, and some slots and nodes of the first.
+std::uint64_t& word_of(const d::queue_core& q, std::size_t n) {
+  constexpr std::size_t of_header = offsetof(d::queue_header, roles) / 8 + roles_used;
+  constexpr std::size_t of_lanes = lanes_used * sizeof(d::lane_control) / 8;
+  constexpr std::size_t of_slots = slots_used * sizeof(d::message_slot) / 8;
+  constexpr std::size_t of_nodes = slots_used * sizeof(d::order_node) / 8;
+  n %= of_header + of_lanes + of_slots + of_nodes;
+  if (n < of_header) return words_at(q, 0)[n];
+  if ((n -= of_header) < of_lanes) return words_at(q, offsetof(d::queue_header, lanes))[n];
+  if ((n -= of_lanes) < of_slots) return slot_words(q, 0)[n];
+  return node_words(q, 0)[n - of_slots];
 }
 
 // Somebody who lived, and does no more.
@@ -57,19 +62,21 @@ std::uint64_t any_state(fuzz_input& in, std::uint64_t key) {
   switch (kind % 8) {
     case 0: return d::slot_state::in_hand_of(dead(), deliveries).word ^ key;
     case 1: return d::slot_state::in_hand_of(d::this_name(), deliveries).word ^ key;
-    default: return d::slot_state::at(d::slot_kind{kind % 8U - 2}, in.next<std::uint8_t>(), deliveries).word ^ key;
+    case 2: return d::slot_state::put_by(dead()).word ^ key;
+    default: return d::slot_state::at(d::slot_kind{kind % 8U - 3}, in.next<std::uint8_t>(), deliveries).word ^ key;
   }
 }
 
-void overwrite(fuzz_input& in, const d::ordered_core& q) {
-  d::ordered_header& h = header_of(q);
+void overwrite(fuzz_input& in, const d::queue_core& q) {
+  d::queue_header& h = header_of(q);
   const std::uint64_t key = d::queue_key(q.memory().id());
-  auto& lock = reinterpret_cast<std::uint64_t&>(h.locked.lock);
+  const std::size_t slot = in.next<std::uint8_t>() % slots_used;
   switch (in.next<std::uint8_t>() % 8) {
     case 0:
     case 1: {
       const std::size_t n = in.next<std::uint16_t>();
-      word_of(q, n) = in.next<std::uint64_t>();
+      const auto value = in.next<std::uint64_t>();
+      if (!d::alive(value)) word_of(q, n) = value;  // who moves quota and lives is waited for, as is right
       break;
     }
     case 2: word_of(q, in.next<std::uint16_t>()) = word_of(q, in.next<std::uint16_t>()); break;
@@ -77,24 +84,20 @@ void overwrite(fuzz_input& in, const d::ordered_core& q) {
       word_of(q, in.next<std::uint16_t>()) += static_cast<std::uint64_t>(in.next<std::int8_t>());
       break;
     }
-    case 4: {
-      const std::size_t descriptor = in.next<std::uint8_t>() % descriptors_used;
-      word_of(q, offsetof(d::ordered_header, roles) / 8 + roles_used + descriptor * 8) = any_state(in, key);
+    case 4: *slot_words(q, slot) = any_state(in, key); break;
+    case 5: node_words(q, slot)[0] = d::link_word(key, slot + 1, in.next<std::uint8_t>() % (slots_used + 2)); break;
+    case 6: {
+      const std::uint64_t at = in.next<std::uint8_t>() % (slots_used + 2);
+      h.lanes[0].begin = d::list_begin{in.next<std::uint8_t>(), at}.word(key);
       break;
     }
-    case 5: lock = dead(); break;
-    case 6: h.locked.close_books(key); break;
-    default: {  // all look for the dead
-      --h.locked.books.swept_deaths;
-      h.locked.close_books(key);
-    }
+    default: --h.swept_deaths;  // all look for the dead
   }
-  if (d::alive(lock)) lock = 0;  // who lives is waited for, as is right
 }
 
-void step(fuzz_input& in, const d::ordered_core& q) {
+void step(fuzz_input& in, const d::queue_core& q) {
   const d::deadline now = std::chrono::steady_clock::now();
-  d::ordered_core::incoming m;
+  d::queue_core::incoming m;
   switch (in.next<std::uint8_t>() % 16) {
     case 0:
     case 1:
@@ -105,12 +108,12 @@ void step(fuzz_input& in, const d::ordered_core& q) {
     case 6:
     case 7: {
       const auto bytes = uniform_message(in.next<std::uint8_t>());
-      (void)q.put(d::ordered_core::outgoing{.bytes = bytes}, in.next<std::uint8_t>(), now, nullptr);
+      (void)q.put(d::queue_core::outgoing{.bytes = bytes, .rank = in.next<std::uint8_t>()}, now, nullptr);
       break;
     }
     case 8:
     case 9:
-      if (q.get(m, now, nullptr) == d::ordered_core::get_result::got) check_uniform(m.bytes);
+      if (q.get(m, now, nullptr) == d::queue_core::get_result::got) check_uniform(m.bytes);
       break;
     case 10: {
       const std::size_t count = q.get_many(in.next<std::uint8_t>() % 8, now, nullptr).count;
@@ -145,10 +148,10 @@ std::uint64_t run(fuzz_input in) {
                                      .bytes = 64 << 10,
                                      .on_death = covey::in_flight_policy{static_cast<std::uint8_t>(shape % 3)},
                                      .deliveries_max = shape % 4U};
-  const d::ordered_core q{options, shape % 2 == 0 ? d::queue_order::by_rank : d::queue_order::newest_first};
-  COVEY_CHECK(header_of(q).shape.descriptors == descriptors, "the words are where we look");
+  const d::queue_core q{options, shape % 2 == 0 ? d::queue_order::by_rank : d::queue_order::newest_first};
+  COVEY_CHECK(header_of(q).shape.lanes == lanes && header_of(q).shape.slots == slots, "the words are where we look");
   struct at_the_end {
-    ~at_the_end() { d::acknowledge_all_ordered(); }  // else what is in hand keeps the queue
+    ~at_the_end() { d::acknowledge_all(); }  // else what is in hand keeps the queue
   } const done;
   while (!in.empty()) try {
       step(in, q);
@@ -161,7 +164,9 @@ std::uint64_t run(fuzz_input in) {
     } catch (const covey::no_producers&) {
       // So here.
     } catch (const std::length_error&) {
-      // Larger than the queue.
+      // No lane is free.
+    } catch (const std::system_error&) {
+      // No memory can be had.
     }
   return q.memory().id();
 }

@@ -20,10 +20,10 @@ struct waiting_message {
 
 // How far a walk along a list came, as indexes of slots and 1.
 struct walk {
-  std::uint64_t at = 0;       // a message waits here; 0: none does
-  std::uint64_t raw = 0;      // the state that says so
-  std::uint64_t begin = 0;    // the next walk may begin here
-  std::uint64_t passed = 0;   // slots without a message that waits
+  std::uint64_t at = 0;  // a message waits here; 0: none does
+  std::uint64_t raw = 0;  // the state that says so
+  std::uint64_t last = 0;  // the next walk may begin here
+  std::uint64_t passed = 0;  // slots without a message that waits
   bool makes_sense = true;
 };
 
@@ -44,19 +44,17 @@ walk walk_from(const queue_view& q, std::size_t l, std::uint64_t begin) {
   const auto led_nowhere = [] { return walk{.makes_sense = false}; };
   auto next = begin != 0 ? std::optional(begin) : link_target(q, 0, q.lane(l).first.load(std::memory_order_acquire));
   walk w;
-  for (bool may_pass = true; next && *next != 0; ++w.passed) {
-    const std::uint64_t at = *next;
+  for (; next && *next != 0; ++w.passed) {
+    const std::uint64_t at = w.last = *next;
     if (at > q.shape.slots || w.passed > q.shape.slots + puts_before_reuse) return led_nowhere();
     const std::uint64_t raw = q.slot(l, at - 1).state.load(std::memory_order_acquire);
     const slot_state state = q.state_of(raw);
     if (!makes_sense(q, state, at - 1)) return led_nowhere();
-    if (may_pass) w.begin = at;
     if (state.kind() == slot_kind::queued) {
       w.at = at;
       w.raw = raw;
       return w;
     }
-    if (state.kind() == slot_kind::being_put) may_pass = false;  // soon it is there
     next = link_target(q, at, q.node(l, at - 1).next.load(std::memory_order_acquire));
   }
   return next ? w : led_nowhere();
@@ -68,11 +66,11 @@ std::uint32_t puts_to(const queue_view& q, std::size_t l) {
 
 // Many walk over the same slots, and one of them says so. Refused when the owner, or somebody who returned a message,
 // has set it anew meanwhile.
-void move_begin(const queue_view& q, std::size_t l, std::uint64_t begin, const walk& w) {
+void move_begin(const queue_view& q, std::size_t l, std::uint64_t word, const walk& w) {
   constexpr std::uint64_t several = 4;
-  if (w.passed < several || w.begin == 0) return;
-  const std::uint64_t version = (begin ^ q.key) >> begin_index_bits;
-  q.lane(l).begin.compare_exchange_strong(begin, begin_word(q.key, version, w.begin), std::memory_order_seq_cst);
+  if (w.passed < several) return;
+  const list_begin next{list_begin::of(q.key, word).version, w.last};
+  q.lane(l).begin.compare_exchange_strong(word, next.word(q.key), std::memory_order_seq_cst);
 }
 
 // Of lane `l`. What is put meanwhile may be missed.
@@ -80,7 +78,7 @@ std::optional<waiting_message> first_of(const queue_view& q, std::size_t l) {
   for (int senseless = 0;;) {
     const std::uint32_t puts = puts_to(q, l);
     const std::uint64_t begin = q.lane(l).begin.load(std::memory_order_acquire);
-    const walk w = walk_from(q, l, begin_index(begin ^ q.key));
+    const walk w = walk_from(q, l, list_begin::of(q.key, begin).index);
     waiting_message m{.lane = static_cast<std::uint32_t>(l), .raw = w.raw};
     if (w.at != 0) {
       m.position = q.state_of(w.raw).position();
@@ -147,8 +145,8 @@ bool anything_in_order(const queue_view& q) {
 void begin_anew(const queue_view& q, std::size_t l) {
   std::atomic<std::uint64_t>& begin = q.lane(l).begin;
   std::uint64_t word = begin.load(std::memory_order_relaxed);
-  while (!begin.compare_exchange_weak(word, begin_word(q.key, ((word ^ q.key) >> begin_index_bits) + 1, 0),
-                                      std::memory_order_seq_cst)) {
+  const auto next = [&] { return list_begin{list_begin::of(q.key, word).version + 1, 0}.word(q.key); };
+  while (!begin.compare_exchange_weak(word, next(), std::memory_order_seq_cst)) {
   }
 }
 

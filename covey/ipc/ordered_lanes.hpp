@@ -22,8 +22,8 @@ struct lane_load {
 };
 lane_load load_of(const queue_view& q, std::size_t l);
 
-/// The index of the slot to which link `word` leads, and 1; 0: the end. `at` is where it stands: such an index, or 0 for
-/// the list's first link. Nothing: somebody wrote over it.
+/// The index of the slot to which link `word` leads, and 1; 0: the end. `at` is where it stands: such an index, or 0
+/// for the list's first link. Nothing: somebody wrote over it.
 std::optional<std::uint64_t> link_target(const queue_view& q, std::uint64_t at, std::uint64_t word);
 
 }  // namespace covey::detail

@@ -55,8 +55,8 @@ bool ordered_writer::fits_now(const parcel& p, std::uint64_t gate) const noexcep
          n.bytes <= quota_in_bytes(q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed));
 }
 
-// Takers take what goes first: there is room soon, if there is any. But a message in somebody's hand may have got others
-// before it.
+// Takers take what goes first: there is room soon, if there is any. But a message in somebody's hand may have got
+// others before it.
 bool ordered_writer::has_room(const parcel& p, std::uint64_t gate) {
   constexpr std::size_t a_few = 16;
   if (fits_now(p, gate)) return true;
@@ -81,7 +81,8 @@ void ordered_writer::look(std::size_t until_so_many_wait) {
     listed& m = it->second;
     const slot_state s = q_.state_of(q_.slot(lane_, m.index).state.load(std::memory_order_acquire));
     const bool has_position = s.kind() != slot_kind::in_flight;
-    if (s.kind() == slot_kind::fresh || s.kind() == slot_kind::being_put || (has_position && s.position() != m.position))
+    if (s.kind() == slot_kind::fresh || s.kind() == slot_kind::being_put ||
+        (has_position && s.position() != m.position))
       q_.damaged();
     set_waiting(m, s.kind() == slot_kind::queued);
     in_a_row = m.waits ? in_a_row + 1 : 0;
@@ -122,7 +123,8 @@ std::optional<ordered_writer::free_slot> ordered_writer::next_slot() {
 void ordered_writer::hurry() {
   std::atomic<std::uint64_t>& word = q_.lane(lane_).gate;
   std::uint64_t gate = word.load(std::memory_order_relaxed);
-  while (!word.compare_exchange_weak(gate, gate_with_tail(gate, puts_ + puts_before_reuse), std::memory_order_seq_cst)) {
+  while (
+      !word.compare_exchange_weak(gate, gate_with_tail(gate, puts_ + puts_before_reuse), std::memory_order_seq_cst)) {
   }
   puts_ += puts_before_reuse;
 }
@@ -138,8 +140,8 @@ void ordered_writer::commit_slot(std::uint64_t index) {
 }
 
 void ordered_writer::give_slot_back(const free_slot& slot) {
-  q_.slot(lane_, slot.index).state.store(q_.raw(slot_state::at(slot_kind::free, slot.position)),
-                                         std::memory_order_release);
+  q_.slot(lane_, slot.index)
+      .state.store(q_.raw(slot_state::at(slot_kind::free, slot.position)), std::memory_order_release);
   free_.push_front({slot.index, slot.position + q_.shape.slots, slot.left});
 }
 
@@ -172,21 +174,20 @@ void ordered_writer::list(listed_messages::const_iterator it) {
   link(before(it), me);
 }
 
-// Who walks must not begin behind what was just put; and what takers are about to say of where to begin was found before
-// it: so the word is another now, always.
+// Who walks must not begin behind what was just put; and what takers are about to say of where to begin was found
+// before it: so the word is another now, always.
 void ordered_writer::show(const order& o, std::uint64_t index) {
   std::atomic<std::uint64_t>& begin = q_.lane(lane_).begin;
   std::uint64_t word = begin.load(std::memory_order_relaxed);
   for (;;) {
-    std::uint64_t at = begin_index(word ^ q_.key);
+    auto [version, at] = list_begin::of(q_.key, word);
     if (at > q_.shape.slots) q_.damaged();
     if (at != 0) {
       const order_node& node = q_.node(lane_, at - 1);
       const order there{node.rank.load(std::memory_order_relaxed), node.number.load(std::memory_order_relaxed)};
       if (o < there) at = index + 1;
     }
-    const std::uint64_t next = begin_word(q_.key, ((word ^ q_.key) >> begin_index_bits) + 1, at);
-    if (begin.compare_exchange_weak(word, next, std::memory_order_seq_cst)) return;
+    if (begin.compare_exchange_weak(word, list_begin{version + 1, at}.word(q_.key), std::memory_order_seq_cst)) return;
   }
 }
 
@@ -227,7 +228,8 @@ std::optional<std::uint64_t> ordered_writer::publish(const parcel& p) {
     if (!slot) return std::nullopt;
     const std::uint64_t number = q_.header().next_number.fetch_add(1, std::memory_order_relaxed) + 1;
     const order o{q_.shape.order == queue_order::newest_first ? ~number : p.rank, number};
-    const auto [it, is_new] = list_.emplace(o, listed{.index = slot->index, .position = slot->position, .size = p.size});
+    const auto [it, is_new] =
+        list_.emplace(o, listed{.index = slot->index, .position = slot->position, .size = p.size});
     if (!is_new) q_.damaged();
     try {
       const std::uint64_t gate = checked_gate(puts_);
@@ -250,7 +252,8 @@ std::optional<std::uint64_t> ordered_writer::publish(const parcel& p) {
     list(it);
     extent_has(p, slot->position);
     set_waiting(it->second, true);
-    s.state.exchange(q_.raw(slot_state::at(slot_kind::queued, slot->position)), std::memory_order_seq_cst);  // the commit
+    s.state.exchange(q_.raw(slot_state::at(slot_kind::queued, slot->position)),
+                     std::memory_order_seq_cst);  // the commit
     show(o, slot->index);
     return slot->position;
   }

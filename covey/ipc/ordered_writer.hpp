@@ -46,7 +46,7 @@ class ordered_writer : public lane_owner {
   struct free_slot {
     std::uint64_t index;
     std::uint64_t position;  // the next
-    std::uint32_t left;      // the list, after so many puts
+    std::uint32_t left;  // the list, after so many puts
   };
 
   void adopt();
@@ -69,7 +69,7 @@ class ordered_writer : public lane_owner {
   void attach_to(const free_slot& slot, std::span<const std::uint64_t> references);
 
   std::uint32_t puts_ = 0;  // as in the gate
-  need waiting_{0, 0};      // as last seen, so that many or more
+  need waiting_{0, 0};  // as last seen, so that many or more
   listed_messages list_;
   std::deque<free_slot> free_;  // longest free first
   std::uint64_t slots_used_ = 0;

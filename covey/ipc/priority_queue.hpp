@@ -91,7 +91,8 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
   explicit priority_queue(std::size_t items = queue_options{}.items) : priority_queue(queue_options{.items = items}) {}
 
   /// Makes a queue. Throws as above, also for bytes (0, or more than 990 GiB) and deliveries_max (more than 126).
-  explicit priority_queue(const queue_options& options) : verbs(detail::queue_core(options, detail::queue_order::by_rank)) {}
+  explicit priority_queue(const queue_options& options)
+      : verbs(detail::queue_core(options, detail::queue_order::by_rank)) {}
 
   using verbs::put;
   using verbs::put_for;
@@ -144,11 +145,10 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
                 const detail::stop_word* stop) const {
     const std::uint64_t rank = detail::rank_of(priority);
     const bool smallest_first = std::same_as<Compare, std::greater<>>;
-    return detail::put_message(
-        value, [&](auto m) {
-          m.rank = smallest_first ? rank : ~rank;
-          return this->core_.put(m, until, stop);
-        });
+    return detail::put_message(value, [&](auto m) {
+      m.rank = smallest_first ? rank : ~rank;
+      return this->core_.put(m, until, stop);
+    });
   }
 };
 

@@ -80,6 +80,9 @@ struct slot_content {
 };
 slot_content content_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy);
 
+/// Where messages go by rank, the checksum is of a large payload too: throws queue_damaged.
+void check_large(const queue_view& q, const held_message& m, std::span<const std::byte> payload);
+
 template <class Data>
 payload_view payload_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy,
                         const Data& data) {
@@ -87,6 +90,7 @@ payload_view payload_of(const queue_view& q, const held_message& m, std::span<st
   if (c.size <= inline_bytes_max && c.extent == 0) return {copy.first(c.size), c.attachments};
   const std::span<const std::byte> all = data(m.lane);
   if (c.extent == 0 || c.extent > all.size() || c.size > all.size() - c.extent) q.damaged();
+  if (q.shape.by_rank()) check_large(q, m, all.subspan(c.extent, c.size));
   return {all.subspan(c.extent, c.size), c.attachments};
 }
 

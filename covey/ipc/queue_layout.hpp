@@ -113,7 +113,7 @@ struct lane_control {
 
   // Written by takers.
   alignas(128) std::atomic<std::uint64_t> head;  // all positions before it have been taken or passed over
-  std::atomic<std::uint64_t> begin;              // by rank: begin_word(), nothing waits before it in the list
+  std::atomic<std::uint64_t> begin;              // by rank: list_begin; nothing waits before it
 
   // Seldom written.
   alignas(128) std::atomic<participant> owner;
@@ -133,7 +133,8 @@ inline constexpr std::uint64_t gate_with_tail(std::uint64_t gate, std::uint32_t 
 }
 inline constexpr std::uint64_t quota_in_bytes(std::uint64_t word) { return word & (next_turn_of_bytes - 1); }
 
-// ---- lanes of queues that go by rank: docs/design/ordered_queue.md -----------------------------------------------------
+// ---- lanes of queues that go by rank: docs/design/ordered_queue.md
+// -----------------------------------------------------
 
 /// Of each slot, in an array of their own. Written by the lane's owner alone.
 struct order_node {
@@ -150,12 +151,17 @@ inline constexpr std::uint64_t link_word(std::uint64_t key, std::uint64_t at, st
   return (at << 32 | to) ^ key;
 }
 
-/// How often it was set anew, 38 bits | 1 + the index of a slot, or 0: as `first`.
-inline constexpr std::uint64_t begin_index_bits = 26;
-inline constexpr std::uint64_t begin_word(std::uint64_t key, std::uint64_t version, std::uint64_t index) {
-  return (version << begin_index_bits | index) ^ key;
-}
-inline constexpr std::uint64_t begin_index(std::uint64_t word) { return word & ((1ULL << begin_index_bits) - 1); }
+/// Where walks along a list begin: how often that was set anew, 38 bits | 1 + the index of a slot, or 0: at `first`.
+struct list_begin {
+  static constexpr std::uint64_t index_bits = 26;
+  std::uint64_t version, index;
+
+  static constexpr list_begin of(std::uint64_t key, std::uint64_t word) {
+    if (word == 0) return {0, 0};  // of a lane that nobody had yet
+    return {(word ^ key) >> index_bits, (word ^ key) & ((1ULL << index_bits) - 1)};
+  }
+  [[nodiscard]] constexpr std::uint64_t word(std::uint64_t key) const { return (version << index_bits | index) ^ key; }
+};
 
 /// A slot is used again only after so many puts to its lane: who walks a list may still stand on it.
 inline constexpr std::uint32_t puts_before_reuse = 32;

@@ -1,9 +1,12 @@
-// Operations of the queues under one lock, killed at their instructions, also inside the lock. What was committed
-// arrives once, in order; what was in the hand of the dead arrives again; there is room for as many as before.
+// Operations of the queues that go by rank, killed or stopped at their instructions. What was committed arrives once,
+// in order; what was in the hand of the dead arrives again; there is room for as many as before.
 #include <gtest/gtest.h>
 #include <covey/ipc/lifo_queue.hpp>
 #include <covey/ipc/priority_queue.hpp>
 #include <covey/testing/stepped_queues.hpp>
+
+#include <algorithm>
+#include <thread>
 
 namespace {
 
@@ -120,6 +123,113 @@ TEST(StepperOrdered, TaskDone) {
                                                             expect_whole(w.q);
                                                           },
                                                       .recover = look<three>});
+}
+
+// ---- of one that is stopped ----------------------------------------------------------------------------------------
+
+// What others got meanwhile.
+struct watched : three {
+  std::vector<int> seen{};
+};
+
+// What others do while somebody has stopped for ever: they take what there is, in its order, and put and get without a
+// limit.
+void go_on(watched& w) {
+  w.seen = drain(w.q);
+  EXPECT_TRUE(std::ranges::is_sorted(w.seen)) << ::testing::PrintToString(w.seen);
+  for (int n = 0; n < 5; ++n) {
+    w.q.put(7);
+    EXPECT_EQ(w.q.get(), 7);
+    w.q.task_done();
+  }
+  std::thread newcomer([&] {
+    w.q.put(8);
+    w.q.put(6);
+    EXPECT_EQ(w.q.get_many(2), (std::vector{6, 8}));
+  });
+  newcomer.join();
+  std::size_t room = 0;
+  while (w.q.try_put(9)) ++room;
+  EXPECT_LE(room, small.items);
+  EXPECT_GE(room, small.items - 1);
+  drain(w.q);
+}
+
+// 1, 3 and 5 were got once, and 2 if it was put.
+void expect_all_once(watched& w, bool put_two) {
+  std::vector<int> all = std::move(w.seen);
+  for (const int n : drain(w.q)) all.push_back(n);
+  std::ranges::sort(all);
+  if (!put_two) std::erase(all, 2);
+  EXPECT_EQ(all, put_two ? (std::vector{1, 2, 3, 5}) : (std::vector{1, 3, 5}));
+  expect_whole(w.q);
+}
+
+void step_stopped(const std::string& name, stepped<watched> operation) {
+  operation.while_stopped = go_on;
+  step(name + ", stopped", operation);
+  operation.goes_on = true;
+  step(name + ", stopped, and then it goes on", operation);
+}
+
+TEST(StepperOrdered, PutOfAStoppedOne) {
+  step_stopped("priority_queue.put",
+               {.run = [](watched& w) { w.q.put(2); },
+                .check = [](watched& w, const last_process& last) { expect_all_once(w, last.finished); }});
+}
+
+TEST(StepperOrdered, GetOfAStoppedOne) {
+  step_stopped("priority_queue.get", {.run = [](watched& w) { (void)w.q.try_get(); },
+                                      .check = [](watched& w, const last_process&) { expect_all_once(w, false); }});
+}
+
+// Its message comes back to a place that others have passed.
+TEST(StepperOrdered, SweeperThatIsStopped) {
+  step_stopped("priority_queue.get, its sweeper",
+               {.run = [](watched& w) { (void)w.q.try_get(); },
+                .check = [](watched& w, const last_process&) { expect_all_once(w, false); },
+                .recover = look<watched>});
+}
+
+// An old message is done, and its place in the list is taken by others, while somebody is on his way along the list.
+TEST(StepperOrdered, PutOfAStoppedOneThatLooksForRoom) {
+  struct world : watched {
+    world() {
+      for (const int n : {4, 6, 7}) q.put(n);
+      for (int n = 0; n < 3; ++n) {
+        (void)q.get();
+        q.task_done();
+      }
+    }
+  };
+  const stepped<world> operation{.run = [](world& w) { (void)w.q.put_many_for(std::vector{1, 2, 3}, 0s); },
+                                 .check =
+                                     [](world& w, const last_process& last) {
+                                       std::vector<int> all = std::move(w.seen);
+                                       for (const int n : drain(w.q)) all.push_back(n);
+                                       std::ranges::sort(all);
+                                       EXPECT_TRUE(std::ranges::includes(std::vector{1, 2, 3, 5, 6, 7}, all));
+                                       EXPECT_TRUE(std::ranges::includes(all, std::vector{5, 6, 7}));
+                                       EXPECT_TRUE(!last.finished || all.size() == 6);
+                                       expect_whole(w.q);
+                                     },
+                                 .while_stopped = [](world& w) { w.seen = drain(w.q); },
+                                 .goes_on = true};
+  step("priority_queue.put_many, stopped, and then it goes on", operation);
+}
+
+TEST(StepperOrdered, TaskDoneOfAStoppedOne) {
+  const auto got_and_done = [](watched& w) {
+    if (w.q.try_get()) w.q.task_done();
+  };
+  step_stopped("priority_queue.get+task_done", {.run = got_and_done, .check = [](watched& w, const last_process&) {
+                                                  std::vector<int> all = std::move(w.seen);
+                                                  for (const int n : drain(w.q)) all.push_back(n);
+                                                  std::ranges::sort(all);
+                                                  if (all.size() == 2) all.insert(all.begin(), 1);
+                                                  EXPECT_EQ(all, (std::vector{1, 3, 5}));
+                                                  expect_whole(w.q);
+                                                }});
 }
 
 TEST(StepperOrdered, Close) {
