@@ -182,6 +182,37 @@ TEST(LendingForms, AreThereForAQueueAndForItsEnds) {
   lend_in_each_form(q.reader(), q.writer());
 }
 
+TEST(LendingForms, AreThereForALifoQueueAndForItsEnds) {
+  const covey::lifo_queue<numbers> q({.items = 1, .bytes = 4096});
+  lend_in_each_form(q, q);
+  lend_in_each_form(q.reader(), q.writer());
+}
+
+template <class Writer>
+void publish_with_priority_in_each_form(const Writer& w) {
+  auto loan = [&] { return w.loan(3); };
+  w.publish(loan(), 6);
+  auto a = loan(), b = loan(), c = loan(), d = loan(), e = loan();
+  w.publish(a, 5);
+  EXPECT_TRUE(w.publish(b, 4, stopped()));
+  EXPECT_TRUE(w.try_publish(c, 3));
+  EXPECT_TRUE(w.publish_for(d, 2, 1h));
+  EXPECT_TRUE(w.publish_until(e, 1, for_ever));
+  auto more = loan();
+  EXPECT_FALSE(w.publish(more, 1, stopped()));
+  EXPECT_FALSE(w.try_publish(more, 1));
+  EXPECT_FALSE(w.publish_for(more, 1, 0.5ms));
+  EXPECT_FALSE(w.publish_until(more, 1, for_ever, stopped()));
+}
+
+TEST(LendingForms, OfAPriorityQueueTakeAPriority) {
+  const covey::priority_queue<numbers> q({.items = 6, .bytes = 4096});
+  publish_with_priority_in_each_form(q);
+  for (int n = 0; n < 6; ++n) EXPECT_TRUE(q.try_get_view());
+  publish_with_priority_in_each_form(q.writer());
+  for (int n = 0; n < 6; ++n) EXPECT_TRUE(q.reader().try_get_view());
+}
+
 TEST(LendingForms, OfALoanThatHasToWaitAreThere) {
   const covey::queue<numbers> q({.items = 4, .bytes = 4096});
   std::vector<covey::loaned<numbers>> all;

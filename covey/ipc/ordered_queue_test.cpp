@@ -14,6 +14,7 @@
 #include <covey/testing/random_kills.hpp>
 #include <covey/testing/settle.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -79,6 +80,22 @@ TEST(PriorityQueue, KnowsThePriorityOfAValueWithOneOfItsOwn) {
   std::vector<unsigned> numbers;
   for (const auto& [n, text] : drain(pairs)) numbers.push_back(n);
   EXPECT_THAT(numbers, ElementsAre(1U, 3U, ~0U));
+}
+
+TEST(PriorityQueue, ShowsInOrderWhatWasWrittenInPlace) {
+  const covey::priority_queue<std::vector<int>> q;
+  for (const int n : {2, 3, 1}) {
+    auto written = q.loan(1000);
+    std::ranges::fill(written, n);
+    q.publish(std::move(written), n);
+  }
+  q.put(std::vector<int>(10, 0), 0);
+  for (const int n : {0, 1, 2, 3}) {
+    const auto view = q.get_view();
+    ASSERT_TRUE(view);
+    EXPECT_TRUE(std::ranges::all_of(*view, [&](int m) { return m == n; }));
+  }
+  EXPECT_TRUE(q.join_for(1h));
 }
 
 TEST(PriorityQueue, IsAHeapForManyAtRandom) {

@@ -71,14 +71,19 @@ std::uint64_t rank_of(P p) {
 /// Handle:  a copy is the same queue; give it to any task, process or message.
 /// Safety:  process-safe. Who is stopped (SIGSTOP), at whatever instruction, stops nobody: there is no lock.
 /// Death:   a participant killed at any instruction leaves every committed message in the queue, in flight at a living
-///          consumer, or consumed; a message that was being put is not seen. Nobody waits for the dead.
+///          consumer, or consumed; a message that was being put is not seen. Nobody waits for the dead: what a death
+///          means for those who wait, they learn at once, or up to 10 ms later.
 /// Order:   by priority; first in, first out within one, over all producers. A redelivered message comes back to the
 ///          place that it had. What happened before put() is visible after the get() that returned its message.
+/// Limits:  256 threads put at a time; fewer where more than 200,000 items may wait (50 of a million), or where
+/// RLIMIT_FSIZE
+///          makes the address range smaller, but at least 8. put() throws std::length_error in one more. Getting has no
+///          such limit. size(), size_approx() and a put that finds no room look at every message that waits.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/ordered_queue.md. Example: examples/priority_queue.cpp
 template <class T, class Compare = std::greater<>>
-class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail::queue_core> {
-  using verbs = queue_verbs<priority_queue<T, Compare>, T, detail::queue_core>;
+class priority_queue : public queue_verbs<priority_queue<T, Compare>, T> {
+  using verbs = queue_verbs<priority_queue<T, Compare>, T>;
   static_assert(std::same_as<Compare, std::greater<>> || std::same_as<Compare, std::less<>>,
                 "covey: a priority_queue goes by std::greater<> (the smallest first) or std::less<>: no code of its "
                 "users runs while it is locked");
@@ -125,6 +130,39 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
     return put_with(value, priority, detail::steady(until), &stopped);
   }
 
+  /// Puts what was written into `written`, with this priority; it is empty afterwards. Blocks while full. Only in the
+  /// thread that borrowed it: throws std::logic_error elsewhere. Throws like put().
+  void publish(loaned<T>& written, priority_type priority) const {
+    this->publish_by_rank(written, rank_for(priority), std::nullopt, nullptr);
+  }
+  /// As above.
+  void publish(loaned<T>&& written, priority_type priority) const { publish(written, priority); }
+  /// Returns false, and leaves `written` as it is, when `stop` was requested while it was full. Throws like publish().
+  [[nodiscard]] bool publish(loaned<T>& written, priority_type priority, std::stop_token stop) const {
+    const detail::stop_word stopped(std::move(stop));
+    return this->publish_by_rank(written, rank_for(priority), std::nullopt, &stopped);
+  }
+  /// Returns false, and leaves `written` as it is, when full. Never blocks for room. Throws like publish().
+  [[nodiscard]] bool try_publish(loaned<T>& written, priority_type priority) const {
+    return this->publish_by_rank(written, rank_for(priority), std::chrono::steady_clock::now(), nullptr);
+  }
+  /// Returns false, and leaves `written` as it is, when it stayed full for `timeout`, or `stop` was requested. Throws
+  /// like publish().
+  template <class Rep, class Period>
+  [[nodiscard]] bool publish_for(loaned<T>& written, priority_type priority,
+                                 const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return this->publish_by_rank(written, rank_for(priority), detail::deadline_in(timeout), &stopped);
+  }
+  /// As publish_for, with a point in time.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool publish_until(loaned<T>& written, priority_type priority,
+                                   const std::chrono::time_point<Clock, Duration>& until,
+                                   std::stop_token stop = {}) const {
+    const detail::stop_word stopped(std::move(stop));
+    return this->publish_by_rank(written, rank_for(priority), detail::steady(until), &stopped);
+  }
+
   /// For covey.
   static priority_queue decode_handle(detail::decoder& in) {
     return priority_queue(detail::queue_core::decode(in, detail::queue_order::by_rank));
@@ -134,6 +172,7 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
   friend verbs;
   friend class reader_of<priority_queue>;
   friend class writer_of<priority_queue>;
+  friend in_place_forms<priority_queue, T>;
   explicit priority_queue(detail::queue_core core) : verbs(std::move(core)) {}
 
   bool put_until_deadline(const T& value, const detail::deadline& until, const detail::stop_word* stop) const {
@@ -141,12 +180,16 @@ class priority_queue : public queue_verbs<priority_queue<T, Compare>, T, detail:
     return put_with(value, detail::own_priority(value), until, stop);
   }
 
+  static std::uint64_t rank_for(priority_type priority) {
+    const std::uint64_t rank = detail::rank_of(priority);
+    return std::same_as<Compare, std::greater<>> ? rank : ~rank;
+  }
+
   bool put_with(const T& value, priority_type priority, const detail::deadline& until,
                 const detail::stop_word* stop) const {
-    const std::uint64_t rank = detail::rank_of(priority);
-    const bool smallest_first = std::same_as<Compare, std::greater<>>;
+    const std::uint64_t rank = rank_for(priority);
     return detail::put_message(value, [&](auto m) {
-      m.rank = smallest_first ? rank : ~rank;
+      m.rank = rank;
       return this->core_.put(m, until, stop);
     });
   }

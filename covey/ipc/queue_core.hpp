@@ -101,6 +101,7 @@ class queue_core {
   struct loan {
     std::uint64_t extent = 0;
     std::span<std::byte> bytes{};
+    std::uint64_t rank = 0;  // to publish it with
   };
   /// Nothing: no memory until `until`, or stopped. Throws like put.
   std::optional<loan> borrow(std::size_t bytes, const deadline& until, const stop_word* stop) const;
@@ -187,8 +188,6 @@ class queue_core {
 
  private:
   explicit queue_core(region r) : region_(std::move(r)) {}
-  template <class Writer>
-  bool put_by(queue_side& side, const outgoing& message, const deadline& until, const stop_word* stop) const;
   several take(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
                const std::uint32_t* deaths) const;
   region region_;

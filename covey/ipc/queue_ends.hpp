@@ -22,10 +22,9 @@ struct delivery {
 namespace detail {
 
 /// One process's share of a role: taken at the first use or at arrival, left when the last copy goes.
-template <class Core>
 class share_of_role {
  public:
-  share_of_role(Core core, queue_role role) : core_(std::move(core)), role_(role) {}
+  share_of_role(queue_core core, queue_role role) : core_(std::move(core)), role_(role) {}
   share_of_role(const share_of_role& other) : core_(other.core_), role_(other.role_) {
     if (other.taken()) take();
   }
@@ -47,7 +46,7 @@ class share_of_role {
   // A forked child has a copy that its parent has taken.
   [[nodiscard]] bool taken() const { return taken_by_ == this_process_id(); }
 
-  Core core_;
+  queue_core core_;
   queue_role role_;
   mutable process_id taken_by_ = 0;
 };
@@ -176,7 +175,7 @@ class reader_of {
 
  private:
   friend Queue;
-  template <class, class, class>
+  template <class, class>
   friend class queue_verbs;
   explicit reader_of(Queue q) : queue_(std::move(q)), share_(queue_.core_, detail::queue_role::reader) {}
   const Queue& taken() const {
@@ -184,7 +183,7 @@ class reader_of {
     return queue_;
   }
   Queue queue_;
-  detail::share_of_role<typename Queue::core_type> share_;
+  detail::share_of_role share_;
 };
 
 /// The writing end of a queue: see writer() of any queue, whose the members are.
@@ -272,31 +271,26 @@ class writer_of {
   [[nodiscard]] auto loan_until(std::size_t n, const Rest&... rest) const {
     return taken().loan_until(n, rest...);
   }
-  /// As the queue's, where it has it.
-  template <class Loan>
+  /// As the queue's, where it has it, with what that takes: a priority, where it has those, and a stop_token, which
+  /// makes it a bool.
+  template <class Loan, class... Rest>
     requires(detail::shows_in_place<Queue>)
-  void publish(Loan&& written) const {
-    taken().publish(std::forward<Loan>(written));
+  auto publish(Loan&& written, const Rest&... rest) const {
+    return taken().publish(std::forward<Loan>(written), rest...);
   }
-  /// As the queue's, where it has it.
-  template <class Loan>
+  /// As the queue's, where it has it, with what that takes.
+  template <class Loan, class... Rank>
     requires(detail::shows_in_place<Queue>)
-  [[nodiscard]] bool publish(Loan& written, std::stop_token stop) const {
-    return taken().publish(written, std::move(stop));
+  [[nodiscard]] bool try_publish(Loan& written, const Rank&... rank) const {
+    return taken().try_publish(written, rank...);
   }
-  /// As the queue's, where it has it.
-  template <class Loan>
-    requires(detail::shows_in_place<Queue>)
-  [[nodiscard]] bool try_publish(Loan& written) const {
-    return taken().try_publish(written);
-  }
-  /// As the queue's, where it has it: with a timeout, and perhaps a stop_token.
+  /// As the queue's, where it has it, with what that takes.
   template <class Loan, class... Rest>
     requires(detail::shows_in_place<Queue>)
   [[nodiscard]] bool publish_for(Loan& written, const Rest&... rest) const {
     return taken().publish_for(written, rest...);
   }
-  /// As the queue's, where it has it.
+  /// As the queue's, where it has it, with what that takes.
   template <class Loan, class... Rest>
     requires(detail::shows_in_place<Queue>)
   [[nodiscard]] bool publish_until(Loan& written, const Rest&... rest) const {
@@ -322,7 +316,7 @@ class writer_of {
 
  private:
   friend Queue;
-  template <class, class, class>
+  template <class, class>
   friend class queue_verbs;
   explicit writer_of(Queue q) : queue_(std::move(q)), share_(queue_.core_, detail::queue_role::writer) {}
   const Queue& taken() const {
@@ -330,7 +324,7 @@ class writer_of {
     return queue_;
   }
   Queue queue_;
-  detail::share_of_role<typename Queue::core_type> share_;
+  detail::share_of_role share_;
 };
 
 }  // namespace covey

@@ -28,16 +28,15 @@ void refuse_if_too_large(const queue_view& q, std::size_t bytes) {
     throw std::length_error("covey: a message of " + std::to_string(bytes) + " bytes is larger than its queue");
 }
 
-template <class Writer>
-Writer& writer_of(queue_side& side) {
-  const auto made = [&](auto& writer) -> Writer& {
-    if (!writer) writer.emplace(side.q);
-    return *writer;
-  };
-  if constexpr (std::is_same_v<Writer, lane_writer>)
-    return made(side.writer);
-  else
-    return made(side.by_rank);
+// Calls f with this thread's writer.
+template <class F>
+auto with_writer(queue_side& side, const F& f) {
+  if (side.q.shape.by_rank()) {
+    if (!side.by_rank) side.by_rank.emplace(side.q);
+    return f(*side.by_rank);
+  }
+  if (!side.writer) side.writer.emplace(side.q);
+  return f(*side.writer);
 }
 
 void throw_if_refused(const queue_view& q) {
@@ -136,21 +135,16 @@ void after_commit(lane_owner& writer, const queue_view& q, std::uint64_t positio
 
 }  // namespace
 
-template <class Writer>
-bool queue_core::put_by(queue_side& side, const outgoing& message, const deadline& until, const stop_word* stop) const {
-  refuse_if_too_large(side.q, stored_size(message));
-  Writer& w = writer_of<Writer>(side);
-  unpublished<Writer> u(w, message);
-  if (!put_when_room(w, side.q, until, stop, [&](effort e) { return u.try_once(e); })) return false;
-  after_commit(w, side.q, u.position());
-  return true;
-}
-
 bool queue_core::put(const outgoing& message, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
   if (side.writer) side.writer->fetch_ahead();
-  if (side.q.shape.by_rank()) return put_by<ordered_writer>(side, message, until, stop);
-  return put_by<lane_writer>(side, message, until, stop);
+  refuse_if_too_large(side.q, stored_size(message));
+  return with_writer(side, [&](auto& w) {
+    unpublished u(w, message);
+    if (!put_when_room(w, side.q, until, stop, [&](effort e) { return u.try_once(e); })) return false;
+    after_commit(w, side.q, u.position());
+    return true;
+  });
 }
 
 std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadline& until,
@@ -168,7 +162,8 @@ std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadl
       if (m.bytes.size() > inline_bytes_max || stored_size(m) != m.bytes.size()) break;
       parcels[n] = {.size = m.bytes.size(), .here = m.bytes.data()};
     }
-    const auto published = writer_of<lane_writer>(side).publish_several(std::span(parcels).first(n));
+    if (!side.writer) side.writer.emplace(side.q);
+    const auto published = side.writer->publish_several(std::span(parcels).first(n));
     if (published.count == 0) {
       if (!put(messages[done], until, stop)) break;
       ++done;
@@ -193,33 +188,39 @@ std::optional<queue_core::loan> queue_core::borrow(std::size_t bytes, const dead
                                                    const stop_word* stop) const {
   queue_side& side = side_of(region_);
   refuse_if_too_large(side.q, bytes);
-  lane_writer& w = writer_of<lane_writer>(side);
-  std::optional<std::uint64_t> extent;
-  if (!put_when_room(w, side.q, until, stop, [&](effort) { return (extent = w.reserve(bytes)).has_value(); }))
-    return std::nullopt;
-  return loan{*extent, {w.payload(*extent), bytes}};
+  return with_writer(side, [&](auto& w) -> std::optional<loan> {
+    std::optional<std::uint64_t> extent;
+    const auto once = [&](effort) { return (extent = w.reserve(bytes)).has_value(); };
+    if (!put_when_room(w, side.q, until, stop, once)) return std::nullopt;
+    return loan{*extent, {w.payload(*extent), bytes}};
+  });
 }
 
 bool queue_core::publish(const loan& written, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
-  lane_writer& w = writer_of<lane_writer>(side);
-  if (!w.has_reserved(written.extent))
-    throw std::logic_error("covey: a loan is published by the thread that took it, and once");
-  const parcel p{.size = written.bytes.size(), .extent = written.extent};
-  std::optional<std::uint64_t> position;
-  const auto once = [&](effort e) {
-    position = e == effort::little ? w.publish(p) : w.publish_with_more(p, e == effort::all);
-    return position.has_value();
-  };
-  if (!put_when_room(w, side.q, until, stop, once)) return false;
-  after_commit(w, side.q, *position);
-  return true;
+  return with_writer(side, [&](auto& w) {
+    if (!w.has_reserved(written.extent))
+      throw std::logic_error("covey: a loan is published by the thread that took it, and once");
+    const parcel p{.size = written.bytes.size(), .extent = written.extent, .rank = written.rank};
+    std::optional<std::uint64_t> position;
+    const auto once = [&](effort e) {
+      position = e == effort::little ? w.publish(p) : w.publish_with_more(p, e == effort::all);
+      return position.has_value();
+    };
+    if (!put_when_room(w, side.q, until, stop, once)) return false;
+    after_commit(w, side.q, *position);
+    return true;
+  });
 }
 
 void queue_core::give_back(const loan& unwanted) const noexcept {
   try {
     queue_side& side = side_of(region_);
-    if (side.writer && side.writer->has_reserved(unwanted.extent)) side.writer->give_back(unwanted.extent);
+    const auto give_back_to = [&](auto& w) {
+      if (w && w->has_reserved(unwanted.extent)) w->give_back(unwanted.extent);
+    };
+    give_back_to(side.writer);
+    give_back_to(side.by_rank);
   } catch (...) {
     // Damaged: it is of no more use.
   }

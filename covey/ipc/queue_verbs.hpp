@@ -1,11 +1,11 @@
 /// @file
-/// What all queues can do: the put and get families, acknowledging, joining, closing, roles; once, over a core that
-/// knows in which order messages go.
+/// What all queues can do: the put and get families, acknowledging, joining, closing, roles; once, for every order.
 #pragma once
 
 #include <chrono>
 #include <covey/ipc/get_forms.hpp>
 #include <covey/ipc/queue_ends.hpp>
+#include <covey/ipc/queue_in_place.hpp>
 #include <covey/sync/handle.hpp>
 #include <optional>
 #include <span>
@@ -14,14 +14,14 @@
 
 namespace covey {
 
-/// The verbs of a queue `Self` of T over a `Core`. A message is *in flight* from the get() that returns it until the
+/// The verbs of a queue `Self` of T. A message is *in flight* from the get() that returns it until the
 /// same thread calls task_done() or gets again, or ends in order; when its consumer dies in between, the queue does
 /// with it what queue_options::on_death says.
 ///
 /// Safety: process-safe.
-template <class Self, class T, class Core>
-class queue_verbs : public get_forms<queue_verbs<Self, T, Core>, T> {
-  using forms = get_forms<queue_verbs<Self, T, Core>, T>;
+template <class Self, class T>
+class queue_verbs : public get_forms<queue_verbs<Self, T>, T>, public in_place_forms<Self, T> {
+  using forms = get_forms<queue_verbs<Self, T>, T>;
 
  public:
   using covey_handle = void;  ///< may travel to other processes
@@ -211,13 +211,13 @@ class queue_verbs : public get_forms<queue_verbs<Self, T, Core>, T> {
  private:
   friend Self;
   friend forms;
+  friend in_place_forms<Self, T>;
   template <class>
   friend class reader_of;
   template <class>
   friend class writer_of;
 
-  using core_type = Core;
-  explicit queue_verbs(Core core) : core_(std::move(core)) { detail::require_travels<T>(); }
+  explicit queue_verbs(detail::queue_core core) : core_(std::move(core)) { detail::require_travels<T>(); }
 
   std::size_t put_many_until_deadline(std::span<const T> values, const detail::deadline& until,
                                       const detail::stop_word* stop) const {
@@ -231,7 +231,7 @@ class queue_verbs : public get_forms<queue_verbs<Self, T, Core>, T> {
     try {
       return detail::decode_message<T>(message.bytes);
     } catch (const std::bad_alloc&) {
-      core_.drop_one_put_back_others(Core::none);
+      core_.drop_one_put_back_others(detail::queue_core::none);
       throw;
     } catch (...) {
       core_.acknowledge();
@@ -270,7 +270,7 @@ class queue_verbs : public get_forms<queue_verbs<Self, T, Core>, T> {
         values.push_back(detail::decode_message<T>(message.bytes));
       }
     } catch (const std::bad_alloc&) {
-      core_.drop_one_put_back_others(Core::none);
+      core_.drop_one_put_back_others(detail::queue_core::none);
       throw;
     } catch (...) {
       core_.drop_one_put_back_others(values.size());
@@ -279,7 +279,7 @@ class queue_verbs : public get_forms<queue_verbs<Self, T, Core>, T> {
     return values;
   }
 
-  Core core_;
+  detail::queue_core core_;
 };
 
 }  // namespace covey
