@@ -29,12 +29,8 @@
 #ifndef KILLS
 #define KILLS 1
 #endif
-#ifndef RANKS
-#define RANKS 2
-#endif
 #define SLOTS 2          /* numbered from 1 */
 #define REUSE 2          /* puts_before_reuse */
-#define NONE 15
 
 mtype = { fresh, free, being_put, queued, in_flight };
 typedef slot_t { mtype kind; byte message; byte next; byte order; byte left; bool listed };
@@ -59,15 +55,17 @@ proctype owner() {
     do
     :: put == MESSAGES -> break
     :: put < MESSAGES ->
-       /* What is gone leaves the list: one store each. */
+       /* What is gone leaves the list: one store each. Nobody but the owner uses it again. */
        before = 0; gone = false;
        do
-       :: atomic { slot[before].next == 0 -> break }
-       :: atomic { else -> at = slot[before].next };
-          if
-          :: atomic { slot[at].kind == free -> slot[before].next = slot[at].next; slot[at].left = gate; slot[at].listed = false; gone = true }
-          :: atomic { else -> before = at }
-          fi
+       :: atomic {
+            at = slot[before].next;
+            if
+            :: at == 0 -> break
+            :: at != 0 && slot[at].kind == free -> slot[before].next = slot[at].next; slot[at].left = gate; slot[at].listed = false; gone = true
+            :: else -> before = at
+            fi
+          }
        od;
        if :: gone && BUG != 2 -> begin_anew() :: else fi;
        /* A slot; if there is none, there is no room: later. */
