@@ -73,6 +73,14 @@ bool ordered_writer::might_have_room() const noexcept {
          q_.raw(slot_state::at(slot_kind::queued, m.position, 0));
 }
 
+// Those that are gone make walks long: when there may be as many of them as there are others, they leave the list.
+void ordered_writer::tidy_up() {
+  constexpr std::size_t a_few = 64;
+  if (list_.size() < tidy_at_) return;
+  look(list_.size());
+  tidy_at_ = 2 * list_.size() + a_few;
+}
+
 // Which messages still wait, from the first on, until so many in a row do. Those that are gone leave the list.
 void ordered_writer::look(std::size_t until_so_many_wait) {
   bool any_left = false;
@@ -223,41 +231,42 @@ void ordered_writer::attach_to(const free_slot& slot, std::span<const std::uint6
 }
 
 std::optional<std::uint64_t> ordered_writer::publish(const parcel& p) {
+  tidy_up();
   while (has_room(p, checked_gate(puts_))) {
     const auto slot = next_slot();
     if (!slot) return std::nullopt;
     const std::uint64_t number = q_.header().next_number.fetch_add(1, std::memory_order_relaxed) + 1;
     const order o{q_.shape.order == queue_order::newest_first ? ~number : p.rank, number};
-    const auto [it, is_new] =
-        list_.emplace(o, listed{.index = slot->index, .position = slot->position, .size = p.size});
-    if (!is_new) q_.damaged();
     try {
-      const std::uint64_t gate = checked_gate(puts_);
-      if (!fits_now(p, gate) || !reserve_slot(*slot, p, gate)) {
-        list_.erase(it);
-        give_slot_back(*slot);
-        continue;
-      }
-      if (!p.references.empty()) attach_to(*slot, p.references);
+      if (publish_in(*slot, o, p)) return slot->position;
     } catch (...) {
-      list_.erase(it);
+      list_.erase(o);
       give_slot_back(*slot);
       throw;
     }
-    message_slot& s = q_.slot(lane_, slot->index);
-    fill(s, slot->position, sum_of_order(q_.key, o.first, o.second), p);
-    order_node& node = q_.node(lane_, slot->index);
-    node.rank.store(o.first, std::memory_order_relaxed);
-    node.number.store(o.second, std::memory_order_relaxed);
-    list(it);
-    extent_has(p, slot->position);
-    set_waiting(it->second, true);
-    s.state.exchange(q_.raw(slot_state::at(slot_kind::queued, slot->position)),
-                     std::memory_order_seq_cst);  // the commit
-    show(o, slot->index);
-    return slot->position;
+    list_.erase(o);
+    give_slot_back(*slot);
   }
   return std::nullopt;
+}
+
+bool ordered_writer::publish_in(const free_slot& slot, const order& o, const parcel& p) {
+  const auto [it, is_new] = list_.emplace(o, listed{.index = slot.index, .position = slot.position, .size = p.size});
+  if (!is_new) q_.damaged();  // whose numbers come again
+  const std::uint64_t gate = checked_gate(puts_);
+  if (!fits_now(p, gate) || !reserve_slot(slot, p, gate)) return false;
+  if (!p.references.empty()) attach_to(slot, p.references);
+  message_slot& s = q_.slot(lane_, slot.index);
+  fill(s, slot.position, sum_of_order(q_.key, o.first, o.second), p);
+  order_node& node = q_.node(lane_, slot.index);
+  node.rank.store(o.first, std::memory_order_relaxed);
+  node.number.store(o.second, std::memory_order_relaxed);
+  list(it);
+  extent_has(p, slot.position);
+  set_waiting(it->second, true);
+  s.state.exchange(q_.raw(slot_state::at(slot_kind::queued, slot.position)), std::memory_order_seq_cst);  // the commit
+  show(o, slot.index);
+  return true;
 }
 
 }  // namespace covey::detail

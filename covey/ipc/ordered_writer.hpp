@@ -53,6 +53,7 @@ class ordered_writer : public lane_owner {
   [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate);
   [[nodiscard]] bool fits_now(const parcel& p, std::uint64_t gate) const noexcept;
   [[nodiscard]] need need_for(const parcel& p) const noexcept { return {waiting_.items + 1, waiting_.bytes + p.size}; }
+  void tidy_up();
   void look(std::size_t until_so_many_wait);
   void set_waiting(listed& m, bool waits) noexcept;
   std::optional<free_slot> next_slot();
@@ -66,11 +67,13 @@ class ordered_writer : public lane_owner {
   void list(listed_messages::const_iterator it);
   void show(const order& o, std::uint64_t index);
   bool reserve_slot(const free_slot& slot, const parcel& p, std::uint64_t gate);
+  bool publish_in(const free_slot& slot, const order& o, const parcel& p);
   void attach_to(const free_slot& slot, std::span<const std::uint64_t> references);
 
   std::uint32_t puts_ = 0;  // as in the gate
   need waiting_{0, 0};  // as last seen, so that many or more
   listed_messages list_;
+  std::size_t tidy_at_ = 64;
   std::deque<free_slot> free_;  // longest free first
   std::uint64_t slots_used_ = 0;
   std::uint64_t slots_committed_ = 0;
