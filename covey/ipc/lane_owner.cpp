@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <covey/ipc/queue_lanes.hpp>
 #include <stdexcept>
 
 namespace covey::detail {

@@ -5,7 +5,7 @@
 
 #include <array>
 #include <covey/ipc/extent_ring.hpp>
-#include <covey/ipc/queue_layout.hpp>
+#include <covey/ipc/queue_lanes.hpp>
 #include <cstring>
 #include <optional>
 
@@ -63,6 +63,11 @@ class lane_owner {
   /// All of a slot but its state. `bytes_end`: message_slot's. Nothing is computed between the first store and the
   /// commit: who waits for this slot looks at it again and again, and each look takes the line away.
   void fill(message_slot& s, std::uint64_t position, std::uint64_t bytes_end, const parcel& p) const;
+  /// Tells the keeper once more that the former message of a free slot holds nothing: who told it before may have been
+  /// killed, and the keeper too before it was read, and from now on nobody knows of it.
+  void forget_former(const message_slot& s) const {
+    if (s.size_and_attachments.load(std::memory_order_relaxed) >> 40 != 0) detach_again(q_, lane_, s);
+  }
   /// The message with that position has `p`'s extent.
   void extent_has(const parcel& p, std::uint64_t position) {
     if (p.extent != 0) extents_->publish(p.extent, position);

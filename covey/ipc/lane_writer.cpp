@@ -151,8 +151,9 @@ std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
       pass_over();
       continue;
     }
-    if (!p.references.empty()) attach_to_next(p.references);
     message_slot& s = q_.slot(lane_, tail_);
+    forget_former(s);
+    if (!p.references.empty()) attach_to_next(p.references);
     fill(s, tail_, bytes_ + p.size, p);
     const std::uint64_t position = tail_;
     advance(p.size);
@@ -191,6 +192,7 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
   }
   for (std::size_t i = 0; i < count; ++i) {
     message_slot& s = q_.slot(lane_, tail_);
+    forget_former(s);
     fill(s, tail_, bytes_ + parcels[i].size, parcels[i]);
     s.state.store(q_.raw(slot_state::at(slot_kind::queued, tail_)), std::memory_order_release);
     advance(parcels[i].size);

@@ -211,6 +211,7 @@ bool ordered_writer::reserve_slot(const free_slot& slot, const parcel& p, std::u
                            ? was.kind() == slot_kind::fresh
                            : was == slot_state::at(slot_kind::free, slot.position - q_.shape.slots);
   if (!is_ours) q_.damaged();
+  forget_former(s);
   s.position.store(slot.position, std::memory_order_relaxed);
   s.size_and_attachments.store(p.size | std::uint64_t{p.references.size()} << 40, std::memory_order_relaxed);
   s.state.exchange(q_.raw(slot_state::put_by(this_name())), std::memory_order_seq_cst);

@@ -54,6 +54,7 @@ queue_core::queue_core(const queue_options& options, queue_order order) {
   h.shape_check = shape_check_of(queue_key(region_.id()), shape);
   h.flags.store(checked_flags(queue_key(region_.id()), 0), std::memory_order_relaxed);
   h.swept_deaths.store(deaths_seen(), std::memory_order_relaxed);
+  h.keepers_told.store(keepers_seen(), std::memory_order_relaxed);
 }
 
 queue_core queue_core::decode(decoder& in, queue_order order) {

@@ -4,11 +4,15 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <covey/ipc/lifo_queue.hpp>
 #include <covey/ipc/queue.hpp>
+#include <covey/memory.hpp>
+#include <covey/memory/family.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/mutex.hpp>
 #include <covey/testing/random_kills.hpp>
+#include <covey/testing/settle.hpp>
 #include <covey/testing/victims.hpp>
 
 #include <random>
@@ -179,6 +183,37 @@ TEST(QueueDeath, WhileAcknowledgingDoesNotTakeTheReferencesOfAMessageThatStays) 
                           q};
   EXPECT_EQ(consumer.join().signal(), SIGKILL);
   EXPECT_NO_THROW((void)q.try_get());
+}
+
+// Who is done with a message tells the keeper, and does not wait for it. Both are killed before it is read.
+template <class Queue>
+void keep_nothing_that_a_killed_keeper_was_told(bool put_again) {
+  using covey::detail::family;
+  for (int round = 0; round < 30; ++round) {
+    const Queue q(1);
+    auto object = covey::make_shared<int>(5);
+    const covey::weak_ptr<int> seen(object);
+    q.put(object);
+    object.reset();
+    covey::process{[](Queue in) {
+                     (void)in.get();
+                     ::kill(family.book->keeper_pid, SIGKILL);
+                     in.task_done();
+                     ::kill(::getpid(), SIGKILL);
+                   },
+                   q}
+        .join();
+    if (put_again) q.put(covey::shared_ptr<int>());
+    while (q.try_get()) q.task_done();  // it comes again when it had not been done
+    EXPECT_TRUE(covey::testing::eventually([&] { return q.size() == 0 && seen.expired(); })) << round;
+  }
+}
+
+TEST(QueueDeath, KeepsNothingThatAKilledKeeperWasTold) {
+  keep_nothing_that_a_killed_keeper_was_told<covey::queue<covey::shared_ptr<int>>>(false);
+  keep_nothing_that_a_killed_keeper_was_told<covey::queue<covey::shared_ptr<int>>>(true);
+  keep_nothing_that_a_killed_keeper_was_told<covey::lifo_queue<covey::shared_ptr<int>>>(false);
+  keep_nothing_that_a_killed_keeper_was_told<covey::lifo_queue<covey::shared_ptr<int>>>(true);
 }
 
 TEST(QueueDeath, TellsAWriterThatTheLastReaderIsGone) {

@@ -458,6 +458,11 @@ void pause_for_counting(const queue_view& q) noexcept {
   q.header().counting.compare_exchange_strong(who, 0, std::memory_order_seq_cst);  // it was stopped, or may ask again
 }
 
+void detach_again(const queue_view& q, std::size_t l, const message_slot& s) {
+  const slot_state state = q.state_of(s.state.load(std::memory_order_acquire));
+  if (state.kind() == slot_kind::free) detach(q.id, message_number(l, state.position()));
+}
+
 // ---- the dead ------------------------------------------------------------------------------------------------------
 
 namespace {
@@ -515,6 +520,24 @@ void free_dead_lane(const queue_view& q, std::size_t l) {
 
 }  // namespace
 
+namespace {
+
+// What the former one was told, by somebody who is done with a message, it may not have read; and who told it repeats
+// that only if he lives, and has something to say.
+void tell_a_new_keeper(const queue_view& q) {
+  std::atomic<std::uint32_t>& told = q.header().keepers_told;
+  const std::uint32_t keepers = keepers_seen();
+  if (told.load(std::memory_order_acquire) == keepers) return;
+  for_each_slot(q, [&](std::size_t l, const message_slot& s, std::uint64_t, slot_state state) {
+    const bool had_any = s.size_and_attachments.load(std::memory_order_relaxed) >> 40 != 0;
+    if (had_any && state.kind() == slot_kind::free) detach_again(q, l, s);
+    return false;
+  });
+  told.store(keepers, std::memory_order_release);
+}
+
+}  // namespace
+
 void sweep_lanes(const queue_view& q) {
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) free_dead_lane(q, l);
@@ -524,6 +547,7 @@ void sweep_lanes(const queue_view& q) {
     return false;
   });
   if ((q.flags() & flag_discarded) != 0) discard_all(q);
+  tell_a_new_keeper(q);
   participant counter = q.header().counting.load(std::memory_order_acquire);
   if (counter != 0 && !alive(counter)) q.header().counting.compare_exchange_strong(counter, 0);
   for (std::size_t l = 0; l < lanes; ++l) came_back(q, l);  // also for a sweeper that died before it could

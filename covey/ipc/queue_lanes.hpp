@@ -94,6 +94,9 @@ payload_view payload_of(const queue_view& q, const held_message& m, std::span<st
   return {all.subspan(c.extent, c.size), c.attachments};
 }
 
+/// Says again that the message that was last in a free slot of lane `l` holds no references.
+void detach_again(const queue_view& q, std::size_t l, const message_slot& s);
+
 /// Queued or failed → free, all of them: the queue is closed and its messages are to be dropped.
 void discard_all(const queue_view& q);
 

@@ -209,6 +209,7 @@ struct queue_header {
   std::atomic<std::uint32_t> lanes_used;         // a bound for scans
   std::atomic<std::uint32_t> late, late_done;    // different: a message may wait behind its lane's head
   std::atomic<std::uint32_t> swept_deaths;
+  std::atomic<std::uint32_t> keepers_told;       // how many there had been when all that is done was said again
   std::atomic<participant> counting;             // who wants others to pause
   std::atomic<std::uint32_t> sleeping_readers, sleeping_writers, sleeping_joiners;  // at least so many; hints
   poll_word pollers;                             // who waits for messages, or the end, among other things

@@ -40,6 +40,9 @@ class stop_word {
 /// How many deaths the family had. Read it before looking at the state that decides whether to sleep.
 inline std::uint32_t deaths_seen() noexcept { return family.book->deaths.load(std::memory_order_seq_cst); }
 
+/// How many keepers there have been. A new one raises the deaths.
+inline std::uint32_t keepers_seen() noexcept { return family.book->keepers.load(std::memory_order_acquire); }
+
 /// Every sleeper looks again after so long. A wake that the dead owed comes from `deaths`; one that is owed by a
 /// process that was stopped between its change and the wake comes from nobody else, perhaps for ever. Costs about 10 µs
 /// of processor time each time.
