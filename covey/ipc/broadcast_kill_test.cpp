@@ -183,9 +183,11 @@ TEST(BroadcastKill, WhatTheDeadHadNotGotIsGivenBackWithoutAnybodysHelp) {
   b.close();
 }
 
-// As who overwrites a message leaves it when it is killed after the first of its stores: nobody can see the message any
+// As who overwrites a message leaves it when it is killed after its compare-and-swap: nobody can see the message any
 // more, but what it named is still held for it, and its place will be another's.
-TEST(BroadcastKill, WhatAMessageNamedIsGivenBackByWhoRepairsAfterItsEvictor) {
+class BroadcastEvictor : public ::testing::TestWithParam<bool> {};
+
+TEST_P(BroadcastEvictor, WhatTheMessageNamedIsGivenBackByWhoComesNext) {
   namespace d = covey::detail;
   const d::broadcast_core b{covey::broadcast_options{.items = 2}};
   const auto listens = b.subscribe();
@@ -197,12 +199,16 @@ TEST(BroadcastKill, WhatAMessageNamedIsGivenBackByWhoRepairsAfterItsEvictor) {
   ASSERT_TRUE(d::is_held_by_somebody(ids[0]));
   covey::testing::in_one_that_dies([&] {
     const d::broadcast_memory m(b.memory());
-    (void)m.header().locked.lock.lock(d::lock_word::unrepaired_lock::take);
-    m.set_state(m.place(0), d::slot_kind::free, 0);
+    ASSERT_TRUE(m.swap(0, m.at(0), m.at(0).evicted()));
   });
-  ASSERT_TRUE(b.put({}, std::nullopt, nullptr));
+  const bool by_a_sweep = GetParam();
+  if (!by_a_sweep)  // but who puts there
+    reinterpret_cast<d::broadcast_header*>(b.memory().data())->swept_deaths = d::deaths_seen();
+  for (int n = 0; n < (by_a_sweep ? 1 : 4); ++n) ASSERT_TRUE(b.put({}, std::nullopt, nullptr));
   EXPECT_TRUE(covey::testing::eventually([&] { return !d::is_held_by_somebody(ids[0]); }));
 }
+
+INSTANTIATE_TEST_SUITE_P(Both, BroadcastEvictor, ::testing::Bool());
 
 class BroadcastStop : public ::testing::TestWithParam<slow_subscriber> {};
 

@@ -30,6 +30,13 @@ struct queue_side {
 
   /// The region of lane `l`, with its larger payloads. Throws queue_damaged.
   std::span<const std::byte> data_of(std::size_t l);
+
+  // For side_table.
+  using shared_view = queue_view;
+  static constexpr region_kind kind = region_kind::queue;
+  static queue_view look_at(const region& queue);
+  void leave() noexcept;
+  static void before_thread_ends();
 };
 
 /// The queue's memory, checked. Throws queue_damaged. `tells`: as in queue_view.
