@@ -84,8 +84,8 @@ std::vector<extent_ring::extent> broadcast_writer::live_extents() {
 std::optional<std::uint64_t> broadcast_writer::bytes_before(std::uint64_t number) {
   if (number == 0) return 0;
   const place_word w = m_.at(number - 1);
-  if (w.kind() == place_kind::fresh || w.number() < number - 1) m_.damaged();
-  if (w.number() != number - 1) return std::nullopt;
+  if (w.number() > number - 1 && w.number() <= m_.number_in(m_.header().next)) return std::nullopt;
+  if (w.number() != number - 1 || (w.kind() != place_kind::queued && w.kind() != place_kind::free)) m_.damaged();
   const auto h = messages_.header(w);
   if (!h) return std::nullopt;
   return h->bytes_end;
