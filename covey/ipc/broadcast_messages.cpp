@@ -21,19 +21,18 @@ std::uint64_t header_check(std::uint64_t key, std::uint64_t number, const known_
 void copy_in_raced(std::byte* to, std::span<const std::span<const std::byte>> parts) noexcept {
   auto* words = reinterpret_cast<std::uint64_t*>(to);
   std::uint64_t word = 0;
-  std::size_t filled = 0;
-  const auto write = [&] {
-    std::atomic_ref(*words++).store(word, std::memory_order_relaxed);
-    word = 0;
-    filled = 0;
-  };
+  std::size_t filled = 0;  // bytes of it
+  const auto write = [&] { std::atomic_ref(*words++).store(std::exchange(word, 0), std::memory_order_relaxed); };
   for (std::span<const std::byte> part : parts) {
     while (!part.empty()) {
       const std::size_t n = std::min(part.size(), sizeof word - filled);
-      std::memcpy(reinterpret_cast<std::byte*>(&word) + filled, part.data(), n);
+      if (n == sizeof word)
+        std::memcpy(&word, part.data(), sizeof word);  // of a known size, so there is no call
+      else
+        std::memcpy(reinterpret_cast<std::byte*>(&word) + filled, part.data(), n);
       part = part.subspan(n);
-      filled += n;
-      if (filled == sizeof word) write();
+      filled = (filled + n) % sizeof word;
+      if (filled == 0) write();
     }
   }
   if (filled != 0) write();
@@ -41,12 +40,14 @@ void copy_in_raced(std::byte* to, std::span<const std::span<const std::byte>> pa
 
 void copy_out_raced(std::byte* from, std::span<std::byte> out) noexcept {
   auto* words = reinterpret_cast<std::uint64_t*>(from);
-  for (std::size_t done = 0; done < out.size();) {
-    const std::uint64_t word = std::atomic_ref(*words++).load(std::memory_order_relaxed);
-    const std::size_t n = std::min(out.size() - done, sizeof word);
-    std::memcpy(out.data() + done, &word, n);
-    done += n;
+  const auto next = [&] { return std::atomic_ref(*words++).load(std::memory_order_relaxed); };
+  for (; out.size() >= sizeof(std::uint64_t); out = out.subspan(sizeof(std::uint64_t))) {
+    const std::uint64_t word = next();
+    std::memcpy(out.data(), &word, sizeof word);
   }
+  if (out.empty()) return;
+  const std::uint64_t word = next();
+  std::memcpy(out.data(), &word, out.size());
 }
 
 // ---- lanes ---------------------------------------------------------------------------------------------------------
