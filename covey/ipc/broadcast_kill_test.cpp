@@ -13,6 +13,7 @@
 #include <covey/testing/victims.hpp>
 
 #include <array>
+#include <fstream>
 #include <random>
 #include <thread>
 
@@ -240,5 +241,65 @@ TEST_P(BroadcastStop, ASubscriberThatIsStoppedForEverHindersNobody) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, BroadcastStop, ::testing::Values(slow_subscriber::lag, slow_subscriber::drop));
+
+void stop_and_wait(const covey::process& p) {
+  ::kill(p.pid(), SIGSTOP);
+  const std::string stat = "/proc/" + std::to_string(p.pid()) + "/stat";
+  const auto state = [&] {
+    std::ifstream in(stat);
+    const std::string line{std::istreambuf_iterator<char>(in), {}};
+    const auto end = line.rfind(')');
+    return end == std::string::npos || end + 2 >= line.size() ? '?' : line[end + 2];
+  };
+  EXPECT_TRUE(covey::testing::eventually([&] { return state() == 'T'; }));
+}
+
+class BroadcastStoppedPublishers : public ::testing::TestWithParam<slow_subscriber> {};
+
+// All publishers are stopped, wherever they are; we put without a limit and get what we put; they go on.
+TEST_P(BroadcastStoppedPublishers, HinderNobodyAndGoOn) {
+  const auto before = covey::testing::settled();
+  {
+    const broadcast<message> b{{.items = 8, .bytes = 20'000, .when_slow = GetParam()}};
+    const auto s = b.subscribe();
+    const auto committed = covey::make_shared<counts>();
+    std::vector<covey::process> others;
+    for (int who = 1; who <= 3; ++who)
+      others.emplace_back(
+          [](broadcast<message> to, int id, covey::shared_ptr<counts> c) { puts_until_killed(to, id, c); }, b, who,
+          committed);
+    std::vector<int> next(4, 0);
+    const auto get = [&](const message& m) {
+      const auto& [who, n, text, object] = m;
+      int& least = next.at(static_cast<std::size_t>(who));
+      const bool in_order = GetParam() == slow_subscriber::block ? n == least : n >= least;
+      EXPECT_TRUE(in_order && text == filler(n) && (n % 10 != 0 || *object == n)) << who << ' ' << n << ' ' << least;
+      least = n + 1;
+    };
+    std::mt19937 random(4);
+    int mine = 0;
+    for (int round = 0; round < 100; ++round) {
+      for (auto until = random() % 40; until > 0; --until) get(s.get().value());
+      for (const auto& p : others) stop_and_wait(p);
+      while (const auto m = s.try_get()) get(*m);
+      for (int i = 0; i < 20; ++i, ++mine) {
+        b.put({0, mine, filler(mine), mine % 10 == 0 ? covey::make_shared<int>(mine) : nullptr});
+        get(s.get().value());
+        ASSERT_EQ(next[0], mine + 1);
+      }
+      for (const auto& p : others) ::kill(p.pid(), SIGCONT);
+    }
+    for (auto& p : others) covey::testing::kill_and_join(p);
+    while (const auto m = s.try_get()) get(*m);
+    if (GetParam() == slow_subscriber::block) {
+      EXPECT_EQ(s.missed(), 0U);
+      for (std::size_t who = 1; who < next.size(); ++who) EXPECT_GE(next[who], (*committed)[who]);
+    }
+  }
+  EXPECT_TRUE(covey::testing::comes_back_to(before));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, BroadcastStoppedPublishers,
+                         ::testing::Values(slow_subscriber::lag, slow_subscriber::block));
 
 }  // namespace
