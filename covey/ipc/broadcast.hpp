@@ -145,10 +145,13 @@ class subscriber : public get_forms<subscriber<T>, T> {
 /// nobody is put all the same, and gone.
 ///
 /// Handle:  a copy is the same broadcast; give it to any task, process or message.
-/// Safety:  process-safe. Publishers share one lock, held while a message is copied in: a publisher that is *stopped*
-///          (SIGSTOP) inside makes other publishers wait until it goes on, and no subscriber.
+/// Safety:  process-safe. There is no lock: who is stopped (SIGSTOP) at any instruction, publisher or subscriber,
+///          hinders nobody, but under slow_subscriber::block as a subscriber that does not get.
 /// Death:   a participant killed at any instruction leaves every committed message to all subscribers; a message that
 ///          was being put is not seen. Nobody waits for the dead.
+/// Limits:  256 threads may put, each from its first put until it ends or its process has no handle any more; the next
+///          one's put throws std::length_error. Each takes address space for twice `bytes`, and memory for what it has
+///          put lately.
 /// Order:   first in, first out, over all publishers: every subscriber gets the messages in the same order. What
 ///          happened before put() is visible after the get() that returned its message.
 /// Memory:  shared objects in a message are held until the last subscriber has got it, or it is overwritten.
@@ -167,8 +170,9 @@ class broadcast {
   explicit broadcast(const broadcast_options& options) : core_(options) { detail::require_travels<T>(); }
 
   /// When it returns, the message is committed: it outlives this process. Blocks under slow_subscriber::block while a
-  /// living subscriber has not got what is kept; else only for other publishers.
-  /// Throws queue_closed, std::length_error (larger than `bytes`), std::system_error (no memory), queue_damaged.
+  /// living subscriber has not got what is kept. A thread's first put asks the keeper: about 50 µs.
+  /// Throws queue_closed, std::length_error (larger than `bytes`, or too many threads put), std::system_error (no
+  /// memory), queue_damaged.
   void put(const T& value) const { (void)put_until_deadline(value, std::nullopt, nullptr); }
 
   /// As put(), but returns false when `stop` was requested while it had to wait.
@@ -201,7 +205,7 @@ class broadcast {
   [[nodiscard]] subscriber<T> subscribe() const { return subscriber<T>(core_.subscribe()); }
 
   /// From now on put() throws queue_closed. Subscribers get what is kept for them, then the end; with discard the end
-  /// at once. Blocks for other publishers.
+  /// at once. A put() that is under way at that moment is before it or throws. Never blocks.
   void close(close_mode mode = close_mode::drain) const { core_.close(mode); }
 
   /// Whether close() was called.

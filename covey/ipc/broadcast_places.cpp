@@ -1,18 +1,14 @@
-// Messages and subscriptions as anybody may look at them, without the lock of those who put. Read
-// docs/design/broadcast.md first.
+// Places and subscriptions as anybody may look at them. Read docs/design/broadcast.md first.
 #include <covey/ipc/broadcast_layout.hpp>
 
-#include <algorithm>
 #include <array>
-#include <covey/memory/errors.hpp>
 #include <new>
 
 namespace covey::detail {
 namespace {
 
 std::uint64_t shape_check_of(std::uint64_t key, const broadcast_shape& s) {
-  const std::array<std::uint64_t, 5> words{s.items, s.bytes, s.subscriptions, s.blocks,
-                                           static_cast<std::uint64_t>(s.when_slow)};
+  const std::array<std::uint64_t, 4> words{s.items, s.bytes, s.subscriptions, static_cast<std::uint64_t>(s.when_slow)};
   return checksum_of(key, words, {});
 }
 
@@ -30,7 +26,7 @@ broadcast_memory::broadcast_memory(const region& r, bool tells_family)
 region broadcast_memory::make(const broadcast_shape& shape) {
   broadcast_memory m;
   m.shape = shape;
-  region r({.bytes = m.bytes(), .committed = m.blocks_at(), .kind = region_kind::broadcast});
+  region r({.bytes = m.bytes(), .kind = region_kind::broadcast});
   m.base = r.data();
   m.id = r.id();
   m.key = queue_key(m.id);
@@ -39,57 +35,42 @@ region broadcast_memory::make(const broadcast_shape& shape) {
   h.shape_check = shape_check_of(m.key, shape);
   h.flags = checked_flags(m.key, 0);
   h.swept_deaths = deaths_seen();
-  h.locked.books.blocks.free = nothing;
-  h.locked.close_books(m.key);
+  h.keepers_told = keepers_seen();
+  h.next = m.cursor_word(0);
+  h.oldest = m.cursor_word(0);
   for (std::uint64_t s = 0; s < shape.subscriptions; ++s) m.subscription(s).cursor = m.cursor_word(0);
-  for (std::uint64_t n = 0; n < shape.items; ++n) {
-    m.place(n).first_block = nothing;
-    m.set_state(m.place(n), slot_kind::fresh, 0);
-  }
+  for (std::uint64_t n = 0; n < shape.places(); ++n) m.place(n).word = place_word{}.word ^ m.key;
   return r;
+}
+
+void broadcast_memory::raise(std::atomic<std::uint64_t>& cursor, std::uint64_t number) const {
+  std::uint64_t word = cursor.load(std::memory_order_seq_cst);
+  while (number_in(word) < number &&
+         !cursor.compare_exchange_weak(word, cursor_word(number), std::memory_order_seq_cst)) {
+  }
 }
 
 // ---- messages ------------------------------------------------------------------------------------------------------
 
 broadcast_memory::found broadcast_memory::look(std::uint64_t number) const {
-  const slot_state s = state(place(number));
-  const std::uint64_t last = s.position();
-  if (s.kind() == slot_kind::fresh) {
-    if (last != 0 || number >= shape.items) damaged();
-    return {presence::not_yet};
-  }
-  if (last % shape.items != number % shape.items) damaged();
-  if (last == number && s.kind() == slot_kind::queued) return {presence::here};
+  const place_word w = at(number);
+  const std::uint64_t last = w.number();
+  if (w.kind() == place_kind::fresh) return {presence::not_yet};
+  if (w.is(place_kind::queued, number)) return {presence::here};
+  if (w.is(place_kind::end, number)) return {presence::end};
   if (last == number) return {presence::gone, number + 1};
-  if (last > number) return {presence::gone, last - shape.items + 1};
-  if (last + shape.items != number) damaged();
-  return {presence::not_yet};
+  if (last < number && last + shape.places() != number) damaged();
+  if (last < number) return {presence::not_yet};
+  if (last > number_in(header().next)) damaged();
+  return {presence::gone, last - shape.places() + 1};
 }
 
-bool broadcast_memory::copy_out(std::uint64_t number, std::vector<std::byte>& out, std::size_t& attachments) const {
-  const broadcast_place& p = place(number);
-  const std::uint64_t size_and_attachments = p.size_and_attachments.load(std::memory_order_acquire);
-  const std::uint64_t first_block = p.first_block.load(std::memory_order_acquire);
-  const std::uint64_t checksum = p.checksum.load(std::memory_order_acquire);
-  if (look(number).is != presence::here) return false;  // else these were the message's
-  const std::uint64_t size = size_and_attachments & size_mask;
-  attachments = size_and_attachments >> 40;
-  if (size > shape.bytes || attachments > size / sizeof(std::uint64_t)) damaged();
-  out.resize(size);
-  const bool copied = blocks().copy_out_racing(static_cast<std::uint32_t>(first_block), out);
-  std::atomic_thread_fence(std::memory_order_acquire);  // pairs with the fence in evict()
-  if (look(number).is != presence::here) return false;
-  const auto all = std::span(std::as_const(out));
-  const std::size_t references = attachments * sizeof(std::uint64_t);
-  const std::uint64_t sum = sum_of(all.first(references), all.subspan(references));
-  if (!copied || check_of(number, size_and_attachments, first_block, sum) != checksum) damaged();
-  return true;
-}
-
-std::uint64_t broadcast_memory::check_of(std::uint64_t number, std::uint64_t size_and_attachments,
-                                         std::uint64_t first_block, std::uint64_t payload_sum) const {
-  const std::array<std::uint64_t, 4> words{number, size_and_attachments, first_block, payload_sum};
-  return checksum_of(key, words, {});
+// Nothing has a number beyond `next`, and all before it were committed.
+std::uint64_t broadcast_memory::next_number() const {
+  const std::uint64_t next = number_in(header().next);
+  const place_word w = at(next);
+  const bool committed = w.kind() != place_kind::fresh && w.number() >= next && !w.is(place_kind::end, next);
+  return committed ? next + 1 : next;
 }
 
 std::uint64_t broadcast_memory::sum_of(std::span<const std::byte> references, std::span<const std::byte> first_word,
@@ -97,28 +78,6 @@ std::uint64_t broadcast_memory::sum_of(std::span<const std::byte> references, st
   std::uint64_t sum = checksum_of(key, {}, references);
   sum = checksum_of(key, {&sum, 1}, first_word);
   return checksum_of(key, {&sum, 1}, rest);
-}
-
-std::uint64_t broadcast_memory::next_number() const {
-  std::uint64_t next = 0;
-  for (std::uint64_t n = 0; n < shape.items; ++n) {
-    const slot_state s = state(place(n));
-    if (s.kind() == slot_kind::fresh) continue;
-    if (s.position() % shape.items != n) damaged();
-    next = std::max(next, s.position() + 1);
-  }
-  return next;
-}
-
-// Who dies between the two leaves it to the next one, who does it again: that harms nobody, for they are known by the
-// message's number.
-void broadcast_memory::release_references(std::uint64_t number) const {
-  std::atomic<std::uint64_t>& references = place(number).references;
-  std::uint64_t held = references.load(std::memory_order_seq_cst);
-  if (held == 0 || number_of_reference(held) != number) return;
-  detach(id, held);
-  if (references.compare_exchange_strong(held, 0, std::memory_order_seq_cst))
-    header().with_references.fetch_sub(1, std::memory_order_relaxed);
 }
 
 // ---- subscriptions -------------------------------------------------------------------------------------------------
@@ -134,25 +93,11 @@ std::uint64_t broadcast_memory::least_cursor() const {
       continue;
     }
     if (s.ready.load(std::memory_order_seq_cst) != region) return 0;  // the cursor is a predecessor's still
-    const std::uint64_t number = number_in(s.cursor.load(std::memory_order_seq_cst));
+    const std::uint64_t number = number_in(s.cursor);
     const bool dropped = shape.when_slow == slow_subscriber::drop && look(number).is == presence::gone;
     if (!dropped) least = std::min(least, number);
   }
   return least;
-}
-
-void broadcast_memory::release_passed() const {
-  if (header().with_references.load(std::memory_order_seq_cst) == 0) return;
-  // Who subscribes while we look is not seen, but gets nothing that was put before.
-  const std::uint64_t next = next_number();
-  const std::uint64_t least = std::min(next, least_cursor());
-  for (std::uint64_t n = 0; n < shape.items; ++n) {
-    const std::uint64_t held = place(n).references.load(std::memory_order_seq_cst);
-    if (held == 0) continue;
-    const std::uint64_t number = number_of_reference(held);
-    if (number % shape.items != n) damaged();
-    if (number < least && look(number).is == presence::here) release_references(number);
-  }
 }
 
 }  // namespace covey::detail

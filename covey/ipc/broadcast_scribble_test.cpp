@@ -2,6 +2,7 @@
 // no crash, no hang, no wrong message. Those who do not share it notice nothing.
 #include <gtest/gtest.h>
 #include <covey/ipc/broadcast.hpp>
+#include <covey/ipc/broadcast_layout.hpp>
 #include <covey/process/process.hpp>
 #include <covey/testing/scribbler.hpp>
 #include <covey/testing/victims.hpp>
@@ -37,6 +38,30 @@ int gets_until_told(subscriber<sealed> s) {
   } catch (const covey::queue_damaged&) {
     return told;
   }
+}
+
+// Words that could be true, but not beside the others: who believes them must not go round for ever.
+TEST(Broadcast, ANumberThatWasNeverReachedIsDamage) {
+  namespace d = covey::detail;
+  const d::broadcast_core b{covey::broadcast_options{.items = 4}};
+  const auto s = b.subscribe();
+  for (int n = 0; n < 10; ++n) ASSERT_TRUE(b.put({}, std::nullopt, nullptr));
+  const d::broadcast_memory m(b.memory());
+  m.place(9).word = d::place_word::at(d::place_kind::queued, 14).word ^ m.key;
+  EXPECT_THROW((void)b.put({}, std::nullopt, nullptr), covey::queue_damaged);
+  d::subscription_core::copied out;
+  EXPECT_THROW((void)s.next(out, std::nullopt, nullptr), covey::queue_damaged);
+}
+
+TEST(Broadcast, AHintThatWentBackIsMadeGood) {
+  namespace d = covey::detail;
+  const d::broadcast_core b{covey::broadcast_options{.items = 4}};
+  for (int n = 0; n < 10; ++n) ASSERT_TRUE(b.put({}, std::nullopt, nullptr));
+  const d::broadcast_memory m(b.memory());
+  m.header().next = m.cursor_word(6);
+  m.header().oldest = m.cursor_word(2);
+  for (int n = 0; n < 10; ++n) ASSERT_TRUE(b.put({}, std::nullopt, nullptr));
+  EXPECT_EQ(m.next_number(), 20U);
 }
 
 class BroadcastScribbled : public ::testing::TestWithParam<filling> {};

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <covey/ipc/broadcast_layout.hpp>
 #include <covey/ipc/queue.hpp>
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/memory/weak_ptr.hpp>
@@ -13,7 +12,11 @@
 #include <covey/testing/settle.hpp>
 #include <covey/testing/victims.hpp>
 
+#include <deque>
+#include <latch>
 #include <map>
+#include <numeric>
+#include <random>
 #include <thread>
 
 namespace {
@@ -212,29 +215,55 @@ TEST(Broadcast, RefusesWhatCannotBe) {
   EXPECT_THROW((void)covey::queue<int>::decode_handle(in), covey::bad_message);
 }
 
-// A publisher that is stopped inside the publishers' lock: subscribers do not notice, and a put with a limit ends.
-TEST(Broadcast, AStoppedPublisherHoldsUpOnlyPutsWithoutALimit) {
-  const broadcast<int> b;
+// What one that was stopped at its worst instant has done: it has a lane, and said a number that it did not use.
+TEST(Broadcast, RefusesMorePublishingThreadsThanItHasLanes) {
+  const broadcast<int> b{{.items = 3}};
   const auto s = b.subscribe();
-  b.put(1);
-  covey::event inside;
-  covey::process stopped{[](broadcast<int> mine, covey::event locked) {
-                           covey::detail::encoder out;
-                           mine.encode_handle(out);
-                           const auto memory = covey::detail::region::hold(out.attachments.at(0));
-                           auto& h = *reinterpret_cast<covey::detail::broadcast_header*>(memory.data());
-                           h.locked.lock.lock(covey::detail::lock_word::unrepaired_lock::refuse);
-                           locked.set();
-                           ::raise(SIGSTOP);
-                         },
-                         b, inside};
-  inside.wait();
-  EXPECT_FALSE(b.put_for(2, 1ms));
-  EXPECT_THAT(drain(s), ElementsAre(1));
-  EXPECT_FALSE(b.closed());
-  stopped.kill();
-  EXPECT_TRUE(b.put_for(3, 1h));
-  EXPECT_THAT(drain(s), ElementsAre(3));
+  std::atomic<int> put{0};
+  std::atomic<int> refused{0};
+  std::latch all{257};
+  const auto put_and_stay = [&](int n) {
+    try {
+      b.put(n);
+      ++put;
+    } catch (const std::length_error&) {
+      ++refused;
+    }
+    all.arrive_and_wait();
+  };
+  std::vector<std::jthread> threads;
+  for (int n = 0; n < 257; ++n) threads.emplace_back(put_and_stay, n);
+  threads.clear();
+  EXPECT_EQ(put, 256);
+  EXPECT_EQ(refused, 1);
+  EXPECT_EQ(drain(s).size(), 3U);
+  b.put(7);  // their lanes are free
+  EXPECT_THAT(drain(s), ElementsAre(7));
+}
+
+// Both bounds are exact, whatever the sizes are: as in a model of the simplest kind.
+TEST(Broadcast, KeepsExactlyWhatItsBoundsSay) {
+  constexpr std::size_t items = 7;
+  constexpr std::size_t bytes = 10'000;
+  const broadcast<std::string> b{{.items = items, .bytes = bytes, .when_slow = slow_subscriber::block}};
+  const auto s = b.subscribe();
+  std::mt19937 random(5);
+  std::deque<std::size_t> kept;
+  covey::detail::encoder out;
+  const std::size_t more = [&] {  // than the text: what a message has besides
+    covey::detail::encode(out, std::string());
+    return out.bytes.size();
+  }();
+  for (int i = 0; i < 20'000; ++i) {
+    const std::size_t size = random() % 3 == 0 ? random() % (bytes - more + 1) : random() % 50;
+    const std::size_t sum = std::accumulate(kept.begin(), kept.end(), kept.size() * more);
+    ASSERT_EQ(b.try_put(std::string(size, 'x')), kept.size() < items && sum + size + more <= bytes) << i;
+    if (kept.size() < items && sum + size + more <= bytes) kept.push_back(size);
+    if (random() % 3 == 0 || kept.size() == items) {
+      ASSERT_EQ(s.get()->size(), kept.front());
+      kept.pop_front();
+    }
+  }
 }
 
 // ---- the end -------------------------------------------------------------------------------------------------------
@@ -438,14 +467,15 @@ TEST(Broadcast, HoldsNothingThatWasOverwrittenOrDiscarded) {
   {
     const broadcast<object> b{{.items = 2}};
     const auto s = b.subscribe();
+    // Besides the objects: the broadcast, the subscription, and the lane of who puts.
     for (int i = 0; i < 10; ++i) b.put(covey::make_shared<int>(i));
     const auto regions = [] { return covey::testing::settled().regions; };
-    EXPECT_TRUE(covey::testing::eventually([&] { return regions() == before.regions + 4; }));
+    EXPECT_TRUE(covey::testing::eventually([&] { return regions() == before.regions + 5; }));
     EXPECT_EQ(**s.get(), 8);
     EXPECT_EQ(s.missed(), 8U);
-    EXPECT_TRUE(covey::testing::eventually([&] { return regions() == before.regions + 3; }));
+    EXPECT_TRUE(covey::testing::eventually([&] { return regions() == before.regions + 4; }));
     b.close(covey::close_mode::discard);
-    EXPECT_TRUE(covey::testing::eventually([&] { return regions() == before.regions + 2; }));
+    EXPECT_TRUE(covey::testing::eventually([&] { return regions() == before.regions + 3; }));
   }
   EXPECT_TRUE(covey::testing::comes_back_to(before));
 }

@@ -44,7 +44,7 @@ queue_sight see_lanes(const region& held) {
 broadcast_sight see_broadcast(const region& held) {
   const broadcast_memory m(held, false);
   broadcast_sight s{.capacity = m.shape.items, .closed = (m.flags() & flag_closed) != 0};
-  for (std::uint64_t n = 0; n < m.shape.items; ++n) s.kept += m.state(m.place(n)).kind() == slot_kind::queued ? 1 : 0;
+  for (std::uint64_t n = 0; n < m.shape.places(); ++n) s.kept += m.at(n).kind() == place_kind::queued ? 1 : 0;
   s.put = m.next_number();
   for (std::uint64_t n = 0; n < m.shape.subscriptions; ++n) {
     const broadcast_subscription& sub = m.subscription(n);

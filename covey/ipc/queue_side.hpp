@@ -30,14 +30,15 @@ struct queue_side {
   unsigned busy = 0;                    // how often it found something lately
   std::uint64_t last_position = 0;
 
-  /// Its lane is nobody's from now on, if it has one.
-  void leave_lane() noexcept {
-    if (writer) writer->leave();
-    if (by_rank) by_rank->leave();
-  }
-
   /// The region of lane `l`, with its larger payloads. Throws queue_damaged.
   std::span<const std::byte> data_of(std::size_t l);
+
+  // For side_table.
+  using shared_view = queue_view;
+  static constexpr std::array kinds{region_kind::queue, region_kind::ordered_queue};
+  static queue_view look_at(const region& queue);
+  void leave() noexcept;
+  static void before_thread_ends();
 };
 
 /// The queue's memory, checked. Throws queue_damaged. `tells`: as in queue_view.

@@ -1,10 +1,12 @@
-// Operations of a broadcast, killed at their instructions, also inside the lock. What was committed reaches every
-// subscriber once, in order; the dead are no subscribers; there is room for as many as before.
+// Operations of a broadcast, killed, or stopped, at their instructions. What was committed reaches every subscriber
+// once, in order; the dead are no subscribers; there is room for as many as before; nobody waits for who is stopped.
 #include <gtest/gtest.h>
 #include <covey/ipc/broadcast.hpp>
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/testing/settle.hpp>
 #include <covey/testing/stepper.hpp>
+
+#include <algorithm>
 
 namespace {
 
@@ -54,7 +56,7 @@ void expect_whole(two& w) {
 
 void put_another(two& w) { (void)w.b.try_put(9); }
 
-// Who is stopped while it subscribes, gets or ends has no lock.
+// There is no lock.
 void expect_room(two& w) { EXPECT_TRUE(w.b.try_put(9)); }
 
 // 9 is what others put meanwhile.
@@ -206,6 +208,149 @@ TEST(StepperBroadcast, PutOfAReference) {
                                                              EXPECT_EQ(**w.s.try_get(), 5);
                                                            }});
 }
+
+// ---- stopped -------------------------------------------------------------------------------------------------------
+
+// Two messages are kept, of at most two, and got: `s` has seen them. What it gets later is in `got`.
+template <class T>
+struct stopping {
+  explicit stopping(slow_subscriber when_slow) : b{{.items = 2, .bytes = 4096, .when_slow = when_slow}} {}
+  broadcast<T> b;
+  subscriber<T> s{b.subscribe()};
+  std::vector<int> got;
+};
+
+int number_of(int message) { return message; }
+using numbered_object = std::pair<int, covey::shared_ptr<int>>;
+int number_of(const numbered_object& message) { return *message.second == message.first ? message.first : -1; }
+
+template <class T>
+void get_all(stopping<T>& w) {
+  while (const auto message = w.s.try_get()) w.got.push_back(number_of(*message));
+}
+
+template <class T>
+T message(int number) {
+  if constexpr (std::is_same_v<T, int>)
+    return number;
+  else
+    return {number, covey::make_shared<int>(number)};
+}
+
+template <class T, slow_subscriber Slow>
+struct got_two : stopping<T> {
+  got_two() : stopping<T>(Slow) {
+    for (const int n : {1, 2}) this->b.put(message<T>(n));
+    get_all(*this);
+  }
+};
+
+// Puts without a limit, while somebody is stopped in one: each evicts, and what was put is got.
+template <class T>
+void put_and_get(stopping<T>& w) {
+  for (const int n : {4, 5, 6}) {
+    w.b.put(message<T>(n));
+    get_all(w);
+  }
+  w.b.put(message<T>(7));
+}
+
+// 3 is whose put was stopped; it comes anywhere, or not at all if it was killed before.
+template <class T>
+void expect_in_order(stopping<T>& w, const last_process& last) {
+  get_all(w);
+  const auto threes = std::erase(w.got, 3);
+  EXPECT_EQ(w.got, (std::vector{1, 2, 4, 5, 6, 7}));
+  EXPECT_TRUE(threes == 1 || (threes == 0 && !last.finished));
+  EXPECT_EQ(w.s.missed(), 0U);
+  for (const int n : {8, 9}) EXPECT_TRUE(w.b.try_put(message<T>(n)));
+  w.got.clear();
+  get_all(w);
+  EXPECT_EQ(w.got, (std::vector{8, 9}));
+}
+
+template <class T, slow_subscriber Slow>
+void step_a_stopped_put(const std::string& name, bool goes_on) {
+  using world = got_two<T, Slow>;
+  step(name, stepped<world>{.run = [](world& w) { w.b.put(message<T>(3)); },
+                            .check = [](world& w, const last_process& last) { expect_in_order<T>(w, last); },
+                            .while_stopped = [](world& w) { put_and_get<T>(w); },
+                            .goes_on = goes_on});
+}
+
+TEST(StepperBroadcast, PutOfAStoppedOneWhereOthersLag) {
+  step_a_stopped_put<int, slow_subscriber::lag>("broadcast.put, stopped", false);
+}
+
+TEST(StepperBroadcast, PutOfAStoppedOneThatGoesOnWhereOthersLag) {
+  step_a_stopped_put<int, slow_subscriber::lag>("broadcast.put, stopped and going on", true);
+}
+
+TEST(StepperBroadcast, PutOfAStoppedOneThatBlocks) {
+  step_a_stopped_put<int, slow_subscriber::block>("broadcast.put that blocks, stopped", false);
+}
+
+TEST(StepperBroadcast, PutOfAStoppedOneThatBlocksAndGoesOn) {
+  step_a_stopped_put<int, slow_subscriber::block>("broadcast.put that blocks, stopped and going on", true);
+}
+
+TEST(StepperBroadcast, PutOfAnObjectByAStoppedOne) {
+  step_a_stopped_put<numbered_object, slow_subscriber::lag>("broadcast.put of an object, stopped", false);
+}
+
+TEST(StepperBroadcast, PutOfAnObjectByAStoppedOneThatGoesOn) {
+  step_a_stopped_put<numbered_object, slow_subscriber::lag>("broadcast.put of an object, stopped and going on", true);
+}
+
+TEST(StepperBroadcast, PutOfAnObjectByAStoppedOneThatBlocksAndGoesOn) {
+  step_a_stopped_put<numbered_object, slow_subscriber::block>(
+      "broadcast.put of an object that blocks, stopped and going on", true);
+}
+
+// Nobody has got what it makes room for: the oldest is evicted with the object that it holds.
+TEST(StepperBroadcast, PutThatEvictsAnObjectOfAStoppedOneThatGoesOn) {
+  struct world : stopping<numbered_object> {
+    world() : stopping(slow_subscriber::lag) {
+      for (const int n : {1, 2}) b.put(message<numbered_object>(n));
+    }
+  };
+  step("broadcast.put that evicts an object, stopped and going on",
+       stepped<world>{.run = [](world& w) { w.b.put(message<numbered_object>(3)); },
+                      .check =
+                          [](world& w, const last_process& last) {
+                            get_all(w);
+                            const std::uint64_t all = w.got.size() + w.s.missed();
+                            EXPECT_TRUE(all == 7 || (all == 6 && !last.finished)) << all;
+                            EXPECT_EQ(std::ranges::count(w.got, -1), 0);
+                          },
+                      .while_stopped = [](world& w) { put_and_get(w); },
+                      .goes_on = true});
+}
+
+// The end comes for all, though who said so is stopped.
+TEST(StepperBroadcast, CloseOfAStoppedOneThatGoesOn) {
+  const auto go_on = [](two& w) {
+    try {
+      (void)w.b.try_put(9);
+    } catch (const covey::queue_closed&) {
+      EXPECT_TRUE(w.b.closed());
+    }
+    if (!w.b.closed()) return;
+    EXPECT_EQ(drain_but_9(w.s), (std::vector{1, 2}));
+    EXPECT_EQ(w.s.get(), std::nullopt);
+  };
+  const auto check = [](two& w, const last_process& last) {
+    EXPECT_TRUE(!last.finished || w.b.closed());
+    w.b.close();
+    drain(w.s);
+    EXPECT_EQ(w.s.get(), std::nullopt);
+    EXPECT_THROW(w.b.put(1), covey::queue_closed);
+  };
+  step("broadcast.close, stopped and going on",
+       stepped<two>{.run = [](two& w) { w.b.close(); }, .check = check, .while_stopped = go_on, .goes_on = true});
+}
+
+// ---- the end -------------------------------------------------------------------------------------------------------
 
 TEST(StepperBroadcast, Close) {
   step("broadcast.close(discard)", stepped<two>{.run = [](two& w) { w.b.close(covey::close_mode::discard); },
