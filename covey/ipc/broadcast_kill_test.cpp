@@ -6,8 +6,8 @@
 #include <covey/ipc/broadcast.hpp>
 #include <covey/ipc/broadcast_layout.hpp>
 #include <covey/ipc/queue.hpp>
+#include <covey/memory.hpp>
 #include <covey/memory/family.hpp>
-#include <covey/memory/shared_ptr.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/testing/settle.hpp>
@@ -218,17 +218,24 @@ TEST(BroadcastKill, KeepsNothingThatAKilledKeeperWasTold) {
   for (int round = 0; round < 30; ++round) {
     const covey::broadcast<handle> b({.items = 1});
     const auto listener = b.subscribe();
+    b.put(handle());
+    covey::event knows_all_lanes, full;
+    covey::process pusher{[](covey::broadcast<handle> out, covey::event ready, covey::event go) {
+                            out.put(handle());
+                            ready.set();
+                            go.wait();
+                            ::kill(covey::detail::family.book->keeper_pid, SIGKILL);
+                            out.put(handle());
+                            ::kill(::getpid(), SIGKILL);
+                          },
+                          b, knows_all_lanes, full};
+    knows_all_lanes.wait();
     auto object = covey::make_shared<int>(5);
     const covey::weak_ptr<int> seen(object);
     b.put(object);
     object.reset();
-    covey::process{[](covey::broadcast<handle> out) {
-                     ::kill(covey::detail::family.book->keeper_pid, SIGKILL);
-                     out.put(handle());
-                     ::kill(::getpid(), SIGKILL);
-                   },
-                   b}
-        .join();
+    full.set();
+    EXPECT_EQ(pusher.join().signal(), SIGKILL);
     if (round % 2 == 0) b.put(handle());
     EXPECT_TRUE(covey::testing::eventually([&] {
       (void)listener.try_get();

@@ -192,6 +192,13 @@ void broadcast_messages::release(place_word place) {
   m.swap(place.number(), place, place.without_references());
 }
 
+std::uint64_t broadcast_messages::released_reference(place_word place) {
+  if (m.header().with_references.load(std::memory_order_seq_cst) == 0 || place.holds()) return 0;
+  if (place.kind() != place_kind::free && place.kind() != place_kind::queued) return 0;
+  const auto h = header(place);
+  return h ? h->reference : 0;
+}
+
 void broadcast_messages::release_passed() {
   if (m.header().with_references.load(std::memory_order_seq_cst) == 0) return;
   // Who subscribes while we look is not seen, but gets nothing that was put before.
@@ -239,12 +246,8 @@ void broadcast_messages::tell_a_new_keeper() {
   std::atomic<std::uint32_t>& told = m.header().keepers_told;
   const std::uint32_t keepers = keepers_seen();
   if (told.load(std::memory_order_acquire) == keepers) return;
-  for (std::uint64_t n = 0; m.header().with_references.load(std::memory_order_seq_cst) != 0 && n < m.shape.places();
-       ++n) {
-    const place_word w = m.at(n);
-    if (w.holds() || (w.kind() != place_kind::free && w.kind() != place_kind::queued)) continue;
-    if (const auto h = header(w); h && h->reference != 0) detach(m.id, h->reference);
-  }
+  for (std::uint64_t n = 0; n < m.shape.places(); ++n)
+    if (const std::uint64_t reference = released_reference(m.at(n)); reference != 0) detach(m.id, reference);
   told.store(keepers, std::memory_order_release);
 }
 

@@ -42,6 +42,8 @@ class broadcast_messages {
   void release(std::uint64_t number) {
     if (const place_word w = m.at(number); w.number() == number) release(w);
   }
+  /// By which number the keeper knew what the message held that is, or was, in a place, and holds no more; or 0.
+  std::uint64_t released_reference(place_word place);
   /// Messages that all have got hold no references any more, nor do those that left.
   void release_passed();
 

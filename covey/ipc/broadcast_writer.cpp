@@ -162,10 +162,11 @@ broadcast_writer::outcome broadcast_writer::put(const parcel& p) {
                                .reference = reference_,
                                .payload_sum = p.payload_sum});
     const place_word queued = place_word::at(place_kind::queued, spot.number, lane_, reference_ != 0);
-    if (!m_.swap(spot.number, spot.was, queued)) {  // somebody has put
-      header_at(data_, m_.shape, spot.number).reference.store(0, std::memory_order_relaxed);
-      continue;
-    }
+    const std::uint64_t former = messages_.released_reference(spot.was);
+    if (!m_.swap(spot.number, spot.was, queued)) continue;  // somebody has put
+    // Once more: who told the keeper may have been killed, and the keeper too before it was read, and from now on
+    // nobody knows of it.
+    if (former != 0) detach(m_.id, former);
     number_ = spot.number;
     extents_.publish(extent_ - m_.shape.extents_at(), number_);
     extent_ = 0;
@@ -207,9 +208,6 @@ void broadcast_writer::write_header(std::uint64_t number, const known_header& he
   const auto store = [](std::atomic<std::uint64_t>& word, std::uint64_t value) {
     word.store(value, std::memory_order_relaxed);
   };
-  // What its former message held was released. Who told the keeper may have been killed, and the keeper too before it
-  // was read; from now on nobody knows of it.
-  if (const std::uint64_t former = h.reference.load(std::memory_order_relaxed); former != 0) detach(m_.id, former);
   std::atomic_thread_fence(std::memory_order_release);  // pairs with the one in header()
   store(h.number, number);
   store(h.bytes_end, header.bytes_end);
