@@ -215,7 +215,6 @@ TEST(Broadcast, RefusesWhatCannotBe) {
   EXPECT_THROW((void)covey::queue<int>::decode_handle(in), covey::bad_message);
 }
 
-// What one that was stopped at its worst instant has done: it has a lane, and said a number that it did not use.
 TEST(Broadcast, RefusesMorePublishingThreadsThanItHasLanes) {
   const broadcast<int> b{{.items = 3}};
   const auto s = b.subscribe();

@@ -72,10 +72,10 @@ class lane_owner {
   void extent_has(const parcel& p, std::uint64_t position) {
     if (p.extent != 0) extents_->publish(p.extent, position);
   }
-  /// As `writer.publish(p)`, but first takes from other lanes what they may hold and do not use. One at a time does so:
-  /// with `wait` false not at all when somebody is at it, else it takes the place of who takes too long.
+  /// As `writer.publish(p)`, but looks everywhere for room, and takes from other lanes what they may hold and do not
+  /// use. One at a time does so, for microseconds: it waits for him, or takes his place.
   template <class Writer>
-  static std::optional<std::uint64_t> publish_with_more(Writer& writer, const parcel& p, bool wait);
+  static std::optional<std::uint64_t> publish_with_more(Writer& writer, const parcel& p);
 
   queue_view q_;
   std::uint32_t lane_ = 0;
@@ -84,8 +84,8 @@ class lane_owner {
   void claim();
   void have_data();
   void commit_data(std::uint64_t end);
-  /// Raises this lane's quotas for what `need` says, if the whole queue has room.
-  bool gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted);
+  /// Raises this lane's quotas to what is `wanted`, with a message of `size`, if the whole queue has room.
+  bool gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted, std::uint64_t size);
 
   region data_;
   std::uint64_t data_committed_ = 0;
@@ -98,19 +98,17 @@ class lane_owner {
 /// nobody's, for all sums are taken anew.
 class quota_mover {
  public:
-  /// `wait`: also takes the place of one who has had it for long.
-  quota_mover(const queue_view& q, bool wait);
+  /// Waits for who is at it, but not for long: then it takes his place.
+  explicit quota_mover(const queue_view& q);
   quota_mover(const quota_mover&) = delete;
   quota_mover& operator=(const quota_mover&) = delete;
   ~quota_mover();
-  explicit operator bool() const noexcept { return mine_; }
 
  private:
   void next_turn();
 
   const queue_view& q_;
   std::atomic<participant>& holder_;
-  bool mine_ = false;
 };
 
 /// Without a call, which would be cold after a rest.
@@ -140,15 +138,15 @@ inline void lane_owner::fill(message_slot& s, std::uint64_t position, std::uint6
 }
 
 template <class Writer>
-std::optional<std::uint64_t> lane_owner::publish_with_more(Writer& writer, const parcel& p, bool wait) {
-  const quota_mover mover(writer.q_, wait);
-  if (!mover) return std::nullopt;
+std::optional<std::uint64_t> lane_owner::publish_with_more(Writer& writer, const parcel& p) {
+  const quota_mover mover(writer.q_);
   // As they are in our turn: granted() looks whether it still is. Nobody else raises them, and who takes our place
   // changes them first.
   const lane_control& lane = writer.q_.lane(writer.lane_);
   const std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
   const std::uint64_t bytes_word = lane.bytes_quota.load(std::memory_order_seq_cst);
-  if (!writer.has_room(p, gate) && !writer.gather_quota(gate, bytes_word, writer.need_for(p))) return std::nullopt;
+  if (!writer.has_room_anywhere(p, gate) && !writer.gather_quota(gate, bytes_word, writer.need_for(p), p.size))
+    return std::nullopt;
   return writer.publish(p);
 }
 

@@ -15,28 +15,27 @@ constexpr std::chrono::milliseconds quota_hold_max{10};  // it takes microsecond
 
 }  // namespace
 
-quota_mover::quota_mover(const queue_view& q, bool wait) : q_(q), holder_(q.header().quota_holder) {
+quota_mover::quota_mover(const queue_view& q) : q_(q), holder_(q.header().quota_holder) {
   participant seen = 0;
   deadline until;
-  for (int tries = 0; !mine_; ++tries) {
+  for (int tries = 0;; ++tries) {
     participant now = holder_.load(std::memory_order_acquire);
     if (std::exchange(seen, now) != now) until = deadline_in(quota_hold_max);
-    if (now == 0 || !alive(now) || (wait && *until <= std::chrono::steady_clock::now())) {
-      mine_ = holder_.compare_exchange_strong(now, this_name(), std::memory_order_seq_cst);
-      if (mine_ && now != 0) next_turn();
-    } else if (!wait) {
+    if (now == 0 || !alive(now) || *until <= std::chrono::steady_clock::now()) {
+      if (!holder_.compare_exchange_strong(now, this_name(), std::memory_order_seq_cst)) continue;
+      if (now != 0) next_turn();
       return;
-    } else if (tries < 100) {
-      yield_cpu();
-    } else {
-      std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
+    if (tries < 100)
+      yield_cpu();
+    else
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
 }
 
 quota_mover::~quota_mover() {
   participant me = this_name();
-  if (mine_) holder_.compare_exchange_strong(me, 0, std::memory_order_seq_cst);
+  holder_.compare_exchange_strong(me, 0, std::memory_order_seq_cst);
 }
 
 void quota_mover::next_turn() {
@@ -73,15 +72,15 @@ struct quota_sums {
 };
 
 // Nothing when it is not our turn any more. A lane may have more bytes than its quota: who lowered it came at the same
-// time as a message, see take_bytes().
-std::optional<quota_sums> granted(const queue_view& q) {
+// time as a message, see take_bytes(). `own` has at most `own_bytes` waiting.
+std::optional<quota_sums> granted(const queue_view& q, std::size_t own, std::uint64_t own_bytes) {
   quota_sums sums;
   std::uint64_t quotas = 0;
   for (std::size_t l = 0; l < q.lanes_used(); ++l) {
     const std::uint64_t quota = quota_in_bytes(q.lane(l).bytes_quota.load(std::memory_order_seq_cst));
     sums.items += gate_quota(q.lane(l).gate.load(std::memory_order_seq_cst));
     quotas += quota;
-    sums.bytes += std::max(quota, bytes_waiting(q, l));
+    sums.bytes += std::max(quota, l == own ? own_bytes : bytes_waiting(q, l));
   }
   if (!is_my_turn(q)) return std::nullopt;
   if (sums.items > q.shape.items || quotas > q.shape.bytes) q.damaged();
@@ -89,7 +88,12 @@ std::optional<quota_sums> granted(const queue_view& q) {
   return sums;
 }
 
-// Takes up to `wanted` from what lane `l` may have waiting and does not.
+// Of `unused`, whose owner may rest: half of it, or it would be asked again for every message.
+std::uint64_t share_of(std::uint64_t unused, std::uint64_t wanted) {
+  return std::min(std::max(wanted, unused / 2), unused);
+}
+
+// Takes `wanted` or more, or as much as there is, from what lane `l` may have waiting and does not.
 std::uint64_t take_items(const queue_view& q, std::size_t l, std::uint64_t wanted) {
   lane_control& lane = q.lane(l);
   for (;;) {
@@ -101,7 +105,7 @@ std::uint64_t take_items(const queue_view& q, std::size_t l, std::uint64_t wante
                                       ? load_of(q, l).items
                                       : static_cast<std::uint32_t>(gate_tail(gate) - static_cast<std::uint32_t>(head));
     if (waiting >= gate_quota(gate)) return 0;
-    const std::uint64_t taken = std::min(wanted, gate_quota(gate) - waiting);
+    const std::uint64_t taken = share_of(gate_quota(gate) - waiting, wanted);
     if (lane.gate.compare_exchange_strong(gate, gate - taken * one_more_waits, std::memory_order_seq_cst)) return taken;
   }
 }
@@ -114,16 +118,16 @@ std::uint64_t take_bytes(const queue_view& q, std::size_t l, std::uint64_t wante
   const std::uint64_t had = quota_in_bytes(word);
   const std::uint64_t waiting = bytes_waiting(q, l);
   if (waiting >= had) return 0;
-  const std::uint64_t taken = std::min(wanted, had - waiting);
+  const std::uint64_t taken = share_of(had - waiting, wanted);
   if (!quota.compare_exchange_strong(word, word - taken, std::memory_order_seq_cst)) return 0;  // not our turn any more
   return bytes_waiting(q, l) <= had - taken ? taken : 0;
 }
 
 }  // namespace
 
-bool lane_owner::gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted) {
+bool lane_owner::gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted, std::uint64_t size) {
   lane_control& lane = q_.lane(lane_);
-  const auto sums = granted(q_);
+  const auto sums = granted(q_, lane_, wanted.bytes - size);
   if (!sums) return false;
   const std::uint64_t quota = gate_quota(gate);
   const std::uint64_t bytes_quota = quota_in_bytes(bytes_word);

@@ -31,9 +31,7 @@ class lane_writer : public lane_owner {
   published publish_several(std::span<const parcel> parcels);
 
   /// As publish, with room that other lanes have and do not use: lane_owner::publish_with_more().
-  std::optional<std::uint64_t> publish_with_more(const parcel& p, bool wait) {
-    return lane_owner::publish_with_more(*this, p, wait);
-  }
+  std::optional<std::uint64_t> publish_with_more(const parcel& p) { return lane_owner::publish_with_more(*this, p); }
 
   /// Asks for what the next publish() will need: the slot, which who waits for it looks at again and again, and what is
   /// cold after a rest.
@@ -57,6 +55,7 @@ class lane_writer : public lane_owner {
   [[nodiscard]] bool room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const noexcept;
   void see_head(std::uint64_t head);
   [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate);
+  [[nodiscard]] bool has_room_anywhere(const parcel& p, std::uint64_t gate) { return has_room(p, gate); }
   [[nodiscard]] std::uint64_t bytes_before(std::uint64_t position) const noexcept;
   [[nodiscard]] bool is_taken(std::uint64_t position) const;
   [[nodiscard]] bool reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes);

@@ -40,7 +40,9 @@ bool makes_sense(const queue_view& q, slot_state s, std::uint64_t index) {
   return false;
 }
 
-walk walk_from(const queue_view& q, std::size_t l, std::uint64_t begin) {
+// To the first slot whose kind `is_wanted`.
+template <class Wanted>
+walk walk_from(const queue_view& q, std::size_t l, std::uint64_t begin, const Wanted& is_wanted) {
   const auto led_nowhere = [] { return walk{.makes_sense = false}; };
   auto next = begin != 0 ? std::optional(begin) : link_target(q, 0, q.lane(l).first.load(std::memory_order_acquire));
   walk w;
@@ -50,7 +52,7 @@ walk walk_from(const queue_view& q, std::size_t l, std::uint64_t begin) {
     const std::uint64_t raw = q.slot(l, at - 1).state.load(std::memory_order_acquire);
     const slot_state state = q.state_of(raw);
     if (!makes_sense(q, state, at - 1)) return led_nowhere();
-    if (state.kind() == slot_kind::queued) {
+    if (is_wanted(state.kind())) {
       w.at = at;
       w.raw = raw;
       return w;
@@ -59,6 +61,9 @@ walk walk_from(const queue_view& q, std::size_t l, std::uint64_t begin) {
   }
   return next ? w : led_nowhere();
 }
+
+bool is_queued(slot_kind kind) { return kind == slot_kind::queued; }
+bool is_unfinished(slot_kind kind) { return is_queued(kind) || kind == slot_kind::in_flight; }
 
 std::uint32_t puts_to(const queue_view& q, std::size_t l) {
   return gate_tail(q.lane(l).gate.load(std::memory_order_seq_cst));
@@ -78,7 +83,7 @@ std::optional<waiting_message> first_of(const queue_view& q, std::size_t l) {
   for (int senseless = 0;;) {
     const std::uint32_t puts = puts_to(q, l);
     const std::uint64_t begin = q.lane(l).begin.load(std::memory_order_acquire);
-    const walk w = walk_from(q, l, list_begin::of(q.key, begin).index);
+    const walk w = walk_from(q, l, list_begin::of(q.key, begin).index, is_queued);
     waiting_message m{.lane = static_cast<std::uint32_t>(l), .raw = w.raw};
     if (w.at != 0) {
       m.position = q.state_of(w.raw).position();
@@ -104,8 +109,8 @@ std::uint32_t puts_to_all(const queue_view& q) {
   return sum;
 }
 
-// Of all lanes. What was put to one that was looked at before the others might go first: so it looks again when
-// anything was put, but not for ever.
+// Of all lanes. What was put to where it has looked already might go first: so it looks again when anything was put,
+// but not for ever.
 std::optional<waiting_message> first_of_all(const queue_view& q) {
   constexpr int looks_max = 8;
   for (int looks = 1;; ++looks) {
@@ -114,7 +119,7 @@ std::optional<waiting_message> first_of_all(const queue_view& q) {
     std::optional<waiting_message> best;
     for (std::size_t l = 0; l < lanes; ++l)
       if (const auto m = first_of(q, l); m && (!best || m->goes_before(*best))) best = m;
-    if (lanes <= 1 || looks == looks_max || puts_to_all(q) == puts) return best;
+    if (looks == looks_max || puts_to_all(q) == puts) return best;
   }
 }
 
@@ -140,6 +145,21 @@ bool anything_in_order(const queue_view& q) {
   for (std::size_t l = 0; l < q.lanes_used(); ++l)
     if (first_of(q, l)) return true;
   return false;
+}
+
+bool anything_unfinished(const queue_view& q) {
+  for (int senseless = 0;;) {
+    const std::uint32_t puts = puts_to_all(q);
+    bool makes_sense = true;
+    for (std::size_t l = 0; l < q.lanes_used() && makes_sense; ++l) {
+      const walk w = walk_from(q, l, 0, is_unfinished);
+      if (w.at != 0) return true;
+      makes_sense = w.makes_sense;
+    }
+    if (puts_to_all(q) != puts) return true;  // not at this instant
+    if (makes_sense) return false;
+    if (++senseless == 1000) q.damaged();
+  }
 }
 
 void begin_anew(const queue_view& q, std::size_t l) {

@@ -13,6 +13,9 @@ std::optional<held_message> take_first(const queue_view& q);
 /// Whether take_first would find one.
 bool anything_in_order(const queue_view& q);
 
+/// Whether something waits or is in flight; or was put during the call.
+bool anything_unfinished(const queue_view& q);
+
 /// Who looks for messages of lane `l` begins at the front of its list again.
 void begin_anew(const queue_view& q, std::size_t l);
 

@@ -55,14 +55,16 @@ bool ordered_writer::fits_now(const parcel& p, std::uint64_t gate) const noexcep
          n.bytes <= quota_in_bytes(q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed));
 }
 
-// Takers take what goes first: there is room soon, if there is any. But a message in somebody's hand may have got
-// others before it.
+// Takers take what goes first: there is room soon, if there is any.
 bool ordered_writer::has_room(const parcel& p, std::uint64_t gate) {
   constexpr std::size_t a_few = 16;
-  if (fits_now(p, gate)) return true;
-  look(a_few);
-  if (fits_now(p, gate)) return true;
-  look(list_.size());
+  if (!fits_now(p, gate)) look(a_few);
+  return fits_now(p, gate);
+}
+
+// A message that was taken may have got others before it since then.
+bool ordered_writer::has_room_anywhere(const parcel& p, std::uint64_t gate) {
+  if (!fits_now(p, gate)) look(list_.size());
   return fits_now(p, gate);
 }
 
@@ -182,6 +184,19 @@ void ordered_writer::list(listed_messages::const_iterator it) {
   link(before(it), me);
 }
 
+// Those that are gone, right behind what was just listed: else whoever takes it walks over them, after each put anew.
+// show() comes before their slots are used again.
+void ordered_writer::unlist_those_behind(listed_messages::iterator it) {
+  constexpr int several = 8;
+  for (int n = 0; n < several && std::next(it) != list_.end(); ++n) {
+    listed& m = std::next(it)->second;
+    const std::uint64_t gone = q_.raw(slot_state::at(slot_kind::free, m.position));
+    if (q_.slot(lane_, m.index).state.load(std::memory_order_acquire) != gone) return;
+    set_waiting(m, false);
+    unlist(std::next(it));
+  }
+}
+
 // Who walks must not begin behind what was just put; and what takers are about to say of where to begin was found
 // before it: so the word is another now, always.
 void ordered_writer::show(const order& o, std::uint64_t index) {
@@ -263,6 +278,7 @@ bool ordered_writer::publish_in(const free_slot& slot, const order& o, const par
   node.rank.store(o.first, std::memory_order_relaxed);
   node.number.store(o.second, std::memory_order_relaxed);
   list(it);
+  unlist_those_behind(it);
   extent_has(p, slot.position);
   set_waiting(it->second, true);
   s.state.exchange(q_.raw(slot_state::at(slot_kind::queued, slot.position)), std::memory_order_seq_cst);  // the commit

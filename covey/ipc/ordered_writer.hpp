@@ -24,9 +24,7 @@ class ordered_writer : public lane_owner {
   std::optional<std::uint64_t> publish(const parcel& p);
 
   /// As publish, with room that other lanes have and do not use: lane_owner::publish_with_more().
-  std::optional<std::uint64_t> publish_with_more(const parcel& p, bool wait) {
-    return lane_owner::publish_with_more(*this, p, wait);
-  }
+  std::optional<std::uint64_t> publish_with_more(const parcel& p) { return lane_owner::publish_with_more(*this, p); }
 
   /// Whether the message that goes first was taken since the last look, or nothing waits here.
   [[nodiscard]] bool might_have_room() const noexcept;
@@ -51,6 +49,7 @@ class ordered_writer : public lane_owner {
 
   void adopt();
   [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate);
+  [[nodiscard]] bool has_room_anywhere(const parcel& p, std::uint64_t gate);
   [[nodiscard]] bool fits_now(const parcel& p, std::uint64_t gate) const noexcept;
   [[nodiscard]] need need_for(const parcel& p) const noexcept { return {waiting_.items + 1, waiting_.bytes + p.size}; }
   void tidy_up();
@@ -65,6 +64,7 @@ class ordered_writer : public lane_owner {
   [[nodiscard]] std::uint64_t after(listed_messages::const_iterator it) const;
   listed_messages::iterator unlist(listed_messages::iterator it);
   void list(listed_messages::const_iterator it);
+  void unlist_those_behind(listed_messages::iterator it);
   void show(const order& o, std::uint64_t index);
   bool reserve_slot(const free_slot& slot, const parcel& p, std::uint64_t gate);
   bool publish_in(const free_slot& slot, const order& o, const parcel& p);

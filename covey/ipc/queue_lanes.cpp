@@ -413,11 +413,11 @@ class counting {
 }  // namespace
 
 bool idle(const queue_view& q) {
-  if (q.shape.by_rank() && anything_in_order(q)) return false;  // which is soon found
+  if (q.shape.by_rank()) return !anything_in_order(q) && !anything_unfinished(q);  // the first is soon found
   const snapshot before = snapshot_of(q);
   if (before.heads != before.tails) return false;
   const bool busy = for_each_slot(q, [&](std::size_t, message_slot&, std::uint64_t, slot_state s) {
-    return s.kind() == slot_kind::in_flight || s.kind() == slot_kind::queued || s.kind() == slot_kind::being_put;
+    return s.kind() == slot_kind::in_flight || s.kind() == slot_kind::queued;
   });
   return !busy && before == snapshot_of(q);
 }

@@ -45,8 +45,8 @@ void throw_if_refused(const queue_view& q) {
   if ((flags & flag_readers_lost) != 0) throw no_consumers();
 }
 
-// Which pains a try may take: none, a lock if it is free, or a lock.
-enum class effort { little, some, all };
+// Which pains a try may take: none, or to look for room in all lanes.
+enum class effort { little, all };
 
 // Tries until `once` has succeeded. False: `until` passed, or stopped.
 template <class Writer, class Once>
@@ -63,7 +63,7 @@ bool put_when_room(const Writer& w, const queue_view& q, const deadline& until, 
       for (int i = 0; i < 20; ++i) pause_cpu();
       continue;
     }
-    if (once(until ? effort::some : effort::all)) return true;
+    if (once(effort::all)) return true;
     if (out_of_time(until, stop)) return false;
     bool done = false;
     const auto look = [&] {
@@ -93,7 +93,7 @@ class unpublished {
 
   bool try_once(effort e) {
     if (!prepare()) return false;
-    position_ = e == effort::little ? writer_.publish(parcel_) : writer_.publish_with_more(parcel_, e == effort::all);
+    position_ = e == effort::little ? writer_.publish(parcel_) : writer_.publish_with_more(parcel_);
     return position_.has_value();
   }
   [[nodiscard]] std::uint64_t position() const { return *position_; }
@@ -204,7 +204,7 @@ bool queue_core::publish(const loan& written, const deadline& until, const stop_
     const parcel p{.size = written.bytes.size(), .extent = written.extent, .rank = written.rank};
     std::optional<std::uint64_t> position;
     const auto once = [&](effort e) {
-      position = e == effort::little ? w.publish(p) : w.publish_with_more(p, e == effort::all);
+      position = e == effort::little ? w.publish(p) : w.publish_with_more(p);
       return position.has_value();
     };
     if (!put_when_room(w, side.q, until, stop, once)) return false;

@@ -49,7 +49,7 @@ constexpr std::size_t depths = 3;  // the operation, its recoverer, the recovere
 // this.
 std::size_t work_of_recoverers() { return is_long() ? 1'000'000 : 140'000; }
 // For each of the two to die after its every instruction.
-constexpr std::size_t work_of_every = 3'000'000;
+constexpr std::size_t work_of_every = 1'000'000;
 constexpr std::size_t work_of_a_kill = 60;  // of each process
 constexpr std::size_t work_of_a_breakpoint = 3;
 constexpr std::size_t work_of_recording = 4;  // a step
