@@ -77,7 +77,7 @@ void broadcast_core::close(close_mode mode) const {
   m.header().writers.wake();
 }
 
-bool broadcast_core::closed() const { return (side_of_broadcast(region_).messages.m.flags() & flag_closed) != 0; }
+bool broadcast_core::closed() const { return (broadcast_memory(region_).flags() & flag_closed) != 0; }
 
 std::size_t broadcast_core::capacity() const { return broadcast_memory(region_).shape.items; }
 
