@@ -60,20 +60,25 @@ unsigned lane_limit(queue_side& side) {
   return side.lane_limit;
 }
 
+// Not inlined: else the way of the other queues gets longer.
+[[gnu::noinline]] std::size_t take_some_by_rank(queue_side& side, std::size_t n) {
+  std::size_t taken = 0;
+  for (; taken < n; ++taken) {
+    const auto first = take_first(side.q);
+    if (!first) break;
+    side.hand.push_back(*first);
+  }
+  return taken;
+}
+
 // Into the hand: at most `n`.
 std::size_t take_some(queue_side& side, std::size_t n) {
   const queue_view& q = side.q;
+  if (q.shape.by_rank()) [[unlikely]]
+    return take_some_by_rank(side, n);
   const std::size_t before = side.hand.size();
   const std::size_t lanes = q.lanes_used();
   const auto taken = [&] { return side.hand.size() - before; };
-  if (q.shape.by_rank()) {
-    while (taken() < n) {
-      const auto first = take_first(q);
-      if (!first) break;
-      side.hand.push_back(*first);
-    }
-    return taken();
-  }
   while (taken() < n) {
     const auto late = take_late(q);
     if (!late) break;
@@ -107,7 +112,8 @@ void fetch_to_take(const message_slot& slot) {
 }
 
 bool something_waits(const queue_view& q) {
-  if (q.shape.by_rank()) return anything_in_order(q);
+  if (q.shape.by_rank()) [[unlikely]]
+    return anything_in_order(q);
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) {
     const std::uint64_t head = q.lane(l).head.load(std::memory_order_relaxed);

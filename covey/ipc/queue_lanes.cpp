@@ -321,7 +321,8 @@ slot_content content_of(const queue_view& q, const held_message& m, std::span<st
   const std::size_t here = c.extent == 0 ? c.size : 0;
   if (here > inline_bytes_max || c.attachments > c.size / sizeof(std::uint64_t) || words[0] != m.position) q.damaged();
   if (here != 0) std::memcpy(copy.data(), s.inlined, inline_bytes_max);  // all: a known number is copied at once
-  if (c.extent != 0 && q.shape.by_rank()) return c;  // check_large()
+  if (c.extent != 0 && q.shape.by_rank()) [[unlikely]]
+    return c;  // check_large()
   if (checksum_of(q.key, words, copy.first(here)) != expected) q.damaged();
   return c;
 }

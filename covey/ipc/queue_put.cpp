@@ -28,13 +28,18 @@ void refuse_if_too_large(const queue_view& q, std::size_t bytes) {
     throw std::length_error("covey: a message of " + std::to_string(bytes) + " bytes is larger than its queue");
 }
 
+// Not inlined: else the way of the other queues gets longer.
+template <class F>
+[[gnu::noinline]] auto with_writer_by_rank(queue_side& side, const F& f) {
+  if (!side.by_rank) side.by_rank.emplace(side.q);
+  return f(*side.by_rank);
+}
+
 // Calls f with this thread's writer.
 template <class F>
 auto with_writer(queue_side& side, const F& f) {
-  if (side.q.shape.by_rank()) {
-    if (!side.by_rank) side.by_rank.emplace(side.q);
-    return f(*side.by_rank);
-  }
+  if (side.q.shape.by_rank()) [[unlikely]]
+    return with_writer_by_rank(side, f);
   if (!side.writer) side.writer.emplace(side.q);
   return f(*side.writer);
 }
