@@ -17,7 +17,10 @@ std::uint64_t data_bytes(const queue_shape& shape) {
 
 }  // namespace
 
-lane_owner::lane_owner(const queue_view& q) : q_(q) { claim(); }
+lane_owner::lane_owner(const queue_view& q) : q_(q) {
+  claim();
+  with_references_ = slots_touched(q_, lane_) != 0;
+}
 
 void lane_owner::claim() {
   const participant me = this_name();

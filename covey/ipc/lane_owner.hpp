@@ -66,7 +66,8 @@ class lane_owner {
   /// Tells the keeper once more that the former message of a free slot holds nothing: who told it before may have been
   /// killed, and the keeper too before it was read, and from now on nobody knows of it.
   void forget_former(const message_slot& s) const {
-    if (s.size_and_attachments.load(std::memory_order_relaxed) >> 40 != 0) detach_again(q_, lane_, s);
+    if (with_references_ && s.size_and_attachments.load(std::memory_order_relaxed) >> 40 != 0)
+      detach_again(q_, lane_, s);
   }
   /// The message with that position has `p`'s extent.
   void extent_has(const parcel& p, std::uint64_t position) {
@@ -79,6 +80,7 @@ class lane_owner {
 
   queue_view q_;
   std::uint32_t lane_ = 0;
+  bool with_references_ = false;  // messages of this lane may have had some
 
  private:
   void claim();

@@ -125,6 +125,7 @@ void lane_writer::advance(std::uint64_t bytes) noexcept {
 
 // Once the position is reserved: who finds it without a message then knows what to detach.
 void lane_writer::attach_to_next(std::span<const std::uint64_t> references) {
+  with_references_ = true;
   const std::uint64_t number = message_number(lane_, tail_);
   try {
     attach(q_.id, number, references);

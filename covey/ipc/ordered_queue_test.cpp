@@ -15,6 +15,7 @@
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -82,6 +83,28 @@ TEST(PriorityQueue, KnowsThePriorityOfAValueWithOneOfItsOwn) {
   EXPECT_THAT(numbers, ElementsAre(1U, 3U, ~0U));
 }
 
+// Who gets may be on his way along the list when both are put.
+TEST(PriorityQueue, GivesWhatWasPutBeforeAndGoesBefore) {
+  constexpr int rounds = 5000;
+  const covey::priority_queue<int> q;
+  std::atomic<int> got{0};
+  std::thread putter([&] {
+    for (int n = 0; n < rounds; ++n) {
+      while (got != n) std::this_thread::yield();
+      q.put(5);
+      q.put(9);
+    }
+  });
+  int wrong = 0;
+  for (int n = 0; n < rounds; ++n) {
+    wrong += q.get() == 5 ? 0 : 1;
+    (void)q.get();
+    ++got;
+  }
+  putter.join();
+  EXPECT_EQ(wrong, 0);
+}
+
 TEST(PriorityQueue, ShowsInOrderWhatWasWrittenInPlace) {
   const covey::priority_queue<std::vector<int>> q;
   for (const int n : {2, 3, 1}) {
@@ -138,6 +161,20 @@ TYPED_TEST(OrderedQueue, IsBoundedAndSaysSo) {
   EXPECT_EQ(q.get_many_for(5, 1ms).size(), 0U);
   const std::vector many{1, 2, 3};
   EXPECT_EQ(q.try_put_many(many), 2U);
+}
+
+TYPED_TEST(OrderedQueue, RefusesNothingForWhichThereIsRoom) {
+  for (int round = 0; round < 200; ++round) {
+    const TypeParam q(4);
+    std::atomic<int> refused{0};
+    const auto put_two = [&] {
+      for (int n = 0; n < 2; ++n) refused += q.try_put(n) ? 0 : 1;
+    };
+    std::thread other(put_two);
+    put_two();
+    other.join();
+    ASSERT_EQ(refused, 0) << round;
+  }
 }
 
 TYPED_TEST(OrderedQueue, ClosesForAll) {

@@ -237,6 +237,7 @@ bool ordered_writer::reserve_slot(const free_slot& slot, const parcel& p, std::u
 }
 
 void ordered_writer::attach_to(const free_slot& slot, std::span<const std::uint64_t> references) {
+  with_references_ = true;
   const std::uint64_t number = message_number(lane_, slot.position);
   try {
     attach(q_.id, number, references);
