@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <latch>
 #include <limits>
 #include <map>
 #include <random>
@@ -83,26 +84,48 @@ TEST(PriorityQueue, KnowsThePriorityOfAValueWithOneOfItsOwn) {
   EXPECT_THAT(numbers, ElementsAre(1U, 3U, ~0U));
 }
 
-// Who gets may be on his way along the list when both are put.
+// Who has got 4 is on his way along the list, over the many that another has in hand, when 5 and then 9 are put.
 TEST(PriorityQueue, GivesWhatWasPutBeforeAndGoesBefore) {
-  constexpr int rounds = 5000;
-  const covey::priority_queue<int> q;
+  constexpr int rounds = 5000, in_hand = 5000;
+  const covey::priority_queue<int> q(in_hand);
+  std::latch full{2}, done{2};
   std::atomic<int> got{0};
+  const auto wait_for = [&](int n) {
+    while (got != n) std::this_thread::yield();
+  };
+  std::thread holder([&] {
+    full.arrive_and_wait();
+    EXPECT_EQ(q.get_many(in_hand).size(), in_hand);
+    ++got;
+    done.arrive_and_wait();
+  });
   std::thread putter([&] {
+    for (int n = 0; n < in_hand; ++n) q.put(7);
+    full.arrive_and_wait();
+    wait_for(1);
+    std::mt19937 random(3);
     for (int n = 0; n < rounds; ++n) {
-      while (got != n) std::this_thread::yield();
+      q.put(4);
+      wait_for(3 * n + 2);
+      const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(random() % 60);
+      while (std::chrono::steady_clock::now() < until) {
+      }
       q.put(5);
       q.put(9);
+      wait_for(3 * n + 4);
     }
   });
-  int wrong = 0;
-  for (int n = 0; n < rounds; ++n) {
-    wrong += q.get() == 5 ? 0 : 1;
-    (void)q.get();
+  wait_for(1);
+  std::vector<int> all;
+  for (int n = 0; n < 3 * rounds; ++n) {
+    all.push_back(*q.get());
     ++got;
   }
   putter.join();
-  EXPECT_EQ(wrong, 0);
+  done.arrive_and_wait();
+  holder.join();
+  for (int n = 0; n < 3 * rounds; n += 3)
+    ASSERT_THAT((std::vector{all[n], all[n + 1], all[n + 2]}), ElementsAre(4, 5, 9)) << n;
 }
 
 TEST(PriorityQueue, ShowsInOrderWhatWasWrittenInPlace) {
