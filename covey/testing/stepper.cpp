@@ -42,7 +42,7 @@ bool is_long() { return std::getenv("COVEY_LONG_TESTS") != nullptr; }
 // Instructions of a process that is killed after each of them, rather than where it matters or is new.
 constexpr std::size_t few_instructions = 400;
 std::size_t every_below() { return is_long() ? 10'000 : few_instructions; }
-std::size_t kills_of_the_operation() { return is_long() ? 10'000 : 600; }
+std::size_t kills_of_the_operation() { return is_long() ? 10'000 : 550; }
 constexpr std::size_t depths = 3;  // the operation, its recoverer, the recoverer of that
 
 // Work is counted in single steps, which cost some 12 us. The victim is killed whatever that costs; what follows shares

@@ -56,8 +56,7 @@ TEST(StepperOrdered, PutOfALargeMessage) {
                             }
                             for (int i = 0; i < 5; ++i) w.q.put(std::string(12'000, 'b'));
                             EXPECT_EQ(drain(w.q).size(), 5U);
-                          },
-                      .recover = look<world>});
+                          }});
 }
 
 TEST(StepperOrdered, PutThatSleeps) {
