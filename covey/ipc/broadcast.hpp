@@ -170,9 +170,9 @@ class broadcast {
   explicit broadcast(const broadcast_options& options) : core_(options) { detail::require_travels<T>(); }
 
   /// When it returns, the message is committed: it outlives this process. Blocks under slow_subscriber::block while a
-  /// living subscriber has not got what is kept. A thread's first put asks the keeper: about 50 µs.
-  /// Throws queue_closed, std::length_error (larger than `bytes`, or too many threads put), std::system_error (no
-  /// memory), queue_damaged.
+  /// living subscriber has not got what is kept. A thread's first put asks the keeper for its own memory, which takes
+  /// longer. Throws queue_closed, std::length_error (larger than `bytes`, or too many threads put), std::system_error
+  /// (no memory), queue_damaged.
   void put(const T& value) const { (void)put_until_deadline(value, std::nullopt, nullptr); }
 
   /// As put(), but returns false when `stop` was requested while it had to wait.

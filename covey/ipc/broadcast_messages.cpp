@@ -112,7 +112,7 @@ bool broadcast_messages::copy_out(std::uint64_t number, std::vector<std::byte>& 
   attachments = h->attachments;
   out.resize(h->size);
   copy_out_raced(data_that_is_there(place.lane()).data() + h->extent, out);
-  std::atomic_thread_fence(std::memory_order_acquire);  // pairs with the fence in store_payload()
+  std::atomic_thread_fence(std::memory_order_acquire);  // pairs with the fence in prepare()
   if (!m.at(number).is(place_kind::queued, number)) return false;
   const auto all = std::span(std::as_const(out));
   const std::size_t references = attachments * sizeof(std::uint64_t);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <covey/ipc/ordered_lanes.hpp>
 #include <iterator>
+#include <new>
+#include <utility>
 #include <vector>
 
 namespace covey::detail {
@@ -96,9 +98,9 @@ void ordered_writer::look(std::size_t until_so_many_wait) {
       q_.damaged();
     set_waiting(m, s.kind() == slot_kind::queued);
     in_a_row = m.waits ? in_a_row + 1 : 0;
-    const bool is_gone = s.kind() == slot_kind::free;
-    any_left = any_left || is_gone;
-    it = is_gone ? unlist(it) : std::next(it);
+    const bool leaves = s.kind() == slot_kind::free && unlist(std::exchange(it, std::next(it)));
+    if (s.kind() != slot_kind::free) ++it;
+    any_left = any_left || leaves;
   }
   if (any_left) begin_anew(q_, lane_);  // before its slot is used again
 }
@@ -170,11 +172,17 @@ std::uint64_t ordered_writer::after(listed_messages::const_iterator it) const {
   return std::next(it) == list_.end() ? 0 : std::next(it)->second.index + 1;
 }
 
-// One store; who stands on the slot finds its way on from there.
-ordered_writer::listed_messages::iterator ordered_writer::unlist(listed_messages::iterator it) {
+// One store; who stands on the slot finds its way on from there. False: there is no private memory for it, another
+// time.
+bool ordered_writer::unlist(listed_messages::iterator it) {
+  try {
+    free_.push_back({it->second.index, it->second.position + q_.shape.slots, puts_});
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
   link(before(it), after(it));
-  free_.push_back({it->second.index, it->second.position + q_.shape.slots, puts_});
-  return list_.erase(it);
+  list_.erase(it);
+  return true;
 }
 
 // From the slot on first: then one store puts it into the list.
@@ -193,7 +201,7 @@ void ordered_writer::unlist_those_behind(listed_messages::iterator it) {
     const std::uint64_t gone = q_.raw(slot_state::at(slot_kind::free, m.position));
     if (q_.slot(lane_, m.index).state.load(std::memory_order_acquire) != gone) return;
     set_waiting(m, false);
-    unlist(std::next(it));
+    if (!unlist(std::next(it))) return;
   }
 }
 

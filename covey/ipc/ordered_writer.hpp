@@ -62,7 +62,7 @@ class ordered_writer : public lane_owner {
   void link(std::uint64_t at, std::uint64_t to);
   [[nodiscard]] std::uint64_t before(listed_messages::const_iterator it) const;
   [[nodiscard]] std::uint64_t after(listed_messages::const_iterator it) const;
-  listed_messages::iterator unlist(listed_messages::iterator it);
+  bool unlist(listed_messages::iterator it);
   void list(listed_messages::const_iterator it);
   void unlist_those_behind(listed_messages::iterator it);
   void show(const order& o, std::uint64_t index);

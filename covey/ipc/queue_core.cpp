@@ -17,6 +17,10 @@ constexpr std::uint64_t lanes_max = 256;
 // Address space for the slots of all lanes; they take memory as they are used.
 std::uint64_t slots_bytes_wanted() { return std::max<std::uint64_t>(256ULL << 20, family.arena_bytes / 1024); }
 
+std::uint64_t bytes_of_each_slot(const queue_shape& s) {
+  return sizeof(message_slot) + (s.by_rank() ? sizeof(order_node) : 0);
+}
+
 queue_shape shape_for(const queue_options& options, queue_order order) {
   if (options.items == 0 || options.items > (1U << 24))
     throw std::invalid_argument("covey: a queue holds 1 to 16 million items");
@@ -28,8 +32,7 @@ queue_shape shape_for(const queue_options& options, queue_order order) {
   s.bytes = options.bytes;
   s.slots = std::bit_ceil(options.items + std::max<std::size_t>(64, options.items / 4));
   s.order = order;
-  const std::uint64_t of_each = sizeof(message_slot) + (s.by_rank() ? sizeof(order_node) : 0);
-  s.lanes = std::clamp<std::uint64_t>(slots_bytes_wanted() / (s.slots * of_each), 8, lanes_max);
+  s.lanes = std::clamp<std::uint64_t>(slots_bytes_wanted() / (s.slots * bytes_of_each_slot(s)), 8, lanes_max);
   s.slots_at = slots_offset(s.lanes);
   s.nodes_at = s.by_rank() ? s.slots_at + s.lanes * s.slots * sizeof(message_slot) : 0;
   s.deliveries_max = options.deliveries_max;
@@ -45,8 +48,7 @@ region_kind kind_for(queue_order order) {
 
 queue_core::queue_core(const queue_options& options, queue_order order) {
   const queue_shape shape = shape_for(options, order);
-  const std::uint64_t of_each = sizeof(message_slot) + (shape.by_rank() ? sizeof(order_node) : 0);
-  region_ = region({.bytes = shape.slots_at + shape.lanes * shape.slots * of_each,
+  region_ = region({.bytes = shape.slots_at + shape.lanes * shape.slots * bytes_of_each_slot(shape),
                     .committed = shape.slots_at,
                     .kind = kind_for(order)});
   auto& h = *new (region_.data()) queue_header{};
@@ -59,8 +61,9 @@ queue_core::queue_core(const queue_options& options, queue_order order) {
 
 queue_core queue_core::decode(decoder& in, queue_order order) {
   queue_core core(region::decode(in, kind_for(order)));
-  const bool is_known = order == queue_order::first_in || !core.region_ || is_damaged(core.region_.id());
-  if (!is_known && view_of(core.region_).shape.order != order) throw bad_message("covey: a queue of another order");
+  // Its kind tells those apart that go by rank; whether it is damaged, its verbs tell.
+  const bool may_differ = order != queue_order::first_in && core.region_ && !is_damaged(core.region_.id());
+  if (may_differ && view_of(core.region_).shape.order != order) throw bad_message("covey: a queue of another order");
   return core;
 }
 

@@ -133,15 +133,13 @@ inline constexpr std::uint64_t gate_with_tail(std::uint64_t gate, std::uint32_t 
 }
 inline constexpr std::uint64_t quota_in_bytes(std::uint64_t word) { return word & (next_turn_of_bytes - 1); }
 
-// ---- lanes of queues that go by rank: docs/design/ordered_queue.md
-// -----------------------------------------------------
+// ---- lanes of queues that go by rank -------------------------------------------------------------------------------
 
 /// Of each slot, in an array of their own. Written by the lane's owner alone.
-struct order_node {
-  std::atomic<std::uint64_t> next;  // link_word()
+struct alignas(32) order_node {
+  std::atomic<std::uint64_t> next;    // link_word()
   std::atomic<std::uint64_t> rank;    // the smallest goes first, and of equal ones
   std::atomic<std::uint64_t> number;  // the smallest
-  std::uint64_t unused;
 };
 static_assert(sizeof(order_node) == 32);
 
