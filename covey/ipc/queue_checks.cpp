@@ -1,6 +1,7 @@
 // How those who share a queue notice that somebody wrote over it: checksums of what must not change by itself.
 #include <covey/ipc/queue_layout.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -49,6 +50,19 @@ std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> word
   }
   s.add(rest[0], rest[1]);
   return s.sum;
+}
+
+std::uint64_t checksum_of_large(const queue_view& q, std::span<const std::uint64_t, 4> words,
+                                std::span<const std::byte> payload) noexcept {
+  constexpr std::size_t words_seen = 8;
+  if (q.shape.by_rank() || payload.size() < words_seen * sizeof(std::uint64_t))
+    return checksum_of(q.key, words, payload);
+  if ((words[3] & written_in_place) != 0) return checksum_of(q.key, words, {});
+  std::array<std::uint64_t, 4 + words_seen> all;
+  std::copy(words.begin(), words.end(), all.begin());
+  const std::size_t last = payload.size() - sizeof(std::uint64_t);
+  for (std::size_t i = 0; i < words_seen; ++i) all[4 + i] = word_at(payload.data() + last * i / (words_seen - 1));
+  return checksum_of(q.key, all, {});
 }
 
 std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& s) noexcept {

@@ -123,9 +123,11 @@ class queue_core {
   struct incoming {
     alignas(8) std::array<std::byte, 72> small;  // a small one is copied
     std::span<const std::byte> bytes{};
+    std::span<const std::byte> large{};  // all of its payload, if it lies there
     std::uint32_t deliveries = 0;
   };
-  /// As above, without a copy. Its bytes are there until it is acknowledged.
+  /// As above, without a copy. Its bytes are there until it is acknowledged. What was read of them counts once
+  /// expect_unchanged() has said nothing.
   get_result get(incoming& out, const deadline& until, const stop_word* stop) const;
 
   struct several {
@@ -137,6 +139,10 @@ class queue_core {
   several get_many(std::size_t n, const deadline& until, const stop_word* stop) const;
   /// The `n`th of those in the hand of this thread.
   void look_at(std::size_t n, incoming& out) const;
+  /// After `m`, the `n`th, was read: throws queue_damaged when its producer has written over it.
+  void expect_unchanged(std::size_t n, const incoming& m) const {
+    if (!m.large.empty()) check_in_hand(n, m);
+  }
 
   /// A message that is read in place. It stays in flight until it is given to finish(), whatever else its thread gets.
   struct viewed {
@@ -188,6 +194,7 @@ class queue_core {
 
  private:
   explicit queue_core(region r) : region_(std::move(r)) {}
+  void check_in_hand(std::size_t n, const incoming& m) const;
   several take(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
                const std::uint32_t* deaths) const;
   region region_;

@@ -64,7 +64,10 @@ void step(fuzz_input& in, const d::queue_core& q) {
       (void)q.failed();
       (void)q.size_approx();
       d::queue_core::incoming m;
-      if (q.get_failed(m)) check_uniform(m.bytes);
+      if (q.get_failed(m)) {
+        q.expect_unchanged(0, m);
+        check_uniform(m.bytes);
+      }
     }
   }
 }

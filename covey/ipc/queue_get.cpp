@@ -134,18 +134,25 @@ void fetch_ahead(const queue_side& side) {
   fetch_for_reading(&q.lane(side.next_lane).head, 1);
 }
 
-// A message in hand, without the regions' ids before it. Small ones are copied to `copy`.
-std::span<const std::byte> content(queue_side& side, const held_message& m,
-                                   std::span<std::byte, inline_bytes_max> copy) {
+// A message in hand. Small ones are copied to `copy`.
+payload_view content(queue_side& side, const held_message& m, std::span<std::byte, inline_bytes_max> copy) {
   const payload_view p = payload_of(side.q, m, copy, [&](std::size_t l) { return side.data_of(l); });
   const bool is_large = p.bytes.data() != copy.data();
   if (is_large && side.in_a_row > 8 && p.bytes.size() <= fetched_payload_max)
     fetch_for_reading(p.bytes.data() + extent_ring::rounded(p.bytes.size()), p.bytes.size());
+  return p;
+}
+
+std::span<const std::byte> without_ids(const payload_view& p) {
   return p.bytes.subspan(p.attachments * sizeof(std::uint64_t));
 }
 
 void show(queue_side& side, std::size_t n, queue_core::incoming& out) {
-  out.bytes = content(side, side.hand[n], out.small);
+  const payload_view p = content(side, side.hand[n], out.small);
+  out.large = p.bytes.data() == out.small.data() ? std::span<const std::byte>() : p.bytes;
+  if (p.attachments != 0 && !out.large.empty())
+    check_large(side.q, side.hand[n], p.bytes);  // before anything is opened
+  out.bytes = without_ids(p);
   out.deliveries = static_cast<std::uint32_t>(side.hand[n].deliveries);
 }
 
@@ -197,6 +204,11 @@ queue_core::several queue_core::take(queue_side& side, std::size_t n, const dead
 
 void queue_core::look_at(std::size_t n, incoming& out) const { show(side_of(region_), n, out); }
 
+void queue_core::check_in_hand(std::size_t n, const incoming& m) const {
+  const queue_side& side = side_of(region_);
+  check_large(side.q, side.hand[n], m.large);
+}
+
 queue_core::get_result queue_core::get(incoming& out, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
   const get_result result = take(side, 1, until, stop, nullptr).result;
@@ -218,6 +230,7 @@ queue_core::get_result queue_core::get(taken& out, const deadline& until, const 
     drop_one_put_back_others(none);  // somebody else may have memory
     throw;
   }
+  expect_unchanged(0, m);
   return result;
 }
 
@@ -233,8 +246,10 @@ queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, 
   if (result != get_result::got) return result;
   const change_of_hand changes(side);
   const held_message m = side.hand.back();
-  const auto bytes = content(side, m, out.small);
+  const payload_view p = content(side, m, out.small);
+  const auto bytes = without_ids(p);
   out.large = bytes.data() == out.small.data() ? std::span<const std::byte>() : bytes;
+  if (!out.large.empty()) check_large(side.q, m, p.bytes);
   out.data = out.large.empty() ? region() : side.data[m.lane];
   out.small_bytes = bytes.size();
   out.lane = m.lane;

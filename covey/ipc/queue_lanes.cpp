@@ -317,19 +317,17 @@ slot_content content_of(const queue_view& q, const held_message& m, std::span<st
   const message_slot& s = q.slot(m.lane, m.position);
   const std::array<std::uint64_t, 4> words = checked_words(s);
   const std::uint64_t expected = s.checksum;
-  const slot_content c{words[2] & size_mask, words[2] >> 40, words[3]};
+  const slot_content c{words[2] & size_mask, words[2] >> 40, words[3] & ~written_in_place};
   const std::size_t here = c.extent == 0 ? c.size : 0;
   if (here > inline_bytes_max || c.attachments > c.size / sizeof(std::uint64_t) || words[0] != m.position) q.damaged();
   if (here != 0) std::memcpy(copy.data(), s.inlined, inline_bytes_max);  // all: a known number is copied at once
-  if (c.extent != 0 && q.shape.by_rank()) [[unlikely]]
-    return c;  // check_large()
-  if (checksum_of(q.key, words, copy.first(here)) != expected) q.damaged();
+  if (c.extent == 0 && checksum_of(q.key, words, copy.first(here)) != expected) q.damaged();
   return c;
 }
 
 void check_large(const queue_view& q, const held_message& m, std::span<const std::byte> payload) {
   const message_slot& s = q.slot(m.lane, m.position);
-  if (checksum_of(q.key, checked_words(s), payload) != s.checksum) q.damaged();
+  if (checksum_of_large(q, checked_words(s), payload) != s.checksum) q.damaged();
 }
 
 void discard_all(const queue_view& q) {

@@ -61,7 +61,8 @@ void release(const queue_view& q, const held_message& m, participant hand = 0);
 /// in flight → queued again.
 void put_back(const queue_view& q, const held_message& m);
 
-/// The payload of a message in hand: checked, and for large ones in memory that only its producer can write.
+/// The payload of a message in hand. Large ones lie in memory that only their producer can write, and are not checked
+/// yet, see check_large().
 struct payload_view {
   std::span<const std::byte> bytes;  // inline ones are a copy in `copy`
   std::uint64_t attachments = 0;  // region ids at its beginning
@@ -80,7 +81,8 @@ struct slot_content {
 };
 slot_content content_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy);
 
-/// Where messages go by rank, the checksum is of a large payload too: throws queue_damaged.
+/// Whether the payload and the slot of a message in hand, which lies in a lane's own region, still belong together.
+/// Its producer may write there at any time, so this tells of what was read before it. Throws queue_damaged.
 void check_large(const queue_view& q, const held_message& m, std::span<const std::byte> payload);
 
 template <class Data>
@@ -90,7 +92,6 @@ payload_view payload_of(const queue_view& q, const held_message& m, std::span<st
   if (c.size <= inline_bytes_max && c.extent == 0) return {copy.first(c.size), c.attachments};
   const std::span<const std::byte> all = data(m.lane);
   if (c.extent == 0 || c.extent > all.size() || c.size > all.size() - c.extent) q.damaged();
-  if (q.shape.by_rank()) check_large(q, m, all.subspan(c.extent, c.size));
   return {all.subspan(c.extent, c.size), c.attachments};
 }
 

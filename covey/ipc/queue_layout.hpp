@@ -62,7 +62,7 @@ struct alignas(128) message_slot {
   std::atomic<std::uint64_t>
       size_and_attachments;  // bytes of payload; in the upper 24 bits: it begins with so many region ids
   std::uint64_t extent;                  // where the payload lies in the lane's own region, when it is not here
-  std::uint64_t checksum;                // of all above but the states, and of what is inline
+  std::uint64_t checksum;                // of all above but the states, and of the payload: see checksum_of_large()
   std::byte inlined[inline_bytes_max];
 };
 static_assert(sizeof(message_slot) == 128);
@@ -90,6 +90,8 @@ inline void fetch_for_reading(const void* begin, std::size_t bytes) noexcept {
 inline constexpr std::size_t fetched_payload_max = 4096;
 
 inline constexpr std::uint64_t size_mask = (1ULL << 40) - 1;
+/// In message_slot::extent: the payload was written in place, and the checksum is not of it.
+inline constexpr std::uint64_t written_in_place = 1ULL << 63;
 
 /// By which the keeper knows the references of a message (detail::attach). Never used for another one: positions rise.
 inline constexpr std::uint64_t message_number(std::size_t lane, std::uint64_t position) {
@@ -292,6 +294,12 @@ inline constexpr std::uint64_t slots_offset(std::uint64_t lanes) {
 /// A number that says whether `words` (and the bytes after them) are what was written. Detects overwriting, not malice.
 std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> words,
                           std::span<const std::byte> bytes) noexcept;
+
+/// As checksum_of(), for a message whose payload is not in its slot. Of the payload it takes eight words, spread from
+/// the first to the last: who writes over all that he may write hits them, and no message costs more for it. By rank it
+/// takes all, for there the other words do not tell whose payload it is; of what was written in place, nothing.
+std::uint64_t checksum_of_large(const queue_view& q, std::span<const std::uint64_t, 4> words,
+                                std::span<const std::byte> payload) noexcept;
 
 /// What a message's slot says of its rank and number.
 inline std::uint64_t sum_of_order(std::uint64_t key, std::uint64_t rank, std::uint64_t number) noexcept {

@@ -206,7 +206,7 @@ bool queue_core::publish(const loan& written, const deadline& until, const stop_
   return with_writer(side, [&](auto& w) {
     if (!w.has_reserved(written.extent))
       throw std::logic_error("covey: a loan is published by the thread that took it, and once");
-    const parcel p{.size = written.bytes.size(), .extent = written.extent, .rank = written.rank};
+    const parcel p{.size = written.bytes.size(), .extent = written.extent, .in_place = true, .rank = written.rank};
     std::optional<std::uint64_t> position;
     const auto once = [&](effort e) {
       position = e == effort::little ? w.publish(p) : w.publish_with_more(p);

@@ -80,7 +80,65 @@ TEST_P(QueueScribbled, WakesThoseWhoSleepInItAsSoonAsSomebodyLooks) {
   EXPECT_EQ(sleeper.join().code(), told);
 }
 
+// Larger messages lie in memory that their producer alone may write: those who wrote there themselves are told too
+// late, by nobody but their readers.
+TEST_P(QueueScribbled, GivesErrorsForLargeMessagesThatTheirProducerWroteOver) {
+  for (unsigned seed = 0; seed < 6; ++seed) {
+    const covey::queue<std::vector<std::uint64_t>> q{{.items = 64, .bytes = 256 * 1024}};
+    const covey::process scribbler{[](covey::queue<std::vector<std::uint64_t>> shared, filling how, unsigned s) {
+                                     std::thread over_and_over([&] {
+                                       std::this_thread::sleep_for(std::chrono::milliseconds(20));
+                                       for (unsigned i = 0; i < 50; ++i) scribble(how, s + i);
+                                     });
+                                     try {
+                                       for (std::uint64_t n = 1;; ++n) shared.put(std::vector<std::uint64_t>(200, n));
+                                     } catch (const covey::queue_damaged&) {
+                                       over_and_over.join();
+                                     }
+                                   },
+                                   q, GetParam(), seed};
+    EXPECT_THROW(
+        {
+          for (std::uint64_t before = 0;;) {
+            const auto m = q.get();
+            if (!m) break;
+            ASSERT_EQ(m->size(), 200);
+            ASSERT_GT(m->front(), before);
+            before = m->front();
+            ASSERT_EQ(*m, std::vector<std::uint64_t>(200, before));
+          }
+        },
+        covey::queue_damaged);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, QueueScribbled, ::testing::ValuesIn(fillings));
+
+// The payload alone is written over, by its producer, and the slot stays as it was.
+TEST(QueueScribble, SeesThatALargePayloadIsNotWhatWasPut) {
+  namespace d = covey::detail;
+  constexpr std::size_t sizes[] = {73, 1000, 70'000};
+  for (const std::size_t size : sizes) {
+    for (const bool viewed : {false, true}) {
+      const d::queue_core q{covey::queue_options{.items = 4, .bytes = 256 * 1024}};
+      const std::vector<std::byte> message(size, std::byte{7});
+      EXPECT_TRUE(q.put(d::queue_core::outgoing{.bytes = message}, std::nullopt, nullptr));
+      d::queue_core::incoming m;
+      ASSERT_EQ(q.get(m, std::nullopt, nullptr), d::queue_core::get_result::got);
+      EXPECT_NO_THROW(q.expect_unchanged(0, m));
+      std::memset(const_cast<std::byte*>(m.large.data()), 0x55, m.large.size());  // ours: we put it
+      EXPECT_THROW(q.expect_unchanged(0, m), covey::queue_damaged);
+      if (!viewed) continue;
+      const d::queue_core sound{covey::queue_options{.items = 4, .bytes = 256 * 1024}};
+      EXPECT_TRUE(sound.put(d::queue_core::outgoing{.bytes = message}, std::nullopt, nullptr));
+      ASSERT_EQ(sound.get(m, std::nullopt, nullptr), d::queue_core::get_result::got);
+      std::memset(const_cast<std::byte*>(m.large.data()), 0x55, m.large.size());
+      sound.drop_one_put_back_others(d::queue_core::none);
+      d::queue_core::viewed v;
+      EXPECT_THROW((void)sound.get_view(v, std::nullopt, nullptr), covey::queue_damaged);
+    }
+  }
+}
 
 // What a thread had in hand in sound queues is done when it ends in order, whatever became of another queue.
 TEST(QueueScribble, DoesNotKeepWhatIsDoneInOtherQueues) {
