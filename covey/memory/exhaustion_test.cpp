@@ -14,11 +14,13 @@
 #include <covey/memory.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/sync/latch.hpp>
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -327,6 +329,55 @@ TEST(MemoryLimit, OfAContainerIsAnExceptionAndNotAKill) {
   const small_group group(128 << 20);
   if (!group) GTEST_SKIP() << "this process may not make a control group with a memory limit";
   EXPECT_EQ(run_limited("FillsItsContainer", [&] { group.enter(); }), 0);
+}
+
+TEST(MemoryLimit, OfAContainerIsAnExceptionForAllWhoFillItTogether) {
+  if (has_large_shadows) GTEST_SKIP() << "the sanitizer's own memory fills the control group";
+  const small_group group(192 << 20);
+  if (!group) GTEST_SKIP() << "this process may not make a control group with a memory limit";
+  EXPECT_EQ(run_limited("IsFilledBySeveral", [&] { group.enter(); }), 0);
+}
+
+// Fills the container; how many arrays it got.
+std::size_t fill_with_arrays(std::vector<covey::shared_array<char>>& arrays) {
+  try {
+    for (;;) {
+      arrays.push_back(covey::make_shared_array<char>(300'000));
+      std::memset(arrays.back().data(), 'x', arrays.back().size());
+    }
+  } catch (const std::exception&) {
+    return arrays.size();
+  }
+}
+
+// The first one looked how much there is before the others took it.
+TEST(Limited, DISABLED_IsFilledBySeveral) {
+  const covey::event looked;
+  const covey::latch others_full{3};
+  const covey::latch all_full{4};
+  std::vector<covey::process> fillers;
+  fillers.emplace_back(
+      [](covey::event has_looked, covey::latch before, covey::latch full) {
+        std::vector<covey::shared_array<char>> arrays{covey::make_shared_array<char>(300'000)};
+        has_looked.set();
+        before.wait();
+        fill_with_arrays(arrays);
+        full.arrive_and_wait();  // nobody makes room for the others
+        return 0;
+      },
+      looked, others_full, all_full);
+  for (int i = 0; i < 3; ++i)
+    fillers.emplace_back(
+        [](covey::event somebody_looked, covey::latch me_too, covey::latch full) {
+          somebody_looked.wait();
+          std::vector<covey::shared_array<char>> arrays;
+          const std::size_t filled = fill_with_arrays(arrays);
+          me_too.count_down();
+          full.arrive_and_wait();
+          return filled >= 10 ? 0 : 1;
+        },
+        looked, others_full, all_full);
+  for (covey::process& p : fillers) EXPECT_EQ(p.join().code(), 0);
 }
 
 TEST(Limited, DISABLED_FillsItsContainer) {
