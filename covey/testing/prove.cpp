@@ -24,7 +24,7 @@ constexpr const char* help =
 
 Messages of 8 bytes to 100 KiB go from three producers to three consumers, two more processes change two counters under
 a mutex. Any of them is killed at any time, and replaced; some are stopped for a while. Then all is quiet, and fresh
-processes must be as fast at the same queue as those before the first kill (at least 0.3 of it). `duplicated` are
+processes must be as fast at the same queue as those before the first kill (at least half of it). `duplicated` are
 messages that came twice without being in the hand of a killed consumer; those that were are `redelivered`.
 
 Exit code: 0 everything held, 1 something did not, 2 wrong arguments.

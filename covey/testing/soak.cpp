@@ -168,7 +168,7 @@ class soak {
     deadline_ = clock::now() + options_.time;
     while (result.stuck == 0 && !enough()) round();
     // Other programs may be busy just now; a queue that is wedged stays so.
-    for (int i = 0; i < 10 && result.stuck == 0 && !result.recovered(); ++i)
+    for (int i = 0; i < 40 && result.stuck == 0 && !result.recovered(); ++i)
       result.rate_after = std::max(result.rate_after, measure());
     result.locks = books_->sections;
     result.torn = books_->torn;

@@ -40,8 +40,9 @@ struct soak_result {
   double rate_before = 0;              ///< messages a second before the first kill
   double rate_after = 0;               ///< and after the last, with fresh processes at the same queue
 
-  /// Whether throughput after the last kill was what it was before: at least 0.3 of it.
-  [[nodiscard]] bool recovered() const { return rate_after >= 0.3 * rate_before; }
+  /// Whether throughput after the last kill was what it was before: at least half of it, for another program on
+  /// one of two processors takes the other half.
+  [[nodiscard]] bool recovered() const { return rate_after >= 0.5 * rate_before; }
 
   /// Whether everything held.
   [[nodiscard]] bool held() const {
