@@ -8,6 +8,7 @@
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/testing/settle.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <barrier>
 #include <cstdio>
@@ -283,6 +284,47 @@ TEST(Queue, ClosesForEverybody) {
   other.close(covey::close_mode::discard);
   EXPECT_EQ(other.get(), std::nullopt);
 }
+
+// One waits for room and one until all is done, when a third process closes it.
+class QueueCloses : public testing::TestWithParam<covey::close_mode> {};
+
+TEST_P(QueueCloses, ForThoseWhoSleepInIt) {
+  const covey::queue<int> q{1};
+  q.put(1);
+  covey::process putter{[](covey::queue<int> out) {
+                          try {
+                            out.put(2);
+                          } catch (const covey::queue_closed&) {
+                            return 3;
+                          }
+                          return 0;
+                        },
+                        q};
+  covey::process joiner{[](covey::queue<int> all) {
+                          all.join();
+                          return all.closed() ? 4 : 0;
+                        },
+                        q};
+  EXPECT_TRUE(covey::testing::until_asleep(putter));
+  EXPECT_TRUE(covey::testing::until_asleep(joiner));
+  EXPECT_FALSE(putter.join_for(1ms));
+  EXPECT_FALSE(joiner.join_for(1ms));
+  covey::process closer{[](covey::queue<int> all, covey::close_mode how) { all.close(how); }, q, GetParam()};
+  ASSERT_TRUE(putter.join_for(20s)) << "waits for room for ever";
+  EXPECT_EQ(putter.join().code(), 3);
+  if (GetParam() == covey::close_mode::drain) {
+    EXPECT_EQ(q.get(), 1);
+    q.task_done();
+  }
+  ASSERT_TRUE(joiner.join_for(20s)) << "waits for what is gone";
+  EXPECT_EQ(joiner.join().code(), 4);
+  EXPECT_EQ(q.get(), std::nullopt);
+}
+
+INSTANTIATE_TEST_SUITE_P(Queue, QueueCloses, testing::Values(covey::close_mode::drain, covey::close_mode::discard),
+                         [](const auto& mode) {
+                           return mode.param == covey::close_mode::drain ? "Draining" : "Discarding";
+                         });
 
 // A large message is copied without the lock. Committed after close(), it lay in the queue, its put() had returned, and
 // the reader had seen the end.
