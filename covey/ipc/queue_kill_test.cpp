@@ -241,6 +241,43 @@ TEST(QueueDeath, TellsAWriterThatTheLastReaderIsGone) {
   EXPECT_EQ(writer.join().code(), 3);
 }
 
+// It has a message in hand, which nobody will take again.
+template <class Queue>
+void tells_who_joins_that_the_last_reader_is_gone() {
+  const Queue q;
+  q.put(1);
+  covey::process reader = covey::testing::started(
+      [](covey::reader_of<Queue> in, covey::event got) {
+        (void)in.get();
+        got.set();
+        covey::testing::until_killed();
+      },
+      q.reader());
+  covey::process joiner{[](Queue all) {
+                          try {
+                            all.join();
+                          } catch (const covey::no_consumers&) {
+                            return 3;
+                          }
+                          return 0;
+                        },
+                        q};
+  EXPECT_TRUE(covey::testing::until_asleep(joiner));
+  reader.kill();
+  ASSERT_TRUE(joiner.join_for(20s)) << "it waits for ever";
+  EXPECT_EQ(joiner.join().code(), 3);
+  EXPECT_THROW(q.join(), covey::no_consumers);
+  EXPECT_THROW((void)q.join_for(1h), covey::no_consumers);
+  EXPECT_EQ(q.reader().get(), 1);  // somebody is there again
+  q.task_done();
+  q.join();
+}
+
+TEST(QueueDeath, TellsWhoJoinsThatTheLastReaderIsGone) {
+  tells_who_joins_that_the_last_reader_is_gone<covey::queue<int>>();
+  tells_who_joins_that_the_last_reader_is_gone<covey::lifo_queue<int>>();
+}
+
 void put_by_one_that_dies(const covey::queue<int>& q, int value) {
   covey::process writer = covey::testing::started(
       [](covey::queue_writer<int> out, int n, covey::event put) {

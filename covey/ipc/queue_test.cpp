@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <covey/ipc/lifo_queue.hpp>
 #include <covey/ipc/priority_queue.hpp>
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/testing/settle.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <barrier>
 #include <cstdio>
@@ -283,6 +285,47 @@ TEST(Queue, ClosesForEverybody) {
   other.close(covey::close_mode::discard);
   EXPECT_EQ(other.get(), std::nullopt);
 }
+
+// One waits for room and one until all is done, when a third process closes it.
+class QueueCloses : public testing::TestWithParam<covey::close_mode> {};
+
+TEST_P(QueueCloses, ForThoseWhoSleepInIt) {
+  const covey::queue<int> q{1};
+  q.put(1);
+  covey::process putter{[](covey::queue<int> out) {
+                          try {
+                            out.put(2);
+                          } catch (const covey::queue_closed&) {
+                            return 3;
+                          }
+                          return 0;
+                        },
+                        q};
+  covey::process joiner{[](covey::queue<int> all) {
+                          all.join();
+                          return all.closed() ? 4 : 0;
+                        },
+                        q};
+  EXPECT_TRUE(covey::testing::until_asleep(putter));
+  EXPECT_TRUE(covey::testing::until_asleep(joiner));
+  EXPECT_FALSE(putter.join_for(1ms));
+  EXPECT_FALSE(joiner.join_for(1ms));
+  covey::process closer{[](covey::queue<int> all, covey::close_mode how) { all.close(how); }, q, GetParam()};
+  ASSERT_TRUE(putter.join_for(20s)) << "waits for room for ever";
+  EXPECT_EQ(putter.join().code(), 3);
+  if (GetParam() == covey::close_mode::drain) {
+    EXPECT_EQ(q.get(), 1);
+    q.task_done();
+  }
+  ASSERT_TRUE(joiner.join_for(20s)) << "waits for what is gone";
+  EXPECT_EQ(joiner.join().code(), 4);
+  EXPECT_EQ(q.get(), std::nullopt);
+}
+
+INSTANTIATE_TEST_SUITE_P(Queue, QueueCloses, testing::Values(covey::close_mode::drain, covey::close_mode::discard),
+                         [](const auto& mode) {
+                           return mode.param == covey::close_mode::drain ? "Draining" : "Discarding";
+                         });
 
 // A large message is copied without the lock. Committed after close(), it lay in the queue, its put() had returned, and
 // the reader had seen the end.
@@ -607,10 +650,16 @@ TEST(Queue, GoesOnAroundAMessageThatStaysInAHand) {
   EXPECT_EQ(std::string(kept.begin(), kept.end()), std::string(1000, 'a'));
 }
 
+template <class Queue>
+class EachQueue : public testing::Test {};
+using queues_of_numbers =
+    testing::Types<covey::queue<std::size_t>, covey::priority_queue<std::size_t>, covey::lifo_queue<std::size_t>>;
+TYPED_TEST_SUITE(EachQueue, queues_of_numbers);
+
 // Each of them puts one and takes one, so that at any instant there are as many as at first, or up to four more.
-TEST(Queue, CountsExactlyWhileOthersPutAndGet) {
+TYPED_TEST(EachQueue, CountsExactlyWhileOthersPutAndGet) {
   constexpr std::size_t kept = 20, workers = 4;
-  const covey::queue<std::size_t> q{64};
+  const TypeParam q{64};
   for (std::size_t i = 0; i < kept; ++i) q.put(i);
   std::vector<std::jthread> threads;
   for (std::size_t n = 0; n < workers; ++n)
@@ -628,16 +677,22 @@ TEST(Queue, CountsExactlyWhileOthersPutAndGet) {
 }
 
 // By items as by bytes, whoever's quota it is.
-TEST(Queue, IsNeverFullerThanItsBounds) {
+template <class Queue>
+class EachQueueOfTexts : public testing::Test {};
+using text = std::pair<int, std::string>;  // the number is its priority
+using queues_of_texts = testing::Types<covey::queue<text>, covey::priority_queue<text>, covey::lifo_queue<text>>;
+TYPED_TEST_SUITE(EachQueueOfTexts, queues_of_texts);
+
+TYPED_TEST(EachQueueOfTexts, IsNeverFullerThanItsBounds) {
   constexpr std::size_t items = 10, bytes = 1000;
-  const covey::queue<std::string> by_items{covey::queue_options{.items = items, .bytes = 1 << 20}};
-  const covey::queue<std::string> by_bytes{covey::queue_options{.items = 1000, .bytes = bytes}};
+  const TypeParam by_items{covey::queue_options{.items = items, .bytes = 1 << 20}};
+  const TypeParam by_bytes{covey::queue_options{.items = 1000, .bytes = bytes}};
   std::vector<std::jthread> threads;
   for (int n = 0; n < 4; ++n)
-    threads.emplace_back([&](const std::stop_token& stop) {
+    threads.emplace_back([&, n](const std::stop_token& stop) {
       for (std::size_t i = 0; !stop.stop_requested(); ++i) {
-        (void)by_items.put_for("a", 1ms);
-        (void)by_bytes.put_for(std::string(100, 'x'), 1ms);
+        (void)by_items.put_for({n, "a"}, 1ms);
+        (void)by_bytes.put_for({n, std::string(100, 'x')}, 1ms);
         if (i % 3 != 0) continue;
         (void)by_items.try_get();
         (void)by_bytes.try_get();

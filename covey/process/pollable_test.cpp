@@ -13,6 +13,7 @@
 #include <covey/ipc/queue.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/sync/latch.hpp>
 #include <covey/sync/permits.hpp>
 #include <covey/sync/semaphore.hpp>
 #include <covey/testing/settle.hpp>
@@ -105,6 +106,26 @@ TEST(Pollable, TellsWhatComesToAnythingWithMessages) {
   const covey::broadcast<int> b;
   const auto s = b.subscribe();
   tells_what_comes(s, [&] { b.put(1); }, all_of(s));
+}
+
+// A latch does not go back: it stays readable.
+TEST(Pollable, TellsOfALatchThatIsDownAndOfPermits) {
+  covey::latch l(2);
+  pollable p{l};
+  EXPECT_FALSE(is_readable(p));
+  l.count_down();
+  EXPECT_TRUE(comes_to_rest(p));  // it was looked at, and is not down
+  const covey::process other{[](covey::latch there) { there.count_down(); }, l};
+  EXPECT_TRUE(is_readable(p, -1));
+  EXPECT_TRUE(p.rearm());
+  EXPECT_TRUE(is_readable(p));
+  EXPECT_TRUE(l.try_wait());
+  const pollable late{l};
+  EXPECT_TRUE(is_readable(late));
+  covey::permits one(1);
+  one.acquire();
+  tells_what_comes(one, [&] { one.release(); }, [&] { one.acquire(); });
+  one.release();
 }
 
 TEST(Pollable, TellsOfTheDead) {

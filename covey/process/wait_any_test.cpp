@@ -197,22 +197,26 @@ TEST(WaitAny, SeesTheEndOfAProcess) {
 TEST(WaitAny, SeesObjectsProcessesAndDescriptorsTogether) {
   const covey::queue<int> q;
   const covey::event e;
+  covey::counting_semaphore<> s(0);
   covey::process p{sleep_for_ever};
   const pipe_of_two pipe;
   const covey::readable r{pipe.out.get()};
-  EXPECT_EQ(wait_any_for(1ms, q, e, p, r), std::nullopt);
+  EXPECT_EQ(wait_any_for(1ms, q, e, s, p, r), std::nullopt);
   const covey::process putter{[](covey::queue<int> out) { out.put(1); }, q};
-  EXPECT_EQ(wait_any(q, e, p, r), 0U);
+  EXPECT_EQ(wait_any(q, e, s, p, r), 0U);
   (void)q.get();
   const covey::process setter{[](covey::event out) { out.set(); }, e};
-  EXPECT_EQ(wait_any(q, e, p, r), 1U);
+  EXPECT_EQ(wait_any(q, e, s, p, r), 1U);
   covey::event(e).clear();
+  const covey::process releaser{[](covey::counting_semaphore<> out) { out.release(); }, s};
+  EXPECT_EQ(wait_any(q, e, s, p, r), 2U);
+  EXPECT_TRUE(s.try_acquire());
   p.kill();
-  EXPECT_EQ(wait_any(q, e, p, r), 2U);
+  EXPECT_EQ(wait_any(q, e, s, p, r), 3U);
   EXPECT_FALSE(p.alive());
-  EXPECT_EQ(wait_any_for(1ms, q, e, r), std::nullopt);
+  EXPECT_EQ(wait_any_for(1ms, q, e, s, r), std::nullopt);
   std::jthread later([&] { pipe.put(); });
-  EXPECT_EQ(wait_any(q, e, r), 2U);
+  EXPECT_EQ(wait_any(q, e, s, r), 3U);
 }
 
 TEST(WaitAny, PrefersTheFirst) {

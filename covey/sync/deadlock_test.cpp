@@ -5,8 +5,10 @@
 #include <covey/sync/latch.hpp>
 #include <covey/sync/mutex.hpp>
 #include <covey/sync/recursive_mutex.hpp>
+#include <covey/testing/settle.hpp>
 #include <covey/testing/victims.hpp>
 
+#include <algorithm>
 #include <mutex>
 
 namespace {
@@ -76,6 +78,38 @@ TEST(Deadlock, IsFoundBetweenThreadsAndKinds) {
     std::jthread two([&] { run(b, a); });
   }
   EXPECT_EQ(refused, 1);
+}
+
+// Whether a thread of the process says that it waits for the lock.
+bool says_that_it_waits_for(const covey::process& p, std::uint32_t lock) {
+  const auto& cells = covey::detail::cells_of(covey::detail::slot_of_process(p.id()));
+  return std::ranges::any_of(cells.waits, [&](const auto& w) { return w.lock == lock && w.epoch % 2 == 0; });
+}
+
+// The other one's wait was no deadlock when it began.
+TEST(Deadlock, IsFoundByTheOneWhoClosesTheCircle) {
+  for (int round = 0; round < 5; ++round) {
+    covey::mutex a{watched};
+    covey::mutex b{watched};
+    std::unique_lock mine(a);
+    covey::process first{[](covey::mutex own, covey::mutex other) {
+                           const std::scoped_lock held(own);
+                           try {
+                             const std::scoped_lock both(other);
+                             return 0;
+                           } catch (const covey::deadlock_detected&) {
+                             return found;
+                           }
+                         },
+                         b, a};
+    ASSERT_TRUE(eventually([&] { return says_that_it_waits_for(first, a.number()); }));
+    EXPECT_THROW(b.lock(), covey::deadlock_detected);
+    EXPECT_FALSE(first.join_for(150ms)) << "it looks again after 100 ms";
+    mine.unlock();
+    EXPECT_EQ(first.join().code(), 0);
+    EXPECT_TRUE(b.try_lock());
+    b.unlock();
+  }
 }
 
 TEST(Deadlock, IsNotSeenWhereTheOwnerDied) {
