@@ -1,4 +1,5 @@
-// Tour 5: shared state. A hundred tickets, sold by tasks; one seller is killed inside the critical section.
+// Tour 5: shared state. A hundred tickets, sold by tasks; then again, and one seller is killed inside the critical
+// section.
 #include <fmt/format.h>
 #include <signal.h>
 #include <covey/memory.hpp>
@@ -11,19 +12,24 @@
 namespace {
 
 struct sale {
-  explicit sale(int tickets) : left(tickets) {}
+  int left = 0;
+};
+
+// A sale that keeps books.
+struct fair {
+  explicit fair(int tickets) : left(tickets) {}
   int left;
   int sold = 0;
-  covey::vector<int> numbers{};  // in the same shared memory as the sale
+  covey::vector<int> numbers{};  // in the same shared memory as the fair
 };
 
 // Whatever the dead had half done, the numbers sold are the truth.
-void repair(sale& s) {
+void repair(fair& s) {
   s.sold = static_cast<int>(s.numbers.size());
   s.left = 100 - s.sold;
 }
 
-void sell_one(int customer, covey::shared_ptr<sale> s, covey::mutex lock) {
+void sell_one(int customer, covey::shared_ptr<fair> s, covey::mutex lock) {
   try {
     const std::scoped_lock held{lock};
     if (s->left == 0) return;
@@ -37,13 +43,9 @@ void sell_one(int customer, covey::shared_ptr<sale> s, covey::mutex lock) {
   }
 }
 
-struct stock {
-  int left = 0;
-};
-
 // One is killed in the middle of its update, and has changed nothing.
-void take_one(int customer, covey::guarded<stock> box) {
-  box.update([&](stock& s) {
+void take_one(int customer, covey::guarded<sale> box) {
+  box.update([&](sale& s) {
     --s.left;
     if (customer == 50) ::raise(SIGKILL);
   });
@@ -52,18 +54,28 @@ void take_one(int customer, covey::guarded<stock> box) {
 }  // namespace
 
 int main() {
+  covey::process_pool pool;
   auto tickets = covey::make_shared<sale>(100);  // in shared memory, at the same address everywhere
   covey::mutex m;
-  covey::process_pool pool;
-  const auto outcomes = pool.map_outcomes(sell_one, std::views::iota(0, 200), tickets, m);
-  fmt::print("tasks lost: {}\n", std::ranges::count_if(outcomes, [](const auto& o) { return !o; }));
+  pool.map(
+      [](int, covey::shared_ptr<sale> s, covey::mutex lock) {
+        std::scoped_lock held{lock};
+        if (s->left > 0) --s->left;
+      },
+      std::views::iota(0, 200), tickets, m);
+  fmt::print("tickets left: {}\n", tickets->left);
 
-  m.recover([&] { repair(*tickets); });  // does nothing if a seller has done it
-  covey::guarded<stock> box{stock{100}};  // needs no repair
+  auto stalls = covey::make_shared<fair>(100);
+  const auto outcomes = pool.map_outcomes(sell_one, std::views::iota(0, 200), stalls, m);
+  fmt::print("tasks lost: {}\n", std::ranges::count_if(outcomes, [](const auto& o) { return !o; }));
+  m.recover([&] { repair(*stalls); });  // does nothing if a seller has done it
+
+  covey::guarded<sale> box{sale{100}};
+  box.update([](sale& s) { --s.left; });  // needs no repair
   const auto taken = pool.map_outcomes(take_one, std::views::iota(0, 100), box);
   fmt::print("updates lost: {}, left {}\n", std::ranges::count_if(taken, [](const auto& o) { return !o; }),
              box.load().left);
 
   const std::scoped_lock held{m};
-  fmt::print("left {}, sold {}, numbers {}\n", tickets->left, tickets->sold, tickets->numbers.size());
+  fmt::print("left {}, sold {}, numbers {}\n", stalls->left, stalls->sold, stalls->numbers.size());
 }

@@ -54,7 +54,8 @@ enum class close_mode : std::uint8_t {
   discard,  ///< they are dropped
 };
 
-/// How to make a queue.
+/// How to make a queue. What comes back from a dead consumer waits again beside what was put since: for that time more
+/// may wait than `items` and `bytes` say.
 struct queue_options {
   std::size_t items = 1024;       ///< messages that may wait, from 1 (there is none without a bound)
   std::size_t bytes = 64U << 20;  ///< of all that wait; also the largest message. Memory is taken as needed.

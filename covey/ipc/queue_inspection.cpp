@@ -9,6 +9,11 @@
 namespace covey::detail {
 namespace {
 
+// Whether there is a message in the slot: nobody has got it for good.
+bool is_there(slot_state state) {
+  return state.kind() != slot_kind::fresh && state.kind() != slot_kind::free && !state.is_done();
+}
+
 void count(queue_sight& s, slot_state state) {
   if (state.kind() == slot_kind::queued) ++s.waiting;
   if (state.kind() == slot_kind::failed) ++s.failed;
@@ -33,11 +38,16 @@ queue_sight see_lanes(const region& held) {
                 .putters = q.header().sleeping_writers.load(std::memory_order_relaxed)};
   if (q.shape.by_rank()) s.put = q.header().next_number.load(std::memory_order_relaxed);
   const std::size_t lanes = q.lanes_used();
+  std::uint64_t there = 0;
   for (std::size_t l = 0; l < lanes; ++l) {
     if (!q.shape.by_rank()) s.put += tail_of(q, l, q.lane(l).head.load(std::memory_order_acquire));
-    for (std::uint64_t i = 0; i < slots_touched(q, l); ++i)
-      count(s, q.state_of(q.slot(l, i).state.load(std::memory_order_acquire)));
+    for (std::uint64_t i = 0; i < slots_touched(q, l); ++i) {
+      const slot_state state = q.state_of(q.slot(l, i).state.load(std::memory_order_acquire));
+      count(s, state);
+      there += is_there(state) ? 1 : 0;
+    }
   }
+  s.got = s.put - std::min(s.put, there);  // others put after their positions were summed
   return s;
 }
 

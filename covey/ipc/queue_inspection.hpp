@@ -15,6 +15,7 @@ struct queue_sight {
   std::size_t waiting = 0;
   std::size_t failed = 0;
   std::uint64_t put = 0;  // of a queue: positions given to messages, in all lanes
+  std::uint64_t got = 0;  // of these, those that are in no slot any more
   bool closed = false;
   std::uint32_t getters = 0, putters = 0;  // asleep; the killed stay counted until somebody is woken
   std::vector<participant> hands{};  // one for each message in flight

@@ -183,6 +183,7 @@ std::optional<queue_info> look_into(const region_info& r) {
                .waiting = seen->waiting,
                .failed = seen->failed,
                .put = seen->put,
+               .got = seen->got,
                .closed = seen->closed,
                .getters = seen->getters,
                .putters = seen->putters};
@@ -232,14 +233,15 @@ std::optional<count_info> look_at_count(const region_info& r) {
 
 snapshot inspect() {
   family_check();
-  snapshot s;
+  snapshot s{.taken_at = std::chrono::steady_clock::now()};
   s.processes = processes_now();
   s.regions = regions_now();
   for (const region_info& r : s.regions) {
     if (r.damaged || !is_held_here(r)) continue;
     if (r.kind == "object")
       if (const auto h = inspect_heap(r.id))
-        s.objects.push_back({.region = r.id, .used = h->used, .committed = h->committed, .stranded = h->stranded});
+        s.objects.push_back(
+            {.region = r.id, .used = h->used, .committed = h->committed, .stranded_bytes = h->stranded});
     if (is_one_of(r.kind, {"queue", "ordered_queue"}))
       if (auto q = look_into(r)) s.queues.push_back(std::move(*q));
     if (r.kind == "broadcast")
@@ -253,6 +255,23 @@ snapshot inspect() {
   add_notes(s);
   s.bytes_in_use = arena_in_use().bytes;
   return s;
+}
+
+std::vector<rate_info> rates(const snapshot& before, const snapshot& after) {
+  const double seconds = std::chrono::duration<double>(after.taken_at - before.taken_at).count();
+  std::vector<rate_info> all;
+  if (seconds <= 0) return all;
+  const auto a_second = [&](std::uint64_t then, std::uint64_t now) {
+    return static_cast<double>(static_cast<std::int64_t>(now - then)) / seconds;
+  };
+  for (const queue_info& q : after.queues)
+    if (const auto was = std::ranges::find(before.queues, q.region, &queue_info::region); was != before.queues.end())
+      all.push_back({.region = q.region, .put = a_second(was->put, q.put), .got = a_second(was->got, q.got)});
+  for (const broadcast_info& b : after.broadcasts)
+    if (const auto was = std::ranges::find(before.broadcasts, b.region, &broadcast_info::region);
+        was != before.broadcasts.end())
+      all.push_back({.region = b.region, .put = a_second(was->put, b.put)});
+  return all;
 }
 
 namespace detail {

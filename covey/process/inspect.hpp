@@ -51,7 +51,7 @@ struct object_info {
   /// Bytes neither used nor free: those that processes had in hand when they were killed inside an allocator. As
   /// covey::stranded_bytes(), without its lock: nothing when somebody was changing the heap, or more than 50,000 blocks
   /// are free. A block that a container had been given, but not yet linked, when its process was killed counts as used.
-  std::optional<std::uint64_t> stranded{};
+  std::optional<std::uint64_t> stranded_bytes{};
 };
 
 /// A queue, priority_queue or lifo_queue that this process holds. A pipe is two queues.
@@ -61,7 +61,8 @@ struct queue_info {
   std::size_t capacity = 0;  ///< items that may wait
   std::size_t waiting = 0;  ///< items that wait, counted one by one while others put and get
   std::size_t failed = 0;  ///< items set aside, see get_failed()
-  std::uint64_t put = 0;  ///< places given to messages since it was made: two snapshots give a rate
+  std::uint64_t put = 0;  ///< places given to messages since it was made; rates() of two snapshots divides it by time
+  std::uint64_t got = 0;  ///< of these, those that neither wait, nor are set aside, nor in anybody's hand: the same
   bool closed = false;  ///< somebody closed it
   std::uint32_t getters = 0;  ///< threads that sleep for a message; who timed out or was killed counts until the next
                               ///< message, and wait_any() does not count
@@ -130,6 +131,7 @@ struct entry_info {
 
 /// What there was. Each entry is right for one instant; entries are of different instants.
 struct snapshot {
+  std::chrono::steady_clock::time_point taken_at{};  ///< when the look began; all processes have the same clock
   std::vector<process_info> processes{};  ///< all
   std::vector<region_info> regions{};  ///< all of the family, also those that this process cannot look into
   std::vector<object_info> objects{};  ///< those that this process holds, and that are sound
@@ -146,6 +148,16 @@ struct snapshot {
 /// Safety: thread-safe. Death: of whom is being looked at leaves an entry of before or after.
 /// Design: docs/design/inspect.md
 snapshot inspect();
+
+/// How fast a queue or a broadcast was between two snapshots.
+struct rate_info {
+  std::uint64_t region = 0;  ///< its region
+  double put = 0;  ///< messages put in a second
+  std::optional<double> got{};  ///< messages that left it in a second; nothing for a broadcast, which gives none away
+};
+
+/// Of each queue and each broadcast that is in both snapshots; of none when `after` was not taken later than `before`.
+std::vector<rate_info> rates(const snapshot& before, const snapshot& after);
 
 /// A line of one's own in each snapshot, as long as this lives: a name with a number or a short text.
 ///
@@ -207,7 +219,7 @@ void name_object(const Handle& handle, std::string_view name) {
 /// A table for people.
 std::string to_text(const snapshot& s);
 
-/// One line of JSON, with the members' names.
+/// One line of JSON, with the members' names. `taken_at` is in seconds of the steady clock.
 std::string to_json(const snapshot& s);
 
 }  // namespace covey

@@ -68,17 +68,18 @@ void print_objects(std::ostream& out, const std::vector<object_info>& all, const
   out << '\n' << std::setw(22) << "OBJECT" << std::setw(16) << "USED" << std::setw(16) << "COMMITTED" << "STRANDED\n";
   for (const object_info& o : all)
     out << std::setw(22) << title(o.region) << std::setw(16) << o.used << std::setw(16) << o.committed
-        << (o.stranded ? std::to_string(*o.stranded) : "?") << '\n';
+        << (o.stranded_bytes ? std::to_string(*o.stranded_bytes) : "?") << '\n';
 }
 
 void print_queues(std::ostream& out, const std::vector<queue_info>& all, const titles& title) {
   if (all.empty()) return;
   out << '\n'
       << std::setw(22) << "QUEUE" << std::setw(20) << "KIND" << std::setw(10) << "WAITING" << std::setw(10) << "OF"
-      << std::setw(12) << "PUT" << "IN FLIGHT AT\n";
+      << std::setw(12) << "PUT" << std::setw(12) << "GOT"
+      << "IN FLIGHT AT\n";
   for (const queue_info& q : all)
     out << std::setw(22) << title(q.region) << std::setw(20) << q.kind << std::setw(10) << q.waiting << std::setw(10)
-        << q.capacity << std::setw(12) << q.put << in_words(q.in_flight)
+        << q.capacity << std::setw(12) << q.put << std::setw(12) << q.got << in_words(q.in_flight)
         << (q.getters != 0 ? "  (getters asleep: " + std::to_string(q.getters) + ")" : "")
         << (q.putters != 0 ? "  (putters asleep: " + std::to_string(q.putters) + ")" : "")
         << (q.failed != 0 ? "  (failed: " + std::to_string(q.failed) + ")" : "") << (q.closed ? "  (closed)" : "")
@@ -158,7 +159,8 @@ std::string to_text(const snapshot& s) {
 
 std::string to_json(const snapshot& s) {
   std::ostringstream out;
-  out << '{';
+  out << "{\"taken_at\":" << std::fixed << std::setprecision(9)
+      << std::chrono::duration<double>(s.taken_at.time_since_epoch()).count() << ',';
   list(out, "processes", s.processes, [&](const process_info& p) {
     out << "\"pid\":" << p.pid << ",\"parent\":" << p.parent << ",\"name\":\"" << p.name << "\",\"state\":\"" << p.state
         << "\",\"age_ns\":" << p.age.count();
@@ -175,12 +177,12 @@ std::string to_json(const snapshot& s) {
   out << ',';
   list(out, "objects", s.objects, [&](const object_info& o) {
     out << "\"region\":" << o.region << ",\"used\":" << o.used << ",\"committed\":" << o.committed
-        << ",\"stranded\":" << (o.stranded ? std::to_string(*o.stranded) : "null");
+        << ",\"stranded_bytes\":" << (o.stranded_bytes ? std::to_string(*o.stranded_bytes) : "null");
   });
   out << ',';
   list(out, "queues", s.queues, [&](const queue_info& q) {
     out << "\"region\":" << q.region << ",\"kind\":\"" << q.kind << "\",\"capacity\":" << q.capacity
-        << ",\"waiting\":" << q.waiting << ",\"failed\":" << q.failed << ",\"put\":" << q.put
+        << ",\"waiting\":" << q.waiting << ",\"failed\":" << q.failed << ",\"put\":" << q.put << ",\"got\":" << q.got
         << ",\"closed\":" << word(q.closed) << ",\"getters\":" << q.getters << ",\"putters\":" << q.putters << ',';
     list_holders(out, "in_flight", q.in_flight);
   });

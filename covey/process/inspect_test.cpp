@@ -88,6 +88,64 @@ TEST(Inspect, CountsWhatWaitsAndWhatIsInWhoseHand) {
   EXPECT_TRUE(s.queues[0].closed);
 }
 
+template <class Queue>
+void expect_counts_between_two_snapshots() {
+  const Queue q(100);
+  for (int i = 0; i < 7; ++i) q.put(i);
+  (void)q.get();
+  q.task_done();
+  const covey::queue_info before = covey::inspect().queues.at(0);
+  for (int i = 0; i < 20; ++i) q.put(i);
+  for (int i = 0; i < 12; ++i) {
+    (void)q.get();
+    q.task_done();
+  }
+  const covey::queue_info after = covey::inspect().queues.at(0);
+  EXPECT_EQ(after.put - before.put, 20U);
+  EXPECT_EQ(after.got - before.got, 12U);
+  (void)q.get();  // in hand, and so not away
+  EXPECT_EQ(covey::inspect().queues.at(0).got, after.got);
+  EXPECT_EQ(covey::inspect().queues.at(0).put, after.put);
+  q.task_done();
+  EXPECT_EQ(covey::inspect().queues.at(0).got, after.got + 1);
+}
+
+TEST(Inspect, CountsWhatIsPutAndGotBetweenTwoSnapshots) {
+  expect_counts_between_two_snapshots<covey::queue<int>>();
+  expect_counts_between_two_snapshots<covey::priority_queue<int>>();
+  expect_counts_between_two_snapshots<covey::lifo_queue<int>>();
+}
+
+// The time is written over: nothing is timed.
+TEST(Inspect, TwoSnapshotsGiveARate) {
+  using namespace std::chrono_literals;
+  const covey::queue<int> q(100);
+  const covey::broadcast<int> news({.items = 4});
+  covey::snapshot before = covey::inspect();
+  for (int i = 0; i < 30; ++i) q.put(i);
+  for (int i = 0; i < 10; ++i) {
+    (void)q.get();
+    q.task_done();
+    news.put(i);
+  }
+  covey::snapshot after = covey::inspect();
+  EXPECT_GT(after.taken_at, before.taken_at);
+  after.taken_at = before.taken_at + 2s;
+  const std::vector<covey::rate_info> all = covey::rates(before, after);
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all[0].region, before.queues.at(0).region);
+  EXPECT_DOUBLE_EQ(all[0].put, 15);
+  EXPECT_DOUBLE_EQ(all[0].got.value_or(-1), 5);
+  EXPECT_EQ(all[1].region, before.broadcasts.at(0).region);
+  EXPECT_DOUBLE_EQ(all[1].put, 5);
+  EXPECT_EQ(all[1].got, std::nullopt);
+  EXPECT_TRUE(covey::rates(before, before).empty());
+  before.queues.clear();
+  EXPECT_EQ(covey::rates(before, after).size(), 1U);
+  after.taken_at = covey::snapshot().taken_at + 1500ms;
+  EXPECT_EQ(to_json(after).find("{\"taken_at\":1.500000000,\"processes\""), 0U);
+}
+
 TEST(Inspect, CountsInQueuesOfAnotherOrder) {
   const covey::priority_queue<int> by_rank({.items = 10});
   const covey::lifo_queue<int> newest(20);
@@ -223,14 +281,14 @@ TEST(Inspect, SaysWhatAnObjectTakes) {
   const auto s = covey::make_shared<shelf>();
   const covey::object_info before = covey::inspect().objects.at(0);
   EXPECT_EQ(before.used, 0U);
-  EXPECT_EQ(before.stranded, 0U);
+  EXPECT_EQ(before.stranded_bytes, 0U);
   for (int i = 0; i < 2'000; ++i) s->emplace_back(100, 'x');
   s->erase(s->begin(), s->begin() + 1'000);
   s->shrink_to_fit();
   const covey::object_info after = covey::inspect().objects.at(0);
   EXPECT_GE(after.used, 100'000U);
   EXPECT_GE(after.committed, after.used);
-  EXPECT_EQ(after.stranded, 0U);
+  EXPECT_EQ(after.stranded_bytes, 0U);
   EXPECT_EQ(after.used, covey::detail::heap_of(s.get()).usage().used);
 }
 
@@ -246,10 +304,12 @@ TEST(Inspect, CountsWhatTheKilledHadInHand) {
     worker.kill();
     worker.join();
     const covey::object_info seen = covey::inspect().objects.at(0);
-    ASSERT_EQ(seen.stranded, covey::stranded_bytes(s));
-    stranded = *seen.stranded;
+    ASSERT_EQ(seen.stranded_bytes, covey::stranded_bytes(s));
+    stranded = *seen.stranded_bytes;
   }
   EXPECT_GT(stranded, 0U);
+  const auto s = covey::make_shared<shelf>();
+  EXPECT_NE(to_json(covey::inspect()).find("\"stranded_bytes\":0"), std::string::npos);
 }
 
 // Who is stopped in the middle, with the heap's lock, hinders nobody who looks: then it is not said what is stranded.
@@ -262,7 +322,7 @@ TEST(Inspect, LooksAtAHeapWhoseOwnerIsStopped) {
     ::kill(worker.pid(), SIGSTOP);
     const covey::snapshot seen = covey::inspect();
     ::kill(worker.pid(), SIGCONT);
-    return seen.objects.size() == 1 && !seen.objects[0].stranded;
+    return seen.objects.size() == 1 && !seen.objects[0].stranded_bytes;
   };
   EXPECT_TRUE(eventually(stopped_inside));
   worker.kill();

@@ -1,7 +1,4 @@
 // Classes without a way to travel are told to get one.
-// expect: covey: this type has no way to travel
-// expect: covey: a capturing lambda would carry pointers into the wrong process
-// expect: covey: a C array does not travel, nor does what has one: use std::array
 #include <covey/base/codec.hpp>
 
 class closed {
@@ -40,9 +37,13 @@ void all(int captured) {
   send(fixed{});
   send([] { return 1; });
 #ifdef WRONG
+  // expect: covey: this type has no way to travel
   send(std::pair(1, closed{captured}));
+  // expect: covey: a capturing lambda would carry pointers into the wrong process
   send(std::vector{[captured] { return captured; }});
+  // expect: covey: a capturing lambda would carry pointers into the wrong process
   send(std::function<void()>([] {}));
+  // expect: covey: a C array does not travel, nor does what has one: use std::array
   int numbers[3] = {};
   send(numbers);
 #endif

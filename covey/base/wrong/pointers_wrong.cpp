@@ -1,10 +1,4 @@
 // What points into the sender's memory does not travel, however deep it lies.
-// expect: covey: a raw pointer means nothing in another process
-// expect: covey: a smart pointer of std points into the sender's memory
-// expect: covey: a reference_wrapper points into the wrong process
-// expect: covey: an iterator points into the sender's memory
-// expect: covey: a function travels only as the one that is called
-// expect: covey: a lock of std works in one process only
 #include <covey/base/codec.hpp>
 #include <map>
 
@@ -29,11 +23,17 @@ void send(const T& value) {
 void all(const node& n, int& number, const place& p, std::mutex& m) {
   send(tree{1, {tree{2, {}}}});
 #ifdef WRONG
+  // expect: covey: a raw pointer means nothing in another process
   send(std::vector<node>{n});
+  // expect: covey: a smart pointer of std points into the sender's memory
   send(std::tuple(std::make_unique<int>(1)));
+  // expect: covey: a reference_wrapper points into the wrong process
   send(std::map<int, std::reference_wrapper<int>>{{1, number}});
+  // expect: covey: an iterator points into the sender's memory
   send(p);
+  // expect: covey: a function travels only as the one that is called
   send(std::optional(&send<int>));
+  // expect: covey: a lock of std works in one process only
   send(m);
 #else
   send(std::vector<int>{n.value});

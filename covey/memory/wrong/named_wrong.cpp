@@ -1,5 +1,4 @@
 // What lies in a named segment means the same at any address.
-// expect: covey: a named segment lies at another address in each program
 #include <covey/memory/named.hpp>
 
 #include <functional>
@@ -60,19 +59,33 @@ void all() {
   auto a = covey::open_or_create<good>("good");
   auto b = covey::attach<std::atomic<int>>("count");
 #ifdef WRONG
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<int*>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<with_pointer>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<deep>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<with_reference>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<with_text>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<with_view>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<with_function>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<with_mutex>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<with_virtual>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<with_atomic_pointer>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<with_locked_atomic>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<std::vector<int>>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<std::optional<int>>("x");
+  // expect: covey: a named segment lies at another address in each program
   (void)covey::attach<std::function<void()>>("x");
 #endif
 }
