@@ -1,6 +1,10 @@
-// Arriving, enlisting and dropping happen under a lock whose dead owner leaves nothing to repair. Waiting is without
-// it: the phase is read, then the places for dead parties, and the lock is taken only to say that the barrier is
-// broken.
+// Each step is one compare-and-swap: of a place, which makes a party of a thread, or of the word, which counts arrivals
+// and ends phases. A place's `who` goes through
+//
+//     0 ──taken──▶ name | enlisting ──described──▶ name ──dropped──▶ gone
+//
+// and is another's to take while it is 0, or names a dead one that was still enlisting. Once it is a name it never is
+// another's: the dead are found there for ever.
 #include <covey/sync/barrier.hpp>
 
 #include <unistd.h>
@@ -14,26 +18,37 @@ namespace covey {
 namespace detail {
 namespace {
 
-constexpr std::uint32_t broken = 1;
-constexpr std::uint32_t one_phase = 2;
+constexpr participant enlisting = name_unrepaired;
+constexpr participant gone = name_waiters;
 
-constexpr std::uint32_t died = 1;
-constexpr std::uint32_t threw = 2;
+bool is_party(participant who) { return who != 0 && (who & name_flags) == 0; }
 
 std::system_error refused(std::errc code, const char* text) { return {std::make_error_code(code), text}; }
 
 }  // namespace
 
-class barrier_state::locked {
- public:
-  explicit locked(lock_word& lock) : lock_(lock) { (void)lock_.lock(lock_word::unrepaired_lock::take); }
-  locked(const locked&) = delete;
-  locked& operator=(const locked&) = delete;
-  ~locked() { lock_.unlock(); }
+barrier_state::barrier_state(std::uint32_t parties) noexcept
+    : word_(std::bit_cast<std::uint64_t>(moment{.expected = parties & 1023})), parties_(parties) {}
 
- private:
-  lock_word& lock_;
-};
+// The half of the word that holds `turn`: little-endian, so the first.
+const std::atomic<std::uint32_t>& barrier_state::futex() const noexcept {
+  const void* const half = &word_;
+  return *static_cast<const std::atomic<std::uint32_t>*>(half);
+}
+
+// Whether the word was `from`, and is `to`; else `from` is what it is now. Wakes who waits for the turn.
+bool barrier_state::change(moment& from, const moment& to) noexcept {
+  auto seen = std::bit_cast<std::uint64_t>(from);
+  if (!word_.compare_exchange_strong(seen, std::bit_cast<std::uint64_t>(to), std::memory_order_acq_rel,
+                                     std::memory_order_acquire)) {
+    from = std::bit_cast<moment>(seen);
+    return false;
+  }
+  if (from.turn != to.turn) unpark(futex(), INT_MAX);
+  return true;
+}
+
+// ---- places --------------------------------------------------------------------------------------------------------
 
 barrier_state::place* barrier_state::place_of(participant who) noexcept {
   for (std::uint32_t i = 0; i < count(); ++i)
@@ -43,160 +58,158 @@ barrier_state::place* barrier_state::place_of(participant who) noexcept {
 
 barrier_state::place* barrier_state::find_dead() noexcept {
   for (std::uint32_t i = 0; i < count(); ++i)
-    if (const participant who = places_[i].who.load(std::memory_order_acquire); who != 0 && !alive(who))
+    if (const participant who = places_[i].who.load(std::memory_order_acquire); is_party(who) && !alive(who))
       return &places_[i];
   return nullptr;
 }
 
-// Under the lock: throws when the barrier is broken, or turns out to be.
-void barrier_state::check() {
-  if ((turn_.load(std::memory_order_acquire) & broken) == 0)
-    if (const place* const dead = find_dead(); dead != nullptr) break_by(*dead, died);
-  if ((turn_.load(std::memory_order_acquire) & broken) != 0) throw_broken();
+// Whether this thread has it now.
+bool barrier_state::take(place& free, participant me) noexcept {
+  participant seen = free.who.load(std::memory_order_relaxed);
+  do {
+    if (seen != 0 && ((seen & enlisting) == 0 || alive(seen))) return false;
+  } while (!free.who.compare_exchange_weak(seen, me | enlisting, std::memory_order_relaxed));
+  free.arrived.store(now().phase(), std::memory_order_relaxed);  // not yet in this one
+  free.pid = ::getpid();
+  std::memcpy(free.process, family.book->processes[family.slot].name, sizeof free.process);
+  free.who.store(me, std::memory_order_release);
+  ++locks_owned;  // when this thread ends, the others are told
+  return true;
 }
 
-void barrier_state::break_by(const place& who, std::uint32_t why) noexcept {
-  if ((turn_.load(std::memory_order_relaxed) & broken) != 0) return;
-  why_ = why;
-  broken_pid_ = who.pid;
-  std::memcpy(broken_process_, who.process, sizeof broken_process_);
-  turn_.fetch_or(broken, std::memory_order_release);
-  unpark(turn_, INT_MAX);
-}
-
-void barrier_state::throw_broken() const {
-  char name[sizeof broken_process_ + 1] = {};
-  std::memcpy(name, broken_process_, sizeof broken_process_);
-  throw broken_barrier(name, broken_pid_, why_ == threw ? "threw where it ended a phase" : "died");
-}
-
-// Under the lock: the place of this thread, which enlists if it has none.
+// The place of this thread, which enlists if it has none.
 barrier_state::place& barrier_state::own_place() {
   const participant me = this_name();
+  (void)whole();
   if (place* const mine = place_of(me); mine != nullptr) return *mine;
-  std::uint32_t taken = 0;
-  place* free = nullptr;
-  for (std::uint32_t i = 0; i < count(); ++i) {
-    if (places_[i].who.load(std::memory_order_relaxed) != 0)
-      ++taken;
-    else if (free == nullptr)
-      free = &places_[i];
-  }
-  if (free == nullptr || taken >= expected_.load(std::memory_order_relaxed))
-    throw refused(std::errc::no_buffer_space, "covey: all places of the barrier are taken by other threads");
-  free->arrived.store(phase(), std::memory_order_relaxed);  // not yet in this one
-  free->pid = ::getpid();
-  std::memcpy(free->process, family.book->processes[family.slot].name, sizeof free->process);
-  free->who.store(me, std::memory_order_release);
-  ++locks_owned;  // when this thread ends, the others are told
-  return *free;
-}
-
-bool barrier_state::all_arrived() noexcept {
-  std::uint32_t arrived = 0;
   for (std::uint32_t i = 0; i < count(); ++i)
-    if (places_[i].who.load(std::memory_order_relaxed) != 0 &&
-        places_[i].arrived.load(std::memory_order_relaxed) == phase() + 1)
-      ++arrived;
-  return arrived >= expected_.load(std::memory_order_relaxed);
+    if (take(places_[i], me)) return places_[i];
+  throw refused(std::errc::no_buffer_space, "covey: all places of the barrier are taken by other threads");
 }
 
-void barrier_state::end_phase() noexcept {
-  turn_.fetch_add(one_phase, std::memory_order_acq_rel);  // pairs with the load in wait()
-  unpark(turn_, INT_MAX);
-}
+void barrier_state::enlist() { (void)own_place(); }
 
-void barrier_state::enlist() {
-  const locked held(lock_);
-  check();
-  (void)own_place();
-}
+// ---- broken --------------------------------------------------------------------------------------------------------
 
-std::uint32_t barrier_state::arrive(const std::function<void()>& completion) {
-  std::uint32_t now = 0;
-  place* mine = nullptr;
-  {
-    const locked held(lock_);
-    check();
-    now = phase();
-    mine = &own_place();
-    if (mine->arrived.load(std::memory_order_relaxed) == now + 1)
-      throw refused(std::errc::operation_not_permitted, "covey: a party arrives twice in one phase of a barrier");
-    mine->arrived.store(now + 1, std::memory_order_release);
-    if (!all_arrived()) return now;
-    if (!completion) {
-      end_phase();
-      return now;
-    }
+// What the word says. Throws when the barrier is broken, or turns out to be.
+barrier_state::moment barrier_state::whole() {
+  for (;;) {
+    const moment seen = now();
+    if (seen.broken()) throw_broken(seen);
+    const place* const dead = find_dead();
+    if (dead == nullptr) return seen;
+    break_at(seen, *dead, false);
   }
-  // All have arrived, so nobody changes anything until this thread ends the phase, or dies and so breaks the barrier.
+}
+
+// Unless the word is no longer `from`.
+void barrier_state::break_at(moment from, const place& by, bool threw) {
+  family_check();  // a child forked past covey is no party
+  moment to = from;
+  to.turn |= 1;
+  to.broken_by = static_cast<std::uint32_t>(&by - places_.data()) & 1023;
+  to.threw = threw ? 1 : 0;
+  (void)change(from, to);
+}
+
+void barrier_state::throw_broken(const moment& broken) const {
+  const place& by = places_[broken.broken_by < parties_max ? broken.broken_by : 0];
+  char name[sizeof by.process + 1] = {};
+  std::memcpy(name, by.process, sizeof by.process);
+  throw broken_barrier(name, by.pid, broken.threw != 0 ? "threw where it ended a phase" : "died");
+}
+
+// ---- phases --------------------------------------------------------------------------------------------------------
+
+// This thread arrives for `arriving`, or leaves; returns the phase that it was. Who comes last ends that.
+std::uint32_t barrier_state::come(place& mine, std::uint32_t arriving, std::uint32_t leaving,
+                                  const std::function<void()>& completion) {
+  for (;;) {
+    moment seen = whole();
+    if (mine.arrived.load(std::memory_order_relaxed) == seen.phase() + 1)
+      throw refused(std::errc::operation_not_permitted, "covey: a party arrives twice in one phase of a barrier");
+    if (seen.arrived + arriving + leaving > seen.expected)
+      throw refused(std::errc::invalid_argument, "covey: more arrive at a barrier than it has parties");
+    moment next = seen;
+    next.arrived = (seen.arrived + arriving) & 1023;
+    next.expected = (seen.expected - leaving) & 1023;
+    const bool last = next.arrived == next.expected;
+    if (last && !completion) {
+      next.turn += 2;
+      next.arrived = 0;
+    }
+    if (!change(seen, next)) continue;
+    if (leaving == 0) mine.arrived.store(seen.phase() + 1, std::memory_order_relaxed);
+    if (last && completion) complete(mine, completion);
+    return seen.phase();
+  }
+}
+
+// All have arrived, so nobody changes the word until this thread ends the phase, or dies and so breaks the barrier.
+void barrier_state::complete(const place& mine, const std::function<void()>& completion) {
   try {
     completion();
   } catch (...) {
-    const locked held(lock_);
-    break_by(*mine, threw);
+    break_at(now(), mine, true);
     throw;
   }
-  const locked held(lock_);
-  check();
-  end_phase();
-  return now;
+  for (;;) {
+    moment seen = whole();
+    moment next = seen;
+    next.turn += 2;
+    next.arrived = 0;
+    if (change(seen, next)) return;
+  }
 }
 
-// The place is cleared last: whoever dies before has broken the barrier, rather than left it waiting.
-void barrier_state::drop() {
-  const locked held(lock_);
-  check();
+std::uint32_t barrier_state::arrive(std::ptrdiff_t arriving, const std::function<void()>& completion) {
+  if (arriving < 1 || arriving > std::ptrdiff_t{parties_max})
+    throw refused(std::errc::invalid_argument, "covey: at a barrier arrive 1 to as many as it has parties");
+  return come(own_place(), static_cast<std::uint32_t>(arriving), 0, completion);
+}
+
+// The place is given up last: whoever dies before has broken the barrier, rather than left it waiting.
+void barrier_state::drop(const std::function<void()>& completion) {
   place& mine = own_place();
-  if (mine.arrived.load(std::memory_order_relaxed) == phase() + 1)
-    throw refused(std::errc::operation_not_permitted, "covey: a party arrives twice in one phase of a barrier");
-  const std::uint32_t left = expected_.load(std::memory_order_relaxed) - 1;
-  expected_.store(left, std::memory_order_relaxed);
-  if (all_arrived()) end_phase();
-  mine.who.store(0, std::memory_order_release);
+  (void)come(mine, 0, 1, completion);
+  mine.who.store(gone, std::memory_order_release);
   if (locks_owned != 0) --locks_owned;
 }
 
-bool barrier_state::wait(std::uint32_t phase_waited_for, const deadline& until, const stop_word* stop) {
-  const auto ended = [&] { return phase() != phase_waited_for; };
+bool barrier_state::wait(std::uint32_t phase, const deadline& until, const stop_word* stop) {
+  const auto ended = [&] { return now().phase() != phase; };
   if (look_before_sleep(ended, until)) return true;
   for (;;) {
     const std::uint32_t deaths = deaths_seen();
-    const std::uint32_t seen = turn_.load(std::memory_order_acquire);
-    if (ended()) return true;
-    if ((seen & broken) != 0 || find_dead() != nullptr) {
-      const locked held(lock_);
-      if (ended()) return true;  // the dead may have been the one who ended it
-      check();
+    const moment seen = now();
+    if (seen.phase() != phase) return true;
+    if (seen.broken()) throw_broken(seen);
+    if (const place* const dead = find_dead(); dead != nullptr) {
+      break_at(seen, *dead, false);  // unless it was the one who ended the phase
+      continue;
     }
-    if (park(turn_, seen, deaths, until, stop) != wake_reason::woken) return ended();
+    if (park(futex(), seen.turn, deaths, until, stop) != wake_reason::woken) return ended();
   }
 }
 
-}  // namespace detail
+bool barrier_state::wait(std::uint32_t phase, const deadline& until, std::stop_token stop) {
+  const stop_word stopped(std::move(stop));
+  return wait(phase, until, &stopped);
+}
 
-namespace {
-
-std::uint32_t checked(std::ptrdiff_t parties) {
+std::uint32_t barrier_parties(std::ptrdiff_t parties) {
   if (parties < 1 || parties > barrier::max())
     throw std::system_error(std::make_error_code(std::errc::invalid_argument),
                             "covey: a barrier has 1 to " + std::to_string(barrier::max()) + " parties");
   return static_cast<std::uint32_t>(parties);
 }
 
-}  // namespace
+}  // namespace detail
 
 broken_barrier::broken_barrier(std::string process, pid_t pid, const std::string& how)
     : std::runtime_error("covey: the barrier is broken: its party " + process + " (pid " + std::to_string(pid) + ") " +
                          how),
       process_(std::move(process)),
       pid_(pid) {}
-
-barrier::barrier(std::ptrdiff_t parties) : state_(std::in_place, checked(parties)) {}
-
-bool barrier::wait_by(const arrival_token& token, const detail::deadline& until, std::stop_token stop) const {
-  const detail::stop_word stopped(std::move(stop));
-  return state_->wait(token.phase_, until, &stopped);
-}
 
 }  // namespace covey

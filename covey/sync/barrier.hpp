@@ -5,8 +5,10 @@
 #include <sys/types.h>
 
 #include <array>
+#include <atomic>
+#include <bit>
 #include <chrono>
-#include <covey/memory/lock_word.hpp>
+#include <covey/memory/park.hpp>
 #include <covey/sync/handle.hpp>
 #include <functional>
 #include <stdexcept>
@@ -34,52 +36,66 @@ class broken_barrier : public std::runtime_error {
 
 namespace detail {
 
-/// The places of the parties and the phase. Lives in shared memory. docs/design/sync.md draws its states.
+/// The places of the parties, and the phase in one word. Lives in shared memory. docs/design/sync.md draws its states.
 ///
-/// Safety: process-safe.
-/// Death:  each step is one store; whoever comes next believes the places and the phase, nothing else.
+/// Safety: process-safe. Nothing is locked: a party that is stopped holds up nobody but those who wait for it to
+/// arrive. Death:  each step is one store; whoever comes next believes the word and the places.
 class barrier_state {
  public:
   static constexpr std::uint32_t parties_max = 500;
 
-  explicit barrier_state(std::uint32_t parties) noexcept : parties_(parties), expected_(parties) {}
+  explicit barrier_state(std::uint32_t parties) noexcept;
 
   void enlist();
-  std::uint32_t arrive(const std::function<void()>& completion);  // the phase that is waited for
-  void drop();
+  std::uint32_t arrive(std::ptrdiff_t count, const std::function<void()>& completion);  // the phase to wait for
+  void drop(const std::function<void()>& completion);
   bool wait(std::uint32_t phase, const deadline& until, const stop_word* stop);
+  bool wait(std::uint32_t phase, const deadline& until, std::stop_token stop);
 
  private:
   friend struct looker;
   struct place {
-    std::atomic<participant> who;          // 0: free. Stored last, cleared first
-    std::atomic<std::uint32_t> arrived;    // phase + 1 in which it arrived last
+    std::atomic<participant> who;        // as barrier.cpp says; the others are constant once it names a party
+    std::atomic<std::uint32_t> arrived;  // phase + 1 in which it arrived last; of its thread alone
     pid_t pid;
     char process[32];
   };
-  class locked;
 
-  // turn_ is phase << 1 | broken.
-  [[nodiscard]] std::uint32_t phase() const noexcept { return turn_.load(std::memory_order_acquire) >> 1; }
+  // All that decides, changed by compare-and-swap.
+  struct moment {
+    std::uint32_t turn = 0;            // phase << 1 | broken: what sleepers sleep on
+    std::uint32_t expected : 10 = 0;   // those who did not drop
+    std::uint32_t arrived : 10 = 0;
+    std::uint32_t broken_by : 10 = 0;  // once broken: which place
+    std::uint32_t threw : 1 = 0;       // and whether it threw, or died
+    std::uint32_t unused : 1 = 0;
+
+    [[nodiscard]] std::uint32_t phase() const noexcept { return turn >> 1; }
+    [[nodiscard]] bool broken() const noexcept { return (turn & 1) != 0; }
+  };
+
+  [[nodiscard]] moment now() const noexcept { return std::bit_cast<moment>(word_.load(std::memory_order_acquire)); }
+  [[nodiscard]] const std::atomic<std::uint32_t>& futex() const noexcept;
   [[nodiscard]] std::uint32_t count() const noexcept { return parties_ < parties_max ? parties_ : parties_max; }
+  bool change(moment& from, const moment& to) noexcept;
   place* place_of(participant who) noexcept;
+  bool take(place& free, participant me) noexcept;
   place& own_place();
   place* find_dead() noexcept;
-  void check();
-  bool all_arrived() noexcept;
-  void end_phase() noexcept;
-  void break_by(const place& who, std::uint32_t why) noexcept;
-  [[noreturn]] void throw_broken() const;
+  moment whole();
+  void break_at(moment from, const place& by, bool threw);
+  [[noreturn]] void throw_broken(const moment& broken) const;
+  std::uint32_t come(place& mine, std::uint32_t arriving, std::uint32_t leaving,
+                     const std::function<void()>& completion);
+  void complete(const place& mine, const std::function<void()>& completion);
 
-  lock_word lock_;
-  std::uint32_t parties_;                   // constant
-  std::atomic<std::uint32_t> expected_;     // those who did not drop
-  std::atomic<std::uint32_t> turn_{0};      // futex
-  std::uint32_t why_ = 0;                   // these three: constant once turn_ says broken
-  pid_t broken_pid_ = 0;
-  char broken_process_[32] = {};
+  std::atomic<std::uint64_t> word_;  // a moment
+  std::uint32_t parties_;            // constant
   std::array<place, parties_max> places_{};
 };
+
+/// The number of parties, if it is one. Throws std::system_error.
+std::uint32_t barrier_parties(std::ptrdiff_t parties);
 
 }  // namespace detail
 
@@ -93,7 +109,7 @@ class barrier_state {
 /// without is a death.
 ///
 /// Handle:  a copy is the same barrier; give it to any task, process or message.
-/// Safety:  process-safe.
+/// Safety:  process-safe. A party that is stopped delays those who wait for it to arrive, and nothing else.
 /// Death:   of an enlisted party, at any instruction: whoever waits or arrives gets broken_barrier, which names it. A
 ///          barrier stays broken; make another one. A thread that died before it enlisted is not known: then the
 ///          barrier waits for whoever takes its place.
@@ -118,7 +134,7 @@ class barrier {
 
   /// Makes one for `parties`. Throws std::system_error if there are none or more than max(), or no shared memory can be
   /// had.
-  explicit barrier(std::ptrdiff_t parties);
+  explicit barrier(std::ptrdiff_t parties) : state_(std::in_place, detail::barrier_parties(parties)) {}
 
   /// Takes a place for this thread, if it has none. Throws std::system_error (no_buffer_space) when all are taken, and
   /// broken_barrier.
@@ -126,7 +142,7 @@ class barrier {
 
   /// Arrives, and does not wait. Throws as enlist(), and std::system_error (operation_not_permitted) when this thread
   /// has arrived in this phase already.
-  [[nodiscard]] arrival_token arrive() { return arrival_token(state_->arrive({})); }
+  [[nodiscard]] arrival_token arrive() { return arrival_token(state_->arrive(1, {})); }
 
   /// Blocks until the phase has ended in which `token` was got. Throws broken_barrier.
   void wait(const arrival_token& token) const { (void)state_->wait(token.phase_, std::nullopt, nullptr); }
@@ -154,11 +170,11 @@ class barrier {
   /// Arrives and waits. Whoever comes last runs its own `completion` before the others go on; what that throws breaks
   /// the barrier for the others.
   void arrive_and_wait(const std::function<void()>& completion = {}) {
-    wait(arrival_token(state_->arrive(completion)));
+    wait(arrival_token(state_->arrive(1, completion)));
   }
 
   /// Arrives for the last time: the following phases expect one party less.
-  void arrive_and_drop() { state_->drop(); }
+  void arrive_and_drop() { state_->drop({}); }
 
   /// Whether both name the same barrier.
   bool operator==(const barrier& other) const noexcept { return state_ == other.state_; }
@@ -170,7 +186,9 @@ class barrier {
  private:
   using handle = detail::handle_on<detail::barrier_state, detail::region_kind::barrier>;
   explicit barrier(handle h) : state_(std::move(h)) {}
-  bool wait_by(const arrival_token& token, const detail::deadline& until, std::stop_token stop) const;
+  bool wait_by(const arrival_token& token, const detail::deadline& until, std::stop_token stop) const {
+    return state_->wait(token.phase_, until, std::move(stop));
+  }
 
   handle state_;
 };

@@ -79,13 +79,12 @@ struct looker {
   }
 
   static count_sight see(const barrier_state& s) {
-    const std::uint32_t turn = s.turn_.load(std::memory_order_acquire);
-    count_sight c{.of = s.expected_.load(std::memory_order_relaxed), .broken = (turn & 1) != 0};
+    const barrier_state::moment now = s.now();
+    count_sight c{.value = now.arrived, .of = now.expected, .broken = now.broken()};
     const std::uint32_t count = std::min(copy_of(s.parties_), barrier_state::parties_max);
     for (std::uint32_t i = 0; i < count; ++i) {
       const participant who = s.places_[i].who.load(std::memory_order_acquire);
-      if (who == 0) continue;
-      if (s.places_[i].arrived.load(std::memory_order_relaxed) == (turn >> 1) + 1) ++c.value;
+      if (who == 0 || (who & name_flags) != 0) continue;  // free, on its way, or gone
       if (alive(who))
         c.holders.push_back(slot_of(who));
       else

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
+#include <string>
 
 namespace {
 
@@ -243,6 +245,46 @@ TEST(StepperBarrier, ArriveAndDrop) {
                                   }});
 }
 
+// What others do while a party is stopped, wherever it is: all returns, and waits end in time.
+void go_on_beside_a_stopped_party(covey::barrier& b) {
+  try {
+    b.enlist();
+    EXPECT_FALSE(b.wait_for(b.arrive(), 0ns));
+  } catch (const covey::broken_barrier&) {
+    ADD_FAILURE() << "the stopped are not dead";
+  }
+}
+
+struct barrier_of_three {
+  covey::barrier b{3};
+};
+
+void step_a_stopped_party(const std::string& name, const std::function<void(barrier_of_three&)>& run, bool leaves) {
+  step(name,
+       stepped<barrier_of_three>{.run = run,
+                                 .check =
+                                     [=](barrier_of_three& w, const last_process& last) {
+                                       try {
+                                         w.b.enlist();
+                                         EXPECT_TRUE(leaves || (!last.finished && !last.slept));
+                                       } catch (const covey::broken_barrier&) {
+                                         EXPECT_FALSE(leaves && last.finished);
+                                       }
+                                     },
+                                 .warm = [=](barrier_of_three& w) { leaves ? w.b.arrive_and_drop() : w.b.enlist(); },
+                                 .while_stopped = [](barrier_of_three& w) { go_on_beside_a_stopped_party(w.b); },
+                                 .goes_on = true});
+}
+
+TEST(StepperBarrier, GoesOnBesideAStoppedParty) {
+  step_a_stopped_party("barrier.enlist, others go on", [](barrier_of_three& w) { w.b.enlist(); }, false);
+  step_a_stopped_party("barrier.arrive, others go on", [](barrier_of_three& w) { (void)w.b.arrive(); }, false);
+  step_a_stopped_party(
+      "barrier.arrive_and_wait, others go on", [](barrier_of_three& w) { w.b.arrive_and_wait(); }, false);
+  step_a_stopped_party(
+      "barrier.arrive_and_drop, others go on", [](barrier_of_three& w) { w.b.arrive_and_drop(); }, true);
+}
+
 // ---- guarded
 // -----------------------------------------------------------------------------------------------------------
 
@@ -284,6 +326,27 @@ TEST(StepperGuarded, Update) {
                                     w.text.store("third");
                                     EXPECT_EQ(w.text.load(), "third");
                                   }});
+}
+
+// An updater that is stopped keeps other updaters out until their time is up; readers go on.
+TEST(StepperGuarded, IsReadBesideAStoppedUpdater) {
+  const auto add = [](twins& t) {
+    for (long& v : t.same) ++v;
+  };
+  step("guarded.update, others read", stepped<guarded_world>{.run = [=](guarded_world& w) { w.g.update(add); },
+                                                             .check =
+                                                                 [](guarded_world& w, const last_process&) {
+                                                                   const twins now = w.g.load();
+                                                                   EXPECT_TRUE(now.whole());
+                                                                   EXPECT_GE(now.same[0], 1);
+                                                                 },
+                                                             .while_stopped =
+                                                                 [=](guarded_world& w) {
+                                                                   EXPECT_TRUE(w.g.load().whole());
+                                                                   (void)w.g.update_for(0ns, add);
+                                                                   EXPECT_TRUE(w.g.load().whole());
+                                                                 },
+                                                             .goes_on = true});
 }
 
 // ---- killed on the way to sleep, and in the sleep
