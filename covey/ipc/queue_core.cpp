@@ -75,7 +75,8 @@ bool queue_core::join(const deadline& until, const stop_word* stop) const {
     if (idle(side.q)) return true;
     if ((side.q.flags() & flag_readers_lost) != 0) throw no_consumers();
     if (out_of_time(until, stop)) return false;
-    sleep_unless(h.idle, h.sleeping_joiners, deaths, until, stop, [&] { return idle(side.q); });
+    sleep_unless(h.idle, h.sleeping_joiners, deaths, until, stop,
+                 [&] { return idle(side.q) || (side.q.flags() & flag_readers_lost) != 0; });
   }
 }
 

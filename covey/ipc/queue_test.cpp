@@ -292,33 +292,42 @@ class QueueCloses : public testing::TestWithParam<covey::close_mode> {};
 TEST_P(QueueCloses, ForThoseWhoSleepInIt) {
   const covey::queue<int> q{1};
   q.put(1);
-  covey::process putter{[](covey::queue<int> out) {
-                          try {
-                            out.put(2);
-                          } catch (const covey::queue_closed&) {
-                            return 3;
-                          }
-                          return 0;
-                        },
-                        q};
-  covey::process joiner{[](covey::queue<int> all) {
-                          all.join();
-                          return all.closed() ? 4 : 0;
-                        },
-                        q};
+  const covey::event putter_told;
+  const covey::event joiner_told;
+  // None of them ends before the others are told: that would wake everybody.
+  const covey::process putter{covey::process_options{.daemon = true},
+                              [](covey::queue<int> out, covey::event told) {
+                                try {
+                                  out.put(2);
+                                } catch (const covey::queue_closed&) {
+                                  told.set();
+                                }
+                                covey::testing::until_killed();
+                              },
+                              q, putter_told};
+  const covey::process joiner{covey::process_options{.daemon = true},
+                              [](covey::queue<int> all, covey::event told) {
+                                all.join();
+                                told.set();
+                                covey::testing::until_killed();
+                              },
+                              q, joiner_told};
   EXPECT_TRUE(covey::testing::until_asleep(putter));
   EXPECT_TRUE(covey::testing::until_asleep(joiner));
-  EXPECT_FALSE(putter.join_for(1ms));
-  EXPECT_FALSE(joiner.join_for(1ms));
-  covey::process closer{[](covey::queue<int> all, covey::close_mode how) { all.close(how); }, q, GetParam()};
-  ASSERT_TRUE(putter.join_for(20s)) << "waits for room for ever";
-  EXPECT_EQ(putter.join().code(), 3);
+  const covey::process closer = covey::testing::started(
+      [](covey::queue<int> all, covey::close_mode how, covey::event done) {
+        all.close(how);
+        done.set();
+        covey::testing::until_killed();
+      },
+      q, GetParam());
+  EXPECT_TRUE(putter_told.wait_for(20s)) << "waits for room for ever";
   if (GetParam() == covey::close_mode::drain) {
+    EXPECT_FALSE(joiner_told.is_set());
     EXPECT_EQ(q.get(), 1);
     q.task_done();
   }
-  ASSERT_TRUE(joiner.join_for(20s)) << "waits for what is gone";
-  EXPECT_EQ(joiner.join().code(), 4);
+  EXPECT_TRUE(joiner_told.wait_for(20s)) << "waits for what is gone";
   EXPECT_EQ(q.get(), std::nullopt);
 }
 

@@ -115,7 +115,13 @@ TEST(Pollable, TellsOfALatchThatIsDownAndOfPermits) {
   EXPECT_FALSE(is_readable(p));
   l.count_down();
   EXPECT_TRUE(comes_to_rest(p));  // it was looked at, and is not down
-  const covey::process other{[](covey::latch there) { there.count_down(); }, l};
+  const covey::process other = covey::testing::started(
+      [](covey::latch there, covey::event done) {
+        there.count_down();
+        done.set();
+        covey::testing::until_killed();  // its end would wake everybody
+      },
+      l);
   EXPECT_TRUE(is_readable(p, -1));
   EXPECT_TRUE(p.rearm());
   EXPECT_TRUE(is_readable(p));

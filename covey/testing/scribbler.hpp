@@ -41,8 +41,14 @@ inline void fill(std::uint64_t begin, std::uint64_t end, filling how, std::mt199
   }
 }
 
-/// Over the first 256 KiB of each writable mapping of the arena: all that these small queues have.
+/// Over each writable mapping of the arena: whole when it has at most 8 MiB, as what lies in small queues, broadcasts
+/// and locks has, which is filled also where no memory has been reserved yet.
+///
+/// Not filled: of what is larger (a heap, which has 1 GiB of addresses; a queue for 64 MiB) all but the first 256 KiB;
+/// what is mapped read-only; this process's cells, which only it writes; memory with a name.
 inline void scribble(filling how, unsigned seed) {
+  constexpr std::uint64_t whole = 8 << 20;
+  constexpr std::uint64_t first_of_larger = 256 << 10;
   std::mt19937_64 random(seed);
   std::ifstream maps("/proc/self/maps");
   for (std::string line; std::getline(maps, line);) {
@@ -51,7 +57,7 @@ inline void scribble(filling how, unsigned seed) {
     char rights[5] = {};
     if (line.find("memfd:covey:arena") == std::string::npos) continue;
     if (std::sscanf(line.c_str(), "%lx-%lx %4s", &begin, &end, rights) == 3 && rights[1] == 'w')
-      fill(begin, std::min(end, begin + (256 << 10)), how, random);
+      fill(begin, end - begin <= whole ? end : begin + first_of_larger, how, random);
   }
 }
 

@@ -1,6 +1,7 @@
 // The operations of covey/sync beyond mutex and event, killed at their instructions. What must hold after each is in
 // `check`.
 #include <gtest/gtest.h>
+#include <covey/memory/shared_ptr.hpp>
 #include <covey/sync.hpp>
 #include <covey/testing/settle.hpp>
 #include <covey/testing/stepper.hpp>
@@ -9,6 +10,7 @@
 #include <array>
 #include <functional>
 #include <string>
+#include <thread>
 
 namespace {
 
@@ -19,6 +21,17 @@ using covey::testing::step;
 using covey::testing::stepped;
 
 // ---- recursive_mutex, shared_mutex ---------------------------------------------------------------------------------
+
+// A thread that is not the owner.
+template <class Mutex>
+bool others_can_lock(Mutex& m) {
+  bool could = false;
+  std::thread([&] {
+    could = m.try_lock();
+    if (could) m.unlock();
+  }).join();
+  return could;
+}
 
 struct recursive_world {
   covey::recursive_mutex m;
@@ -42,6 +55,39 @@ TEST(StepperRecursiveMutex, LockTwiceAndUnlock) {
                                       EXPECT_TRUE(w.m.try_lock());
                                       w.m.unlock();
                                     }});
+}
+
+// Its owner is dead, and had locked it twice.
+struct recursive_of_the_dead : recursive_world {
+  recursive_of_the_dead() {
+    in_one_that_dies([this] {
+      m.lock();
+      m.lock();
+    });
+  }
+};
+
+template <class World>
+void recover(World& w) {
+  w.m.recover([] {});
+}
+
+TEST(StepperRecursiveMutex, Recover) {
+  using world = recursive_of_the_dead;
+  step("recursive_mutex.recover", stepped<world>{.run = recover<world>,
+                                                 .check =
+                                                     [](world& w, const last_process& last) {
+                                                       EXPECT_TRUE(!last.finished || !w.m.needs_recovery_approx());
+                                                       w.m.recover([] {});
+                                                       EXPECT_FALSE(w.m.needs_recovery_approx());
+                                                       EXPECT_TRUE(w.m.try_lock());
+                                                       EXPECT_TRUE(w.m.try_lock());
+                                                       w.m.unlock();
+                                                       EXPECT_FALSE(others_can_lock(w.m));
+                                                       w.m.unlock();
+                                                       EXPECT_TRUE(others_can_lock(w.m));
+                                                     },
+                                                 .recover = recover<world>});
 }
 
 struct shared_world {
@@ -108,6 +154,24 @@ TEST(StepperSharedMutex, LockAndUnlock) {
                                                              }});
 }
 
+struct shared_of_the_dead : shared_world {
+  shared_of_the_dead() {
+    in_one_that_dies([this] { m.lock(); });
+  }
+};
+
+TEST(StepperSharedMutex, Recover) {
+  using world = shared_of_the_dead;
+  step("shared_mutex.recover", stepped<world>{.run = recover<world>,
+                                              .check =
+                                                  [](world& w, const last_process& last) {
+                                                    EXPECT_TRUE(!last.finished || !w.m.needs_recovery_approx());
+                                                    expect_usable(w);
+                                                    EXPECT_FALSE(w.m.needs_recovery_approx());
+                                                  },
+                                              .recover = recover<world>});
+}
+
 // ---- semaphore, permits, latch, once
 // ---------------------------------------------------------------------------------
 
@@ -166,6 +230,35 @@ TEST(StepperLatch, CountDown) {
                                                       w.l.count_down();
                                                       EXPECT_TRUE(w.l.try_wait() || !last.finished);
                                                     }});
+}
+
+TEST(StepperLatch, WaitThatSleeps) {
+  step("latch.wait that sleeps", stepped<latch_world>{.run = [](latch_world& w) { w.l.wait(); },
+                                                      .check =
+                                                          [](latch_world& w, const last_process& last) {
+                                                            EXPECT_FALSE(last.finished);
+                                                            w.l.count_down();
+                                                            EXPECT_FALSE(w.l.try_wait());
+                                                            w.l.count_down();
+                                                            w.l.wait();
+                                                            EXPECT_TRUE(w.l.try_wait());
+                                                          },
+                                                      .warm = [](latch_world& w) { (void)w.l.wait_for(1us); }});
+  step("latch.arrive_and_wait that sleeps", stepped<latch_world>{.run = [](latch_world& w) { w.l.arrive_and_wait(); },
+                                                                 .check =
+                                                                     [](latch_world& w, const last_process& last) {
+                                                                       EXPECT_FALSE(last.finished);
+                                                                       w.l.count_down();
+                                                                       const bool was_counted = w.l.try_wait();
+                                                                       EXPECT_TRUE(was_counted || !last.slept);
+                                                                       if (!was_counted) w.l.count_down();
+                                                                       w.l.wait();
+                                                                     },
+                                                                 .warm =
+                                                                     [](latch_world& w) {
+                                                                       w.l.count_down();
+                                                                       (void)w.l.wait_for(1us);
+                                                                     }});
 }
 
 struct once_world {
@@ -347,6 +440,49 @@ TEST(StepperGuarded, IsReadBesideAStoppedUpdater) {
                                                                    EXPECT_TRUE(w.g.load().whole());
                                                                  },
                                                              .goes_on = true});
+}
+
+// What a reader got, where all can see it.
+struct read_world : guarded_world {
+  covey::shared_ptr<twins> got = covey::make_shared<twins>();
+};
+
+void count_up(guarded_world& w) {
+  w.g.update([](twins& t) {
+    for (long& v : t.same) ++v;
+  });
+}
+
+// Two updates while a reader stands anywhere: it waits for nobody, nobody for it, and it gets no mixture of them.
+TEST(StepperGuarded, LoadOfAStoppedOne) {
+  step("guarded.load, stopped and going on",
+       stepped<read_world>{.run = [](read_world& w) { *w.got = w.g.load(); },
+                           .check =
+                               [](read_world& w, const last_process& last) {
+                                 if (last.finished) {
+                                   EXPECT_TRUE(w.got->whole());
+                                   EXPECT_TRUE(w.got->same[0] == 0 || w.got->same[0] == 2) << w.got->same[0];
+                                 }
+                                 EXPECT_EQ(w.g.load().same, (std::array<long, 4>{2, 2, 2, 2}));
+                                 count_up(w);
+                                 EXPECT_EQ(w.g.load().same[3], 3);
+                               },
+                           .while_stopped =
+                               [](read_world& w) {
+                                 count_up(w);
+                                 count_up(w);
+                               },
+                           .goes_on = true});
+}
+
+TEST(StepperGuarded, Load) {
+  step("guarded.load of a text", stepped<guarded_world>{.run = [](guarded_world& w) { (void)w.text.load(); },
+                                                        .check =
+                                                            [](guarded_world& w, const last_process&) {
+                                                              EXPECT_EQ(w.text.load(), "old");
+                                                              w.text.store("another");
+                                                              EXPECT_EQ(w.text.load(), "another");
+                                                            }});
 }
 
 // ---- killed on the way to sleep, and in the sleep

@@ -7,6 +7,7 @@
 #include <covey/testing/stepper.hpp>
 
 #include <algorithm>
+#include <ranges>
 
 namespace {
 
@@ -162,6 +163,26 @@ TEST(StepperBroadcast, GetThatSleeps) {
                                                               },
                                                           .warm = [](world& w) { (void)w.s.get_for(1us); },
                                                           .while_stopped = expect_room});
+}
+
+// What is left are the last ones, in order: the dead lost the first of a batch, or all of it, and no more.
+TEST(StepperBroadcast, GetMany) {
+  struct world : two {
+    world() { b.put(3); }
+  };
+  step("subscriber.get_many of 2",
+       stepped<world>{.run = [](world& w) { (void)w.s.get_many(2); },
+                      .check =
+                          [](world& w, const last_process& last) {
+                            const auto all = drain_but_9(w.s);
+                            const std::vector every{1, 2, 3};
+                            EXPECT_GE(all.size(), 1U);
+                            EXPECT_LE(all.size(), last.finished ? 1U : 3U);
+                            EXPECT_TRUE(std::ranges::equal(all, every | std::views::drop(3 - std::ssize(all))))
+                                << ::testing::PrintToString(all);
+                            expect_whole(w);
+                          },
+                      .while_stopped = expect_room});
 }
 
 TEST(StepperBroadcast, Subscribe) {

@@ -2,15 +2,23 @@
 // of the dead arrives again; there is room for as many as before; nobody hangs.
 #include <gtest/gtest.h>
 #include <covey/ipc/queue.hpp>
+#include <covey/memory/shared_ptr.hpp>
 #include <covey/testing/stepped_queues.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <fstream>
+#include <functional>
+#include <optional>
 #include <thread>
 
 namespace {
 
 using namespace std::chrono_literals;
 using namespace covey::testing;
+
+constexpr covey::queue_options for_one{.items = 1, .bytes = 4096};
 
 // Holds 1, 2, 3.
 struct three {
@@ -287,6 +295,79 @@ TEST(StepperQueue, Join) {
                                                       expect_whole(w.q);
                                                     },
                                                 .warm = [](world& w) { (void)w.q.join_for(1us); }});
+}
+
+// The last one of the other end leaves, in order, while somebody stands anywhere in a call that would wait for him.
+template <class End>
+struct waiting_for {
+  covey::queue<int> q{for_one};
+  std::optional<End> end;
+  covey::shared_ptr<int> who = covey::make_shared<int>(0);
+  covey::shared_ptr<int> told = covey::make_shared<int>(0);
+  bool slept_before = false;
+};
+
+// Not: stopped by its tracer.
+bool is_asleep(int pid) {
+  std::string text;
+  std::getline(std::ifstream("/proc/" + std::to_string(pid) + "/stat"), text);
+  return text.find(") S ") != std::string::npos;
+}
+
+// Whoever was not asleep before must not go to sleep.
+template <class World>
+void step_last_leaves(const std::string& name, const std::function<void(World&)>& wait,
+                      const std::function<void(World&)>& warm) {
+  step(name, stepped<World>{.run =
+                                [&](World& w) {
+                                  *w.who = ::getpid();
+                                  wait(w);
+                                  *w.told = 1;
+                                },
+                            .check =
+                                [&](World& w, const last_process& last) {
+                                  EXPECT_EQ(last.finished, *w.told == 1 && !last.slept);
+                                  EXPECT_TRUE(last.finished || w.slept_before) << "it sleeps, and nobody will wake it";
+                                },
+                            .warm = warm,
+                            .while_stopped =
+                                [](World& w) {
+                                  w.slept_before = *w.who != 0 && is_asleep(*w.who);
+                                  w.end.reset();
+                                },
+                            .goes_on = true});
+}
+
+struct waiting_for_the_reader : waiting_for<covey::queue_reader<int>> {
+  waiting_for_the_reader() {
+    q.put(1);
+    end.emplace(q.reader()).take_role();
+  }
+};
+
+struct waiting_for_the_writer : waiting_for<covey::queue_writer<int>> {
+  waiting_for_the_writer() { end.emplace(q.writer()).take_role(); }
+};
+
+TEST(StepperQueue, JoinWhileTheLastReaderLeaves) {
+  using world = waiting_for_the_reader;
+  step_last_leaves<world>(
+      "queue.join, the last reader leaves", [](world& w) { EXPECT_THROW(w.q.join(), covey::no_consumers); },
+      [](world& w) { (void)w.q.join_for(1us); });
+}
+
+TEST(StepperQueue, PutWhileTheLastReaderLeaves) {
+  using world = waiting_for_the_reader;
+  step_last_leaves<world>(
+      "queue.put, the last reader leaves", [](world& w) { EXPECT_THROW(w.q.put(2), covey::no_consumers); },
+      [](world& w) { (void)w.q.put_for(2, 1us); });
+}
+
+TEST(StepperQueue, GetWhileTheLastWriterLeaves) {
+  using world = waiting_for_the_writer;
+  step_last_leaves<world>(
+      "queue.get, the last writer leaves", [](world& w) { EXPECT_EQ(w.q.get(), std::nullopt); },
+      [](world& w) { (void)w.q.get_for(1us); });
 }
 
 TEST(StepperQueue, ReaderRole) { step("queue.reader taken and left", reader_role<three>(4, has_all_four)); }

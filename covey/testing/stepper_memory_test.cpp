@@ -5,6 +5,7 @@
 #include <covey/memory.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/testing/settle.hpp>
 #include <covey/testing/stepper.hpp>
 
 namespace {
@@ -93,6 +94,55 @@ TEST(StepperMemory, DropsAHandleInASharedObject) {
                                                                       w.place->item = covey::make_shared<int>(4);
                                                                       EXPECT_EQ(*w.place->item, 4);
                                                                     }});
+}
+
+// ---- weak_ptr
+// ------------------------------------------------------------------------------------------------------------
+
+// Only a shared object holds what is locked: the keeper is asked for it.
+struct weakly_known : full_shelf {
+  covey::weak_ptr<int> seen{place->item};
+};
+
+void expect_kept_by_the_shelf_alone(weakly_known& w) {
+  {
+    const auto item = w.seen.lock();
+    ASSERT_TRUE(item);
+    EXPECT_EQ(*item, 3);
+  }
+  w.place->item.reset();
+  EXPECT_TRUE(covey::testing::eventually([&] { return w.seen.expired(); }));
+  EXPECT_FALSE(w.seen.lock());
+}
+
+TEST(StepperMemory, LocksAWeakPtr) {
+  const auto check = [](weakly_known& w, const last_process&) { expect_kept_by_the_shelf_alone(w); };
+  step("weak_ptr.lock and keep",
+       stepped<weakly_known>{.run = [](weakly_known& w) { w.item = w.seen.lock(); }, .check = check});
+  step("weak_ptr.lock and drop",
+       stepped<weakly_known>{.run = [](weakly_known& w) { (void)w.seen.lock(); }, .check = check});
+}
+
+// The object goes while somebody stands anywhere in lock(): he has it whole, or not at all.
+TEST(StepperMemory, LocksAWeakPtrToWhatGoes) {
+  struct world : weakly_known {
+    covey::shared_ptr<int> found = covey::make_shared<int>(0);
+  };
+  step("weak_ptr.lock of what goes, stopped and going on",
+       stepped<world>{.run =
+                          [](world& w) {
+                            const auto item = w.seen.lock();
+                            *w.found = item ? *item : -1;
+                          },
+                      .check =
+                          [](world& w, const last_process& last) {
+                            EXPECT_TRUE(*w.found == 3 || *w.found == -1 || !last.finished) << *w.found;
+                            w.place->item.reset();
+                            EXPECT_TRUE(covey::testing::eventually([&] { return w.seen.expired(); }));
+                            EXPECT_FALSE(w.seen.lock());
+                          },
+                      .while_stopped = [](world& w) { w.place->item.reset(); },
+                      .goes_on = true});
 }
 
 // ---- the heap

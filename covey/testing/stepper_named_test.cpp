@@ -5,10 +5,12 @@
 #include <covey/memory/named.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/sync/named_mutex.hpp>
 #include <covey/testing/stepper.hpp>
 #include <covey/testing/victims.hpp>
 
 #include <atomic>
+#include <thread>
 
 namespace {
 
@@ -110,6 +112,135 @@ TEST(StepperNamed, Leave) {
                                            },
                                        .warm = [](world& w) { (void)covey::attach<board>(w.name); },
                                        .before = [](world& w) { w.mine = covey::attach<board>(w.name); }});
+}
+
+// ---- what lies in named memory
+// ----------------------------------------------------------------------------------------------
+
+struct desk {
+  int drawers = 1;
+  covey::named_mutex m{};
+  covey::named_event e{};
+};
+
+// A process that has made the desk, done `act` with it, and keeps it until it may leave; or does `act` when it may.
+enum class when : std::uint8_t { before, at_last };
+template <int (*act)(desk&), when then>
+struct held_desk : free_name {
+  covey::event leave;
+  covey::process holder;
+  std::optional<covey::named<desk>> mine;  // the stepped one's
+  held_desk() {
+    const covey::event there;
+    holder = covey::process{covey::process_options{.name = "holder", .daemon = true},
+                            [](const std::string& called, covey::event begun, covey::event end) {
+                              const auto held = covey::create<desk>(called);
+                              int result = then == when::before ? act(*held) : 0;
+                              begun.set();
+                              if (then == when::at_last) result = act(*held);
+                              end.wait();
+                              return result;
+                            },
+                            name, there, leave};
+    there.wait();
+  }
+  void expect_left_in_order() {
+    leave.set();
+    EXPECT_TRUE(holder.join().success());
+    EXPECT_TRUE(is_free());
+  }
+};
+
+template <class World>
+void sit_down(World& w) {
+  if (!w.mine) w.mine = covey::attach<desk>(w.name);
+}
+
+// A thread that owns it ends.
+int die_as_owner(desk& d) {
+  std::thread([&] { d.m.lock(); }).join();
+  return 0;
+}
+
+TEST(StepperNamed, MutexRecover) {
+  using world = held_desk<die_as_owner, when::before>;
+  const auto recover = [](world& w) {
+    sit_down(w);
+    (*w.mine)->m.recover([] {});
+  };
+  step("named_mutex.recover", stepped<world>{.run = recover,
+                                             .check =
+                                                 [](world& w, const last_process& last) {
+                                                   {
+                                                     const auto there = covey::attach<desk>(w.name);
+                                                     const bool broken = there->m.needs_recovery_approx();
+                                                     EXPECT_FALSE(broken && last.finished);
+                                                     EXPECT_EQ(there->m.recover([] {}), broken);
+                                                     EXPECT_FALSE(there->m.needs_recovery_approx());
+                                                     EXPECT_TRUE(there->m.try_lock());
+                                                     there->m.unlock();
+                                                   }
+                                                   w.expect_left_in_order();
+                                                 },
+                                             .recover = recover,
+                                             .before = sit_down<world>});
+}
+
+int wait_for_it(desk& d) {
+  d.e.wait();
+  return d.e.is_set() ? 0 : 1;
+}
+
+// Whoever waits is woken, or looks by itself.
+TEST(StepperNamed, EventSet) {
+  using world = held_desk<wait_for_it, when::at_last>;
+  step("named_event.set for one who sleeps", stepped<world>{.run = [](world& w) { (*w.mine)->e.set(); },
+                                                            .check =
+                                                                [](world& w, const last_process& last) {
+                                                                  {
+                                                                    const auto there = covey::attach<desk>(w.name);
+                                                                    EXPECT_TRUE(there->e.is_set() || !last.finished);
+                                                                    if (!there->e.is_set()) there->e.set();
+                                                                  }
+                                                                  w.expect_left_in_order();
+                                                                },
+                                                            .warm =
+                                                                [](world& w) {
+                                                                  sit_down(w);
+                                                                  (*w.mine)->e.set();
+                                                                },
+                                                            .before =
+                                                                [](world& w) {
+                                                                  EXPECT_TRUE(covey::testing::until_asleep(w.holder));
+                                                                  sit_down(w);
+                                                                }});
+}
+
+int nothing(desk&) { return 0; }
+
+TEST(StepperNamed, EventWait) {
+  using world = held_desk<nothing, when::before>;
+  step("named_event.wait that sleeps", stepped<world>{.run = [](world& w) { (*w.mine)->e.wait(); },
+                                                      .check =
+                                                          [](world& w, const last_process& last) {
+                                                            EXPECT_FALSE(last.finished);
+                                                            {
+                                                              const auto there = covey::attach<desk>(w.name);
+                                                              EXPECT_FALSE(there->e.is_set());
+                                                              EXPECT_FALSE(there->e.wait_for(1us));
+                                                              there->e.set();
+                                                              there->e.wait();
+                                                              there->e.clear();
+                                                              EXPECT_FALSE(there->e.is_set());
+                                                            }
+                                                            w.expect_left_in_order();
+                                                          },
+                                                      .warm =
+                                                          [](world& w) {
+                                                            sit_down(w);
+                                                            (void)(*w.mine)->e.wait_for(1us);
+                                                          },
+                                                      .before = sit_down<world>});
 }
 
 // ---- regions

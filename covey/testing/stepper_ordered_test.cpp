@@ -6,6 +6,7 @@
 #include <covey/testing/stepped_queues.hpp>
 
 #include <algorithm>
+#include <functional>
 #include <thread>
 
 namespace {
@@ -58,6 +59,62 @@ TEST(StepperOrdered, PutOfALargeMessage) {
                             EXPECT_EQ(drain(w.q).size(), 5U);
                           }});
 }
+
+// ---- written in place ----------------------------------------------------------------------------------------------
+
+constexpr covey::queue_options roomy{.items = 6, .bytes = 16 << 10};
+constexpr std::size_t large = 100;  // numbers: more than lies in a slot
+using numbers = std::vector<int>;
+
+void put(const covey::priority_queue<numbers>& q, const numbers& message) {
+  EXPECT_TRUE(q.put_for(message, message[0], 20s));
+}
+void put(const covey::lifo_queue<numbers>& q, const numbers& message) { EXPECT_TRUE(q.put_for(message, 20s)); }
+
+void publish(const covey::priority_queue<numbers>& q, covey::loaned<numbers>& written) { q.publish(written, 1); }
+void publish(const covey::lifo_queue<numbers>& q, covey::loaned<numbers>& written) { q.publish(written); }
+
+// One message is there already, which is got after the new one.
+template <class Queue>
+struct one_text {
+  Queue q{roomy};
+  one_text() { put(q, numbers(large, 2)); }
+};
+
+// The ends of each message.
+std::vector<std::pair<int, int>> ends_of(const std::vector<numbers>& all) {
+  std::vector<std::pair<int, int>> ends;
+  for (const numbers& n : all) ends.emplace_back(n.front(), n.back());
+  return ends;
+}
+
+template <class Queue>
+void step_loan(const std::string& name, const std::function<void(one_text<Queue>&)>& recover = {}) {
+  using world = one_text<Queue>;
+  step(name, stepped<world>{.run =
+                                [](world& w) {
+                                  auto written = w.q.loan(large);
+                                  written[0] = written[large - 1] = 1;
+                                  publish(w.q, written);
+                                },
+                            .check =
+                                [](world& w, const last_process& last) {
+                                  auto all = ends_of(drain(w.q));
+                                  if (!last.finished && all.size() == 1) all.insert(all.begin(), {1, 1});
+                                  EXPECT_EQ(all, (std::vector<std::pair<int, int>>{{1, 1}, {2, 2}}));
+                                  for (int i = 0; i < 5; ++i) put(w.q, numbers(750, i));
+                                  EXPECT_EQ(drain(w.q).size(), 5U);
+                                  EXPECT_TRUE(w.q.join_for(1h));
+                                },
+                            .recover = recover});
+}
+
+TEST(StepperOrdered, LoanPublishedByPriority) {
+  step_loan<covey::priority_queue<numbers>>("priority_queue.loan+publish",
+                                            look<one_text<covey::priority_queue<numbers>>>);
+}
+
+TEST(StepperOrdered, LoanPublishedNewestFirst) { step_loan<covey::lifo_queue<numbers>>("lifo_queue.loan+publish"); }
 
 TEST(StepperOrdered, PutThatSleeps) {
   struct world {

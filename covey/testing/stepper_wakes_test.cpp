@@ -180,6 +180,48 @@ TEST(StepperWakes, BarrierArrive) {
                                .before = let_sleep<barrier_of_two>});
 }
 
+// A phase that two end together: how often its end was told, and whether the one who sleeps saw the end.
+struct meeting {
+  covey::barrier b{2};
+  covey::shared_ptr<int> ends = covey::make_shared<int>(0);
+  covey::event seen{};
+};
+
+void meet(meeting& m) {
+  try {
+    m.b.arrive_and_wait([&] { ++*m.ends; });
+    m.seen.set();
+  } catch (const covey::broken_barrier&) {
+  }
+}
+
+using met = slept_on<meeting, meet>;
+
+// The last one ends the phase, or dies and breaks the barrier; dead before it enlisted, another comes instead of it.
+TEST(StepperWakes, BarrierArriveAndWait) {
+  step("barrier.arrive_and_wait, the last, for one who sleeps",
+       stepped<met>{.run = [](met& w) { meet(w.on); },
+                    .check =
+                        [](met& w, const last_process& last) {
+                          bool another_came = false;
+                          try {
+                            if (!last.finished) (void)w.on.b.arrive();
+                            another_came = !last.finished;
+                          } catch (const covey::broken_barrier&) {
+                          }
+                          EXPECT_TRUE(w.sleeper.join().success());
+                          EXPECT_LE(*w.on.ends, another_came ? 0 : 1);
+                          EXPECT_TRUE(!w.on.seen.is_set() || another_came || *w.on.ends == 1);
+                          EXPECT_TRUE(w.on.seen.is_set() || !last.finished);
+                        },
+                    .warm =
+                        [](met& w) {
+                          covey::barrier alone{1};
+                          alone.arrive_and_wait([&] { ++*w.on.ends; });
+                        },
+                    .before = let_sleep<met>});
+}
+
 // ---- what nobody owns: it was done, or another does it -------------------------------------------------------------
 
 void acquire(covey::counting_semaphore<>& s) { s.acquire(); }
@@ -218,6 +260,27 @@ TEST(StepperWakes, LatchCountDown) {
                              .before = let_sleep<latch_of_one>});
 }
 
+void arrive_and_wait(covey::latch& l) { l.arrive_and_wait(); }
+
+struct latch_of_two : slept_on<covey::latch, arrive_and_wait> {
+  latch_of_two() : slept_on(2) {}
+};
+
+// Counted once or not at all.
+TEST(StepperWakes, LatchArriveAndWait) {
+  step("latch.arrive_and_wait, the last, for one who sleeps",
+       stepped<latch_of_two>{.run = [](latch_of_two& w) { w.on.arrive_and_wait(); },
+                             .check =
+                                 [](latch_of_two& w, const last_process& last) {
+                                   EXPECT_TRUE(w.on.try_wait() || !last.finished);
+                                   if (!w.on.try_wait()) w.on.count_down();
+                                   EXPECT_TRUE(w.on.try_wait());
+                                   EXPECT_TRUE(w.sleeper.join().success());
+                                 },
+                             .warm = [](latch_of_two& w) { w.on.count_down(2), w.on.wait(); },
+                             .before = let_sleep<latch_of_two>});
+}
+
 struct signal {
   covey::mutex m{};
   covey::condition_variable c{};
@@ -247,7 +310,7 @@ void say_again(heard& w, const last_process& last) {
   EXPECT_TRUE(said == 1 || !last.finished);
   if (said == 0) {
     *w.on.said = 1;
-    w.on.c.notify_one();
+    w.on.c.notify_all();
   }
   EXPECT_TRUE(w.sleeper.join().success());
 }
@@ -263,6 +326,40 @@ TEST(StepperWakes, ConditionNotifyOne) {
                                                                      },
                                                                  .check = say_again,
                                                                  .before = let_sleep<heard>});
+}
+
+struct heard_by_two : heard {
+  covey::event second_awake;
+  covey::process second{covey::process_options{.daemon = true},
+                        [](signal said, covey::event begin, covey::event begun) {
+                          begin.wait();
+                          begun.set();
+                          hear(said);
+                        },
+                        on, go, second_awake};
+};
+
+TEST(StepperWakes, ConditionNotifyAll) {
+  step("condition.notify_all for two who sleep",
+       stepped<heard_by_two>{.run =
+                                 [](heard_by_two& w) {
+                                   {
+                                     const std::scoped_lock lock(w.on.m);
+                                     *w.on.said = 1;
+                                   }
+                                   w.on.c.notify_all();
+                                 },
+                             .check =
+                                 [](heard_by_two& w, const last_process& last) {
+                                   say_again(w, last);
+                                   EXPECT_TRUE(w.second.join().success());
+                                 },
+                             .before =
+                                 [](heard_by_two& w) {
+                                   w.let_sleep();
+                                   w.second_awake.wait();
+                                   EXPECT_TRUE(covey::testing::until_asleep(w.second));
+                                 }});
 }
 
 // ---- queues --------------------------------------------------------------------------------------------------------
