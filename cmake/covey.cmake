@@ -113,7 +113,7 @@ function(covey_test_properties name timeout long serial labels)
   endif()
 endfunction()
 
-# covey_fuzz(FOLDER a_fuzz.cpp… [LINKS targets…]): with COVEY_FUZZ a libFuzzer program, otherwise one that replays its corpus
+# covey_fuzz(FOLDER a_fuzz.cpp… [LINKS targets…]): with COVEY_FUZZ a libFuzzer program that tools/fuzz runs, otherwise one that replays its corpus
 # (FOLDER/a_corpus/*) as the test FOLDER.a_fuzz.
 function(covey_fuzz folder)
   if(NOT COVEY_TESTS)
@@ -127,6 +127,13 @@ function(covey_fuzz folder)
     if(COVEY_FUZZ)
       covey_program(${program} SOURCES ${source} LINKS ${arg_LINKS})
       target_link_options(${program} PRIVATE -fsanitize=fuzzer)
+      # What tools/fuzz runs.
+      if(NOT TARGET fuzzers)
+        add_custom_target(fuzzers)
+      endif()
+      add_dependencies(fuzzers ${program})
+      file(GENERATE OUTPUT ${PROJECT_BINARY_DIR}/fuzzers/${folder}.${stem}
+        CONTENT "$<TARGET_FILE:${program}>\n${CMAKE_CURRENT_SOURCE_DIR}/${part}_corpus\n")
     else()
       covey_program(${program} SOURCES ${source} ${PROJECT_SOURCE_DIR}/tools/fuzz_replay.cpp LINKS ${arg_LINKS})
       add_test(NAME ${folder}.${stem} COMMAND ${program} ${CMAKE_CURRENT_SOURCE_DIR}/${part}_corpus)
@@ -135,8 +142,8 @@ function(covey_fuzz folder)
   endforeach()
 endfunction()
 
-# covey_must_not_compile(FOLDER a_wrong.cpp… LINKS targets…): each file must fail to compile, with the words of its `// expect: …` line
-# in the compiler's output. A file's twin without -DWRONG must compile, so that it fails for the reason it claims.
+# covey_must_not_compile(FOLDER a_wrong.cpp… LINKS targets…): in each file each case below #ifdef WRONG must fail to compile, with the
+# sentence of its `// expect: …` line. Without -DWRONG the file must compile, so that they fail for the reason they claim.
 function(covey_must_not_compile folder)
   if(NOT COVEY_TESTS)
     return()
