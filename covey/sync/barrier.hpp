@@ -9,6 +9,7 @@
 #include <bit>
 #include <chrono>
 #include <covey/memory/park.hpp>
+#include <covey/sync/arrive_forms.hpp>
 #include <covey/sync/handle.hpp>
 #include <functional>
 #include <stdexcept>
@@ -117,7 +118,7 @@ std::uint32_t barrier_parties(std::ptrdiff_t parties);
 /// Order:   what the parties did before they arrived is visible to all after the phase.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: examples/barrier.cpp
-class barrier {
+class barrier : public arrive_forms<barrier> {
  public:
   using covey_handle = void;  ///< may travel to other processes
 
@@ -173,6 +174,8 @@ class barrier {
     wait(arrival_token(state_->arrive(1, completion)));
   }
 
+  using arrive_forms<barrier>::arrive_and_wait;
+
   /// Arrives for the last time: the following phases expect one party less.
   void arrive_and_drop() { state_->drop({}); }
 
@@ -186,6 +189,10 @@ class barrier {
  private:
   using handle = detail::handle_on<detail::barrier_state, detail::region_kind::barrier>;
   explicit barrier(handle h) : state_(std::move(h)) {}
+  friend class arrive_forms<barrier>;
+  bool arrive_and_wait_by(const detail::deadline& until, std::stop_token stop) {
+    return wait_by(arrive(), until, std::move(stop));
+  }
   bool wait_by(const arrival_token& token, const detail::deadline& until, std::stop_token stop) const {
     return state_->wait(token.phase_, until, std::move(stop));
   }

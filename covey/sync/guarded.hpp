@@ -132,6 +132,25 @@ class guarded {
     update([&](T& old) { old = value; });
   }
 
+  /// As store; returns false, and does nothing, when `stop` was requested before its turn came.
+  [[nodiscard]] bool store(const T& value, std::stop_token stop) {
+    return update([&](T& old) { old = value; }, std::move(stop));
+  }
+
+  /// As store; returns false, and does nothing, when `timeout` passed, or `stop` was requested, before its turn came.
+  template <class Rep, class Period>
+  [[nodiscard]] bool store_for(const std::chrono::duration<Rep, Period>& timeout, const T& value,
+                               std::stop_token stop = {}) {
+    return update_for(timeout, [&](T& old) { old = value; }, std::move(stop));
+  }
+
+  /// As store_for, with a point in time. A clock that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool store_until(const std::chrono::time_point<Clock, Duration>& until, const T& value,
+                                 std::stop_token stop = {}) {
+    return update_until(until, [&](T& old) { old = value; }, std::move(stop));
+  }
+
   /// Calls `f(copy)` with a private copy of the value, and then makes that the value by one store; returns what `f`
   /// returned. When `f` throws, nothing has changed. Waits for other updates. Throws std::system_error when `f` updates
   /// the same value, or there is no memory for what it has become.
