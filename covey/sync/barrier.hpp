@@ -8,7 +8,9 @@
 #include <atomic>
 #include <bit>
 #include <chrono>
+#include <covey/base/codec.hpp>
 #include <covey/memory/park.hpp>
+#include <covey/sync/arrive_forms.hpp>
 #include <covey/sync/handle.hpp>
 #include <functional>
 #include <stdexcept>
@@ -97,13 +99,42 @@ class barrier_state {
 /// The number of parties, if it is one. Throws std::system_error.
 std::uint32_t barrier_parties(std::ptrdiff_t parties);
 
+/// A function object as its members: what travels of it, for its code is in each process.
+template <class F>
+inline constexpr bool goes_by_members = std::is_aggregate_v<F> && !std::is_empty_v<F> && !hooked<F>;
+
+template <class F>
+void encode_completion(encoder& out, const F& function) {
+  if constexpr (goes_by_members<F>)
+    boost::pfr::for_each_field(function, [&](const auto& member) { encode(out, member); });
+  else
+    encode(out, function);
+}
+
+template <class F>
+F decode_completion(decoder& in) {
+  if constexpr (goes_by_members<F>)
+    return decode_fields<F>(in, std::make_index_sequence<boost::pfr::tuple_size_v<F>>{});
+  else
+    return decode<F>(in);
+}
+
 }  // namespace detail
+
+/// Nothing is to be done at the end of a phase.
+struct no_completion {};
 
 /// Parties that wait for each other, phase after phase; std::barrier's names and contract, but a party is a thread that
 /// enlisted, so that its death is known: it breaks the barrier, rather than letting the others wait for ever.
 ///
-/// So a thread arrives for itself alone, once in a phase (std's arrive(n) is not there), and the function that ends a
-/// phase is given by each who arrives, not once: whoever happens to come last runs its own, by arrive_and_wait() only.
+/// So a thread arrives once in a phase; by arrive(n) for itself and n - 1 parties for which no thread comes in this
+/// phase. Unlike std's, arrivals beyond the parties are refused.
+///
+/// `Completion` is called once in each phase, by the thread that came last and before the others go on, as std's. It is
+/// part of the handle, and called in any process: a lambda without captures, or an aggregate with operator() and
+/// members that travel, such as a covey::shared_ptr. What it changes elsewhere it changes in that process only. (It may
+/// throw: that breaks the barrier for the others.) Without one, arrive_and_wait() may be given a function, which is
+/// called if its thread came last.
 ///
 /// A thread enlists by itself when it arrives first. One that has done its part leaves by arrive_and_drop(): ending
 /// without is a death.
@@ -117,14 +148,15 @@ std::uint32_t barrier_parties(std::ptrdiff_t parties);
 /// Order:   what the parties did before they arrived is visible to all after the phase.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: examples/barrier.cpp
-class barrier {
+template <class Completion = no_completion>
+class basic_barrier : public arrive_forms<basic_barrier<Completion>> {
  public:
   using covey_handle = void;  ///< may travel to other processes
 
   /// The phase in which somebody arrived, for wait().
   class arrival_token {
    private:
-    friend class barrier;
+    friend class basic_barrier;
     explicit arrival_token(std::uint32_t phase) noexcept : phase_(phase) {}
     std::uint32_t phase_;
   };
@@ -134,15 +166,18 @@ class barrier {
 
   /// Makes one for `parties`. Throws std::system_error if there are none or more than max(), or no shared memory can be
   /// had.
-  explicit barrier(std::ptrdiff_t parties) : state_(std::in_place, detail::barrier_parties(parties)) {}
+  explicit basic_barrier(std::ptrdiff_t parties, Completion completion = Completion())
+      : state_(std::in_place, detail::barrier_parties(parties)), completion_(std::move(completion)) {}
 
   /// Takes a place for this thread, if it has none. Throws std::system_error (no_buffer_space) when all are taken, and
   /// broken_barrier.
   void enlist() { state_->enlist(); }
 
-  /// Arrives, and does not wait. Throws as enlist(), and std::system_error (operation_not_permitted) when this thread
-  /// has arrived in this phase already.
-  [[nodiscard]] arrival_token arrive() { return arrival_token(state_->arrive(1, {})); }
+  /// Arrives for `parties`, and does not wait. Throws as enlist(); std::system_error (operation_not_permitted) when
+  /// this thread has arrived in this phase already, and (invalid_argument) when fewer than `parties` are to come.
+  [[nodiscard]] arrival_token arrive(std::ptrdiff_t parties = 1) {
+    return arrival_token(state_->arrive(parties, completion()));
+  }
 
   /// Blocks until the phase has ended in which `token` was got. Throws broken_barrier.
   void wait(const arrival_token& token) const { (void)state_->wait(token.phase_, std::nullopt, nullptr); }
@@ -167,30 +202,57 @@ class barrier {
     return wait_by(token, detail::steady(until), std::move(stop));
   }
 
-  /// Arrives and waits. Whoever comes last runs its own `completion` before the others go on; what that throws breaks
-  /// the barrier for the others.
-  void arrive_and_wait(const std::function<void()>& completion = {}) {
+  /// Arrives and waits.
+  void arrive_and_wait() { wait(arrive()); }
+
+  /// The same; whoever comes last runs its own `completion` before the others go on; what that throws breaks the
+  /// barrier for the others.
+  void arrive_and_wait(const std::function<void()>& completion)
+    requires std::same_as<Completion, no_completion>
+  {
     wait(arrival_token(state_->arrive(1, completion)));
   }
+  using arrive_forms<basic_barrier>::arrive_and_wait;
 
   /// Arrives for the last time: the following phases expect one party less.
-  void arrive_and_drop() { state_->drop({}); }
+  void arrive_and_drop() { state_->drop(completion()); }
 
   /// Whether both name the same barrier.
-  bool operator==(const barrier& other) const noexcept { return state_ == other.state_; }
+  bool operator==(const basic_barrier& other) const noexcept { return state_ == other.state_; }
 
-  void encode_handle(detail::encoder& out) const { state_.encode(out); }  ///< for covey
   /// For covey.
-  static barrier decode_handle(detail::decoder& in) { return barrier(handle::decode(in)); }
+  void encode_handle(detail::encoder& out) const {
+    state_.encode(out);
+    detail::encode_completion(out, completion_);
+  }
+  /// For covey.
+  static basic_barrier decode_handle(detail::decoder& in) {
+    handle state = handle::decode(in);
+    return basic_barrier(std::move(state), detail::decode_completion<Completion>(in));
+  }
 
  private:
   using handle = detail::handle_on<detail::barrier_state, detail::region_kind::barrier>;
-  explicit barrier(handle h) : state_(std::move(h)) {}
+  basic_barrier(handle h, Completion completion) : state_(std::move(h)), completion_(std::move(completion)) {}
+
+  std::function<void()> completion() {
+    if constexpr (std::same_as<Completion, no_completion>)
+      return {};
+    else
+      return [this] { std::invoke(completion_); };
+  }
+  friend class arrive_forms<basic_barrier>;
+  bool arrive_and_wait_by(const detail::deadline& until, std::stop_token stop) {
+    return wait_by(arrive(), until, std::move(stop));
+  }
   bool wait_by(const arrival_token& token, const detail::deadline& until, std::stop_token stop) const {
     return state_->wait(token.phase_, until, std::move(stop));
   }
 
   handle state_;
+  [[no_unique_address]] Completion completion_;
 };
+
+using barrier = basic_barrier<>;  ///< one that calls nothing at the end of a phase
 
 }  // namespace covey

@@ -54,6 +54,51 @@ TEST(Barrier, RunsTheFunctionOfTheLastOneBeforeTheOthersGoOn) {
     });
 }
 
+struct count_phases {
+  covey::shared_ptr<lines> page;
+  int by = 1;
+  void operator()() const { page->written += by; }
+};
+
+// Whoever comes last, in whichever process, and however it arrives.
+TEST(Barrier, CallsItsOwnFunctionAtTheEndOfEachPhase) {
+  auto page = covey::make_shared<lines>();
+  covey::basic_barrier b(2, count_phases{page, 10});
+  covey::process other{[](covey::basic_barrier<count_phases> all, covey::shared_ptr<lines> p) {
+                         for (int phase = 1; phase <= 100; ++phase) {
+                           all.arrive_and_wait();
+                           if (p->written != phase * 20 - 10) return 1;
+                           all.wait(all.arrive());
+                         }
+                         all.arrive_and_drop();
+                         return 0;
+                       },
+                       b, page};
+  for (int phase = 1; phase <= 100; ++phase) {
+    EXPECT_TRUE(b.arrive_and_wait_for(1h));
+    EXPECT_EQ(page->written, phase * 20 - 10);
+    b.wait(b.arrive());
+  }
+  EXPECT_EQ(other.join().code(), 0);
+  (void)b.arrive();  // alone now
+  EXPECT_EQ(page->written, 201 * 10);
+}
+
+TEST(Barrier, IsArrivedAtForSeveral) {
+  covey::barrier b{4};
+  EXPECT_THROW((void)b.arrive(0), std::system_error);
+  EXPECT_THROW((void)b.arrive(5), std::system_error);
+  const auto token = b.arrive(3);
+  EXPECT_FALSE(b.wait_for(token, 0ns));
+  std::jthread([&] {
+    EXPECT_THROW((void)b.arrive(2), std::system_error);
+    EXPECT_TRUE(b.wait_for(b.arrive(), 0ns));
+    EXPECT_TRUE(b.wait_for(token, 0ns));
+    b.arrive_and_drop();
+  }).join();
+  EXPECT_TRUE(b.wait_for(b.arrive(3), 0ns));  // three are left, and one thread for all
+}
+
 TEST(Barrier, IsBrokenByTheDeathOfAPartyAndNamesIt) {
   for (const bool arrived : {false, true}) {
     covey::barrier b{arrived ? 4 : 3};  // one is missing

@@ -7,16 +7,19 @@
 #include <covey/sync/guarded.hpp>
 #include <covey/sync/latch.hpp>
 #include <covey/sync/named_mutex.hpp>
+#include <covey/sync/once.hpp>
 #include <covey/sync/permits.hpp>
 #include <covey/sync/recursive_mutex.hpp>
 #include <covey/sync/semaphore.hpp>
 #include <covey/sync/shared_mutex.hpp>
 
+#include <latch>
 #include <limits>
 #include <mutex>
 #include <shared_mutex>
 #include <stop_token>
 #include <thread>
+#include <vector>
 
 namespace {
 
@@ -66,6 +69,44 @@ TYPED_TEST(TimedMutex, TakesAnyDurationAndAnyClock) {
   m.unlock();
 }
 
+// A thread that ended as the owner is dead.
+TYPED_TEST(TimedMutex, IsRecoveredWithAnEndToTheWait) {
+  using covey::recovery;
+  TypeParam m;
+  const auto never = [] { ADD_FAILURE() << "repaired what is another's"; };
+  std::unique_lock held(m);
+  std::jthread([&] {
+    EXPECT_EQ(m.recover_for(0.5ms, never), recovery::not_in_time);
+    EXPECT_EQ(m.recover_for(std::chrono::hours::max(), never, stopped()), recovery::not_in_time);
+    EXPECT_EQ(m.recover_until(system_clock::now() + 1ms, never), recovery::not_in_time);
+    EXPECT_EQ(m.recover_until(std::chrono::sys_seconds::max(), never, stopped()), recovery::not_in_time);
+    EXPECT_EQ(m.recover(never, stopped()), recovery::not_in_time);
+  }).join();
+  held.unlock();
+  EXPECT_EQ(m.recover(never, stopped()), recovery::was_whole);
+  EXPECT_EQ(m.recover_for(1h, never), recovery::was_whole);
+  EXPECT_EQ(m.recover_until(steady_clock::now(), never), recovery::was_whole);
+
+  std::jthread([&] { m.lock(); }).join();
+  EXPECT_THROW((void)m.recover_for(1h, [] { throw std::logic_error("no"); }), std::logic_error);
+  EXPECT_THROW((void)m.try_lock(), covey::owner_died);
+  int repairs = 0;
+  EXPECT_EQ(m.recover_for(0ns, [&] { ++repairs; }), recovery::repaired);
+  EXPECT_EQ(m.recover([&] { ++repairs; }, stopped()), recovery::was_whole);
+  EXPECT_EQ(repairs, 1);
+  EXPECT_TRUE(std::unique_lock(m, std::try_to_lock).owns_lock());
+}
+
+TEST(SharedMutexForms, IsNotRecoveredWhileItIsRead) {
+  covey::shared_mutex m;
+  const std::shared_lock read(m);
+  std::jthread([&] {
+    EXPECT_EQ(m.recover_for(0.5ms, [] {}), covey::recovery::not_in_time);
+    EXPECT_TRUE(m.try_lock_shared());  // it is out of the way again
+    m.unlock_shared();
+  }).join();
+}
+
 TEST(SharedMutexForms, TakesAnyDurationAndAnyClock) {
   covey::shared_mutex m;
   const std::scoped_lock alone(m);
@@ -102,6 +143,42 @@ TYPED_TEST(Counted, TakesAnyDurationAndAnyClock) {
   EXPECT_FALSE(s.try_acquire_until(std::chrono::sys_seconds::min()));
   s.release();
   EXPECT_TRUE(s.try_acquire_for(std::chrono::hours::max()));
+}
+
+TEST(PermitForms, TakesAnyDurationAndAnyClock) {
+  const covey::permits one(1);
+  {
+    const covey::permit owned(one, std::chrono::hours::max());
+    EXPECT_TRUE(owned);
+    EXPECT_FALSE(covey::permit(one, stopped()));
+    EXPECT_FALSE(covey::permit(one, 0.5ms));
+    EXPECT_FALSE(covey::permit(one, std::chrono::hours::max(), stopped()));
+    EXPECT_FALSE(covey::permit(one, system_clock::now() + 1ms));
+    EXPECT_FALSE(covey::permit(one, std::chrono::sys_seconds::max(), stopped()));
+  }
+  EXPECT_TRUE(covey::permit(one, stopped()));
+  EXPECT_TRUE(covey::permit(one, steady_clock::now()));
+  EXPECT_EQ(one.available_approx(), 1);
+}
+
+TEST(OnceForms, TakesAnyDurationAndAnyClock) {
+  const covey::once_flag flag;
+  const auto never = [] { ADD_FAILURE() << "ran beside another"; };
+  covey::call_once(flag, [&] {
+    std::jthread([&] {
+      EXPECT_FALSE(covey::call_once(flag, stopped(), never));
+      EXPECT_FALSE(covey::call_once_for(flag, 0.5ms, never));
+      EXPECT_FALSE(covey::call_once_for(flag, std::chrono::hours::min(), never));
+      EXPECT_FALSE(covey::call_once_until(flag, system_clock::now() + 1ms, never));
+    }).join();
+  });
+  EXPECT_TRUE(covey::call_once(flag, stopped(), never));
+  EXPECT_TRUE(covey::call_once_for(flag, std::chrono::hours::min(), never));
+  const covey::once_flag other;
+  int ran = 0;
+  EXPECT_TRUE(covey::call_once_for(other, 0ns, [&](int n) { ran += n; }, 3));
+  EXPECT_TRUE(covey::call_once_until(other, steady_clock::now(), [&](int n) { ran += n; }, 3));
+  EXPECT_EQ(ran, 3);
 }
 
 TEST(ConditionForms, TakesAnyDurationAndAnyClock) {
@@ -148,6 +225,39 @@ TEST(BarrierForms, WaitsForAnyDurationAndByAnyClock) {
   EXPECT_FALSE(b.wait_until(arrival, std::chrono::sys_seconds::max(), stopped()));
 }
 
+// Each party is a thread; the last comes when the others have given up.
+TEST(BarrierForms, ArrivesAndWaitsForAnyDurationAndByAnyClock) {
+  covey::barrier b(6);
+  std::vector<std::jthread> parties;
+  std::latch given_up(5);
+  std::latch over(1);
+  const auto party = [&](auto arrive) {
+    parties.emplace_back([&, arrive] {
+      EXPECT_FALSE(arrive());
+      given_up.count_down();
+      over.wait();  // ending would be a death
+    });
+  };
+  party([&] { return b.arrive_and_wait(stopped()); });
+  party([&] { return b.arrive_and_wait_for(0.5ms); });
+  party([&] { return b.arrive_and_wait_for(std::chrono::hours::max(), stopped()); });
+  party([&] { return b.arrive_and_wait_until(system_clock::now() + 1ms); });
+  party([&] { return b.arrive_and_wait_until(std::chrono::sys_seconds::max(), stopped()); });
+  given_up.wait();
+  EXPECT_TRUE(b.arrive_and_wait_for(std::chrono::hours::max()));  // the arrivals stood
+  over.count_down();
+}
+
+TEST(LatchForms, ArrivesAndWaitsForAnyDurationAndByAnyClock) {
+  covey::latch l(6);
+  EXPECT_FALSE(l.arrive_and_wait(stopped()));
+  EXPECT_FALSE(l.arrive_and_wait_for(0.5ms));
+  EXPECT_FALSE(l.arrive_and_wait_for(std::chrono::hours::max(), stopped()));
+  EXPECT_FALSE(l.arrive_and_wait_until(system_clock::now() + 1ms));
+  EXPECT_FALSE(l.arrive_and_wait_until(std::chrono::sys_seconds::max(), stopped()));
+  EXPECT_TRUE(l.arrive_and_wait(stopped()));  // the counts stood
+}
+
 TEST(GuardedForms, TakesAnyDurationAndAnyClock) {
   covey::guarded<int> g(0);
   const auto add = [](int& n) { return ++n; };
@@ -160,9 +270,16 @@ TEST(GuardedForms, TakesAnyDurationAndAnyClock) {
       EXPECT_FALSE(g.update_for(std::chrono::hours::min(), add));
       EXPECT_FALSE(g.update_for(std::chrono::hours::max(), add, stopped()));
       EXPECT_FALSE(g.update_until(system_clock::now() + 1ms, add));
+      EXPECT_FALSE(g.store(7, stopped()));
+      EXPECT_FALSE(g.store_for(0.5ms, 7));
+      EXPECT_FALSE(g.store_until(system_clock::now() + 1ms, 7));
     }).join();
   });
   EXPECT_EQ(g.load(), 2);
+  EXPECT_TRUE(g.store(3, stopped()));
+  EXPECT_TRUE(g.store_for(0.5ms, 4));
+  EXPECT_TRUE(g.store_until(steady_clock::now(), 5));
+  EXPECT_EQ(g.load(), 5);
 }
 
 // Each sleeps first, and without end; the stop comes while it does, or before: both must end it.
@@ -191,6 +308,18 @@ TEST(StopToken, EndsAWaitThatHasNoOtherEnd) {
   expect_stop([&](std::stop_token stop) { return l.wait(stop); });
   expect_stop([&](std::stop_token stop) { return none.acquire(stop); });
   expect_stop([&](std::stop_token stop) { return b.wait(b.arrive(), stop); });
+  expect_stop([](std::stop_token stop) { return covey::barrier(2).arrive_and_wait(stop); });
+  expect_stop([](std::stop_token stop) { return covey::latch(2).arrive_and_wait(stop); });
+  const auto recovers = [&](auto& mutex, std::stop_token stop) {
+    return mutex.recover([] {}, std::move(stop)) != covey::recovery::not_in_time;
+  };
+  expect_stop([&](std::stop_token stop) { return recovers(m, stop); });
+  expect_stop([&](std::stop_token stop) { return recovers(s, stop); });
+  expect_stop([&](std::stop_token stop) { return recovers(r, stop); });
+  expect_stop([&](std::stop_token stop) { return recovers(n, stop); });
+  const covey::once_flag flag;
+  covey::call_once(flag,
+                   [&] { expect_stop([&](std::stop_token stop) { return covey::call_once(flag, stop, [] {}); }); });
 }
 
 // A duration that is not a number is over.

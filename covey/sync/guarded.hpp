@@ -29,6 +29,42 @@ template <class T>
 inline constexpr bool lies_as_it_is =
     std::is_trivially_copyable_v<T> && (travels<T> || refused_as_unknown<decltype(examine<T>())>);
 
+template <class T, class... Seen>
+constexpr bool holds_handle();
+
+template <class T, class... Seen, std::size_t... I>
+constexpr bool fields_hold_handle(std::index_sequence<I...>) {
+  return (holds_handle<std::remove_cv_t<boost::pfr::tuple_element_t<I, T>>, T, Seen...>() || ...);
+}
+
+template <class... T>
+constexpr bool one_holds_handle(std::type_identity<std::variant<T...>>) {
+  return (holds_handle<T>() || ...);
+}
+
+/// Whether a T that travels has a handle somewhere; as examine() looks at it. `Seen` are the aggregates around T.
+template <class T, class... Seen>
+constexpr bool holds_handle() {
+  if constexpr (!travels<T> || plain_value<T>)
+    return false;
+  else if constexpr (hooked<T>)
+    return holds_handle<packed_as<T>, Seen...>();
+  else if constexpr (handle_type<T>)
+    return true;
+  else if constexpr (is_a<T, std::variant>)
+    return one_holds_handle(std::type_identity<T>{});
+  else if constexpr (tuple_type<T>)
+    return []<std::size_t... I>(std::index_sequence<I...>) {
+      return (holds_handle<std::remove_cv_t<std::tuple_element_t<I, T>>, Seen...>() || ...);
+    }(std::make_index_sequence<std::tuple_size_v<T>>{});
+  else if constexpr (requires { typename T::value_type; })
+    return holds_handle<typename T::value_type, Seen...>();
+  else if constexpr (plain_aggregate<T> && !std::is_empty_v<T> && !(std::same_as<T, Seen> || ...))
+    return fields_hold_handle<T, Seen...>(std::make_index_sequence<boost::pfr::tuple_size_v<T>>{});
+  else
+    return false;
+}
+
 /// Two places for a value's bytes, and which of them is the value. docs/design/sync.md draws its states.
 ///
 /// Safety: process-safe; the changing calls by whoever has locked.
@@ -91,8 +127,8 @@ std::span<const std::byte> bytes_in(std::span<const std::uint64_t> words);
 /// A value that many read and update, and that is seen whole or not at all, whoever dies.
 ///
 /// `T` is copyable: plain bytes (numbers, aggregates and simple classes of them), or any type that travels, such as
-/// standard containers and strings, which is then kept encoded. Pointers are refused when compiled, and handles when
-/// stored.
+/// standard containers and strings, which is then kept encoded. Pointers and handles (a mutex, a shared_ptr) are
+/// refused when compiled.
 ///
 /// Handle:  a copy is the same value; give it to any task, process or message.
 /// Safety:  process-safe. Readers wait for nobody; an update waits for other updates. A reader begins again when two
@@ -106,6 +142,9 @@ std::span<const std::byte> bytes_in(std::span<const std::uint64_t> words);
 template <class T>
 class guarded {
   static_assert(std::is_copy_constructible_v<T>, "covey: a guarded value is copied, so it must be copyable");
+  static_assert(!detail::holds_handle<T>(),
+                "covey: a guarded value cannot hold handles, such as a mutex or a shared_ptr: keep them beside it, and "
+                "what they are to tell in it");
 
  public:
   using covey_handle = void;  ///< may travel to other processes
@@ -130,6 +169,25 @@ class guarded {
   /// Makes `value` the value. Waits for other updates.
   void store(const T& value) {
     update([&](T& old) { old = value; });
+  }
+
+  /// As store; returns false, and does nothing, when `stop` was requested before its turn came.
+  [[nodiscard]] bool store(const T& value, std::stop_token stop) {
+    return update([&](T& old) { old = value; }, std::move(stop));
+  }
+
+  /// As store; returns false, and does nothing, when `timeout` passed, or `stop` was requested, before its turn came.
+  template <class Rep, class Period>
+  [[nodiscard]] bool store_for(const std::chrono::duration<Rep, Period>& timeout, const T& value,
+                               std::stop_token stop = {}) {
+    return update_for(timeout, [&](T& old) { old = value; }, std::move(stop));
+  }
+
+  /// As store_for, with a point in time. A clock that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool store_until(const std::chrono::time_point<Clock, Duration>& until, const T& value,
+                                 std::stop_token stop = {}) {
+    return update_until(until, [&](T& old) { old = value; }, std::move(stop));
   }
 
   /// Calls `f(copy)` with a private copy of the value, and then makes that the value by one store; returns what `f`

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <covey/sync/arrive_forms.hpp>
 #include <covey/sync/gate.hpp>
 #include <covey/sync/handle.hpp>
 #include <stop_token>
@@ -19,7 +20,7 @@ namespace covey {
 /// Order:   what happened before count_down() is visible after a wait that returned because of it.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: covey/sync/latch_test.cpp
-class latch {
+class latch : public arrive_forms<latch> {
  public:
   using covey_handle = void;  ///< may travel to other processes
 
@@ -61,6 +62,7 @@ class latch {
     count_down(update);
     wait();
   }
+  using arrive_forms<latch>::arrive_and_wait;
 
   /// Whether both name the same latch.
   bool operator==(const latch& other) const noexcept { return state_ == other.state_; }
@@ -84,6 +86,11 @@ class latch {
   };
   using handle = detail::handle_on<state, detail::region_kind::latch>;
   explicit latch(handle h) : state_(std::move(h)) {}
+  friend class arrive_forms<latch>;
+  bool arrive_and_wait_by(const detail::deadline& until, std::stop_token stop) {
+    count_down();
+    return wait_by(until, std::move(stop));
+  }
   bool wait_by(const detail::deadline& until, std::stop_token stop) const;
 
   handle state_;

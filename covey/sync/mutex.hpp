@@ -46,7 +46,8 @@ class mutex : public lock_forms<mutex> {
   /// Takes the mutex whether or not an owner died, and if one did and nobody has repaired since, runs `repair` and
   /// marks the protected state whole. Returns whether `repair` ran. A throw or a death inside leaves it unrepaired.
   /// Blocks like lock(). Throws std::system_error when this thread owns it.
-  bool recover(const std::function<void()>& repair) { return state_->recover(repair); }
+  bool recover(const std::function<void()>& repair) { return state_->recover(repair) == recovery::repaired; }
+  using lock_forms<mutex>::recover;
 
   /// Whether an owner died and nobody has repaired since; may be stale when it returns.
   [[nodiscard]] bool needs_recovery_approx() const noexcept { return state_->unrepaired_approx(); }
@@ -66,6 +67,7 @@ class mutex : public lock_forms<mutex> {
   explicit mutex(handle h) : state_(std::move(h)) {}
   friend class lock_forms<mutex>;
   bool lock_by(const detail::deadline& until, std::stop_token stop);
+  recovery recover_by(const detail::deadline& until, std::stop_token stop, const std::function<void()>& repair);
 
   handle state_;
 };

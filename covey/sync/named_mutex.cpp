@@ -88,24 +88,30 @@ bool named_mutex::try_lock() {
   return own_or_throw(take([&] { return ::pthread_mutex_trylock(&mutex_); }));
 }
 
-bool named_mutex::lock_by(const detail::deadline& until, std::stop_token stop) {
+// Slice by slice, when a stop may come.
+named_mutex::outcome named_mutex::take_by(const detail::deadline& until, const std::stop_token& stop) {
   const auto end = until.value_or(steady_clock::time_point::max());
   for (;;) {
     const bool stopped = stop.stop_requested();  // takes a free one all the same
     const auto now = steady_clock::now();
     const auto slice = stopped ? now : stop.stop_possible() ? std::min(end, now + look_for_stop) : end;
     const timespec at = as_timespec(slice.time_since_epoch());
-    if (own_or_throw(take([&] { return ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &at); }))) return true;
-    if (stopped || steady_clock::now() >= end) return false;
+    const outcome o = take([&] { return ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &at); });
+    if (o != outcome::busy || stopped || steady_clock::now() >= end) return o;
   }
+}
+
+bool named_mutex::lock_by(const detail::deadline& until, std::stop_token stop) {
+  return own_or_throw(take_by(until, stop));
 }
 
 void named_mutex::unlock() noexcept { give(); }
 
-bool named_mutex::recover(const std::function<void()>& repair) {
-  if (take([&] { return ::pthread_mutex_lock(&mutex_); }) == outcome::locked) {
+recovery named_mutex::recover_from(outcome o, const std::function<void()>& repair) {
+  if (o == outcome::busy) return recovery::not_in_time;
+  if (o == outcome::locked) {
     give();
-    return false;
+    return recovery::was_whole;
   }
   try {
     repair();
@@ -115,7 +121,16 @@ bool named_mutex::recover(const std::function<void()>& repair) {
   }
   unrepaired_.store(0, std::memory_order_relaxed);
   give();
-  return true;
+  return recovery::repaired;
+}
+
+bool named_mutex::recover(const std::function<void()>& repair) {
+  return recover_from(take([&] { return ::pthread_mutex_lock(&mutex_); }), repair) == recovery::repaired;
+}
+
+recovery named_mutex::recover_by(const detail::deadline& until, std::stop_token stop,
+                                 const std::function<void()>& repair) {
+  return recover_from(take_by(until, stop), repair);
 }
 
 bool named_mutex::needs_recovery_approx() noexcept {

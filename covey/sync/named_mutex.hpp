@@ -48,6 +48,7 @@ class named_mutex : public lock_forms<named_mutex> {
   /// marks the protected state whole. Returns whether `repair` ran. A throw or a death inside leaves it unrepaired.
   /// Blocks like lock().
   bool recover(const std::function<void()>& repair);
+  using lock_forms<named_mutex>::recover;
 
   /// Whether an owner died and nobody has repaired since; may be stale when it returns.
   [[nodiscard]] bool needs_recovery_approx() noexcept;
@@ -57,8 +58,11 @@ class named_mutex : public lock_forms<named_mutex> {
 
   template <class Lock>
   outcome take(const Lock& lock);
+  outcome take_by(const detail::deadline& until, const std::stop_token& stop);
+  recovery recover_from(outcome o, const std::function<void()>& repair);
   friend class lock_forms<named_mutex>;
   bool lock_by(const detail::deadline& until, std::stop_token stop);
+  recovery recover_by(const detail::deadline& until, std::stop_token stop, const std::function<void()>& repair);
   void give() noexcept;
   bool own_or_throw(outcome o);
 

@@ -2,12 +2,18 @@
 /// once_flag, call_once: a function that one of many runs.
 #pragma once
 
+#include <chrono>
+#include <concepts>
 #include <covey/memory/lock_word.hpp>
 #include <covey/sync/handle.hpp>
 #include <functional>
+#include <stop_token>
 #include <utility>
 
 namespace covey {
+namespace detail {
+class once_run;
+}
 
 /// Says whether a function has run to its end in one of many threads or processes; std::once_flag's contract.
 ///
@@ -37,8 +43,7 @@ class once_flag {
 
  private:
   friend struct detail::looker;
-  template <class F, class... Args>
-  friend void call_once(const once_flag& flag, F&& f, Args&&... args);
+  friend class detail::once_run;
 
   struct state {
     detail::lock_word running;
@@ -50,21 +55,64 @@ class once_flag {
   handle state_;
 };
 
+namespace detail {
+
+/// The whole of call_once.
+class once_run {
+ public:
+  /// False when another runs a function with this flag until `until` or `stop`.
+  template <class F, class... Args>
+  static bool by(const once_flag& flag, const deadline& until, const stop_word* stop, F&& f, Args&&... args) {
+    once_flag::state& s = *flag.state_;
+    if (flag.done()) return true;
+    // What the dead left half done is the function's own affair: it begins anew.
+    if (s.running.lock(lock_word::unrepaired_lock::take, until, stop) == lock_word::outcome::not_now)
+      return flag.done();
+    struct unlocking {
+      lock_word& lock;
+      ~unlocking() { lock.unlock(); }
+    } const when_left{s.running};
+    if (flag.done()) return true;
+    std::invoke(std::forward<F>(f), std::forward<Args>(args)...);
+    s.done.store(1, std::memory_order_release);  // pairs with done()
+    return true;
+  }
+};
+
+}  // namespace detail
+
 /// Runs `f(args…)` unless a function has run to its end with this flag; waits while another runs one. What `f` throws
 /// goes to this caller, and the next one runs again. Throws std::system_error when `f` calls it with the same flag.
 template <class F, class... Args>
+  requires std::invocable<F, Args...>
 void call_once(const once_flag& flag, F&& f, Args&&... args) {
-  once_flag::state& s = *flag.state_;
-  if (flag.done()) return;
-  // What the dead left half done is the function's own affair: it begins anew.
-  (void)s.running.lock(detail::lock_word::unrepaired_lock::take);
-  struct unlocking {
-    detail::lock_word& lock;
-    ~unlocking() { lock.unlock(); }
-  } const when_left{s.running};
-  if (flag.done()) return;
-  std::invoke(std::forward<F>(f), std::forward<Args>(args)...);
-  s.done.store(1, std::memory_order_release);  // pairs with done()
+  (void)detail::once_run::by(flag, std::nullopt, nullptr, std::forward<F>(f), std::forward<Args>(args)...);
+}
+
+/// As call_once(), but returns false when `stop` was requested while another ran its function; else true: one has run
+/// to its end.
+template <class F, class... Args>
+  requires std::invocable<F, Args...>
+[[nodiscard]] bool call_once(const once_flag& flag, std::stop_token stop, F&& f, Args&&... args) {
+  const detail::stop_word stopped(std::move(stop));
+  return detail::once_run::by(flag, std::nullopt, &stopped, std::forward<F>(f), std::forward<Args>(args)...);
+}
+
+/// As call_once(), but returns false when `timeout` passed while another ran its function: it ends the wait, not `f`.
+template <class Rep, class Period, class F, class... Args>
+  requires std::invocable<F, Args...>
+[[nodiscard]] bool call_once_for(const once_flag& flag, const std::chrono::duration<Rep, Period>& timeout, F&& f,
+                                 Args&&... args) {
+  return detail::once_run::by(flag, detail::deadline_in(timeout), nullptr, std::forward<F>(f),
+                              std::forward<Args>(args)...);
+}
+
+/// As call_once_for, with a point in time. A clock that is set while this waits is not followed.
+template <class Clock, class Duration, class F, class... Args>
+  requires std::invocable<F, Args...>
+[[nodiscard]] bool call_once_until(const once_flag& flag, const std::chrono::time_point<Clock, Duration>& until, F&& f,
+                                   Args&&... args) {
+  return detail::once_run::by(flag, detail::steady(until), nullptr, std::forward<F>(f), std::forward<Args>(args)...);
 }
 
 }  // namespace covey

@@ -41,10 +41,12 @@ void owned_lock::unlock_unrepaired() noexcept {
   word_.unlock_unrepaired();
 }
 
-bool owned_lock::recover(const std::function<void()>& repair) {
-  if (!lock_for_repair()) {
+recovery owned_lock::recover(const std::function<void()>& repair, const deadline& until, const stop_word* stop) {
+  const lock_word::outcome had = word_.lock(lock_word::unrepaired_lock::take, until, stop);
+  if (had == lock_word::outcome::not_now) return recovery::not_in_time;
+  if (had == lock_word::outcome::locked) {
     unlock();
-    return false;
+    return recovery::was_whole;
   }
   try {
     repair();
@@ -53,7 +55,7 @@ bool owned_lock::recover(const std::function<void()>& repair) {
     throw;
   }
   unlock();
-  return true;
+  return recovery::repaired;
 }
 
 }  // namespace detail

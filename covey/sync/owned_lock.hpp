@@ -3,6 +3,7 @@
 #pragma once
 
 #include <covey/memory/lock_word.hpp>
+#include <covey/sync/lock_forms.hpp>
 #include <functional>
 #include <stdexcept>
 
@@ -47,12 +48,8 @@ class owned_lock {
     word_.unlock();
   }
 
-  /// Locks whether or not it is unrepaired; whether it is. Not called by the owner.
-  bool lock_for_repair() { return word_.lock(lock_word::unrepaired_lock::take) == lock_word::outcome::unrepaired; }
-  void unlock_unrepaired() noexcept;
-
   /// The whole of mutex::recover.
-  bool recover(const std::function<void()>& repair);
+  recovery recover(const std::function<void()>& repair, const deadline& until = {}, const stop_word* stop = nullptr);
 
   [[nodiscard]] bool unrepaired_approx() const noexcept { return word_.unrepaired_approx(); }
   /// Who has it now, or 0.
@@ -63,6 +60,7 @@ class owned_lock {
 
  private:
   void lock_slowly(std::uint32_t number);
+  void unlock_unrepaired() noexcept;
   static void tell_release() noexcept;
 
   lock_word word_;

@@ -138,6 +138,23 @@ class permit {
     if (from.try_acquire()) from_ = std::move(from);
   }
 
+  /// Blocks until it owns one, or `stop` was requested.
+  permit(permits from, std::stop_token stop) {
+    if (from.acquire(std::move(stop))) from_ = std::move(from);
+  }
+
+  /// Blocks until it owns one, `timeout` passed, or `stop` was requested.
+  template <class Rep, class Period>
+  permit(permits from, const std::chrono::duration<Rep, Period>& timeout, std::stop_token stop = {}) {
+    if (from.try_acquire_for(timeout, std::move(stop))) from_ = std::move(from);
+  }
+
+  /// The same, with a point in time. A clock that is set while this waits is not followed.
+  template <class Clock, class Duration>
+  permit(permits from, const std::chrono::time_point<Clock, Duration>& until, std::stop_token stop = {}) {
+    if (from.try_acquire_until(until, std::move(stop))) from_ = std::move(from);
+  }
+
   /// Owns one that this process has acquired before.
   permit(permits from, std::adopt_lock_t) : from_(std::move(from)) {}
 

@@ -44,12 +44,25 @@ void recursive_mutex::unlock() noexcept {
     state_->depth.store(depth - 1, std::memory_order_relaxed);
 }
 
+recovery recursive_mutex::recover_with(const std::function<void()>& repair, const detail::deadline& until,
+                                       const detail::stop_word* stop) {
+  if (state_->lock.is_mine()) return recovery::was_whole;
+  return state_->lock.recover(
+      [&] {
+        begin();
+        repair();
+      },
+      until, stop);
+}
+
 bool recursive_mutex::recover(const std::function<void()>& repair) {
-  if (state_->lock.is_mine()) return false;
-  return state_->lock.recover([&] {
-    begin();
-    repair();
-  });
+  return recover_with(repair, std::nullopt, nullptr) == recovery::repaired;
+}
+
+recovery recursive_mutex::recover_by(const detail::deadline& until, std::stop_token stop,
+                                     const std::function<void()>& repair) {
+  const detail::stop_word stopped(std::move(stop));
+  return recover_with(repair, until, &stopped);
 }
 
 }  // namespace covey

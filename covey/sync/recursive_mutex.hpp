@@ -39,8 +39,10 @@ class recursive_mutex : public lock_forms<recursive_mutex> {
   /// Gives it up once. The caller must own it.
   void unlock() noexcept;
 
-  /// As mutex::recover. Returns false without running `repair` when this thread owns it.
+  /// As mutex::recover. Returns false without running `repair` when this thread owns it; the forms with an end to the
+  /// wait return was_whole then.
   bool recover(const std::function<void()>& repair);
+  using lock_forms<recursive_mutex>::recover;
 
   /// Whether an owner died and nobody has repaired since; may be stale when it returns.
   [[nodiscard]] bool needs_recovery_approx() const noexcept { return state_->lock.unrepaired_approx(); }
@@ -66,8 +68,11 @@ class recursive_mutex : public lock_forms<recursive_mutex> {
 
   explicit recursive_mutex(handle h) : state_(std::move(h)) {}
   bool lock_again();
+  recovery recover_with(const std::function<void()>& repair, const detail::deadline& until,
+                        const detail::stop_word* stop);
   friend class lock_forms<recursive_mutex>;
   bool lock_by(const detail::deadline& until, std::stop_token stop);
+  recovery recover_by(const detail::deadline& until, std::stop_token stop, const std::function<void()>& repair);
   void begin() { state_->depth.store(0, std::memory_order_relaxed); }
 
   handle state_;

@@ -221,15 +221,18 @@ void shared_lock_state::unlock() noexcept {
   leave_writing();
 }
 
-bool shared_lock_state::recover(const std::function<void()>& repair) {
-  (void)take_writing(std::nullopt, nullptr);
+recovery shared_lock_state::recover(const std::function<void()>& repair, const deadline& until, const stop_word* stop) {
+  if (!take_writing(until, stop)) return recovery::not_in_time;
   try {
-    (void)drain(std::nullopt, nullptr);
+    if (!drain(until, stop)) {
+      leave_writing();
+      return recovery::not_in_time;
+    }
     const bool unrepaired = dirty_.load(std::memory_order_seq_cst) != 0;
     if (unrepaired) repair();
     dirty_.store(0, std::memory_order_seq_cst);
     leave_writing();
-    return unrepaired;
+    return unrepaired ? recovery::repaired : recovery::was_whole;
   } catch (...) {
     leave_writing();
     throw;
@@ -247,6 +250,12 @@ bool shared_mutex::try_lock() { return state_->try_lock(); }
 bool shared_mutex::lock_by(const detail::deadline& until, std::stop_token stop) {
   const detail::stop_word stopped(std::move(stop));
   return state_->lock_until(until, &stopped);
+}
+
+recovery shared_mutex::recover_by(const detail::deadline& until, std::stop_token stop,
+                                  const std::function<void()>& repair) {
+  const detail::stop_word stopped(std::move(stop));
+  return state_->recover(repair, until, &stopped);
 }
 
 bool shared_mutex::try_lock_shared() { return state_->try_lock_shared(); }

@@ -25,7 +25,7 @@ class shared_lock_state {
   bool try_lock();
   bool lock_until(const deadline& until, const stop_word* stop);
   void unlock() noexcept;
-  bool recover(const std::function<void()>& repair);
+  recovery recover(const std::function<void()>& repair, const deadline& until = {}, const stop_word* stop = nullptr);
 
   void lock_shared(std::uint32_t number);
   bool try_lock_shared();
@@ -139,7 +139,8 @@ class shared_mutex : public lock_forms<shared_mutex> {
   void unlock_shared() noexcept { state_->unlock_shared(); }
 
   /// As mutex::recover, alone.
-  bool recover(const std::function<void()>& repair) { return state_->recover(repair); }
+  bool recover(const std::function<void()>& repair) { return state_->recover(repair) == recovery::repaired; }
+  using lock_forms<shared_mutex>::recover;
 
   /// Whether a writer died and nobody has repaired since; may be stale when it returns.
   [[nodiscard]] bool needs_recovery_approx() const noexcept { return state_->unrepaired_approx(); }
@@ -159,6 +160,7 @@ class shared_mutex : public lock_forms<shared_mutex> {
   explicit shared_mutex(handle h) : state_(std::move(h)) {}
   friend class lock_forms<shared_mutex>;
   bool lock_by(const detail::deadline& until, std::stop_token stop);
+  recovery recover_by(const detail::deadline& until, std::stop_token stop, const std::function<void()>& repair);
   bool lock_shared_by(const detail::deadline& until, std::stop_token stop);
 
   handle state_;
