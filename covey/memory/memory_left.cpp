@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <fstream>
 #include <limits>
 #include <sstream>
@@ -16,9 +15,10 @@ namespace {
 
 constexpr std::uint64_t unlimited = std::numeric_limits<std::uint64_t>::max();
 constexpr std::uint64_t allowance_max = 64 << 20;
-constexpr std::uint64_t allowance_part = 64;         // of what is left: so many processes may look at the same time
-constexpr std::chrono::milliseconds allowance_age{20};  // others have taken some since
-constexpr std::uint64_t left_for_others = 16 << 20;  // what a program needs besides, to say that there is no memory
+constexpr std::uint64_t allowance_part = 64;  // of what is left
+// What a program needs besides, to say that there is no memory; and what processes may still take that looked before
+// others took the rest.
+constexpr std::uint64_t left_for_others = 16 << 20;
 
 // The number after `key` in a file of "key number" lines; `otherwise` when there is none.
 std::uint64_t number_in(const std::string& path, const std::string& key, std::uint64_t otherwise) {
@@ -92,9 +92,6 @@ std::uint64_t memory_left_approx() {
 result<void> expect_memory(std::uint64_t bytes) {
   // Looking costs as much as half a MiB: what may be taken before the next look is remembered.
   static std::atomic<std::uint64_t> allowance{0};
-  static std::atomic<std::chrono::steady_clock::duration> looked{};
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  if (now - looked.load(std::memory_order_relaxed) > allowance_age) allowance.store(0, std::memory_order_relaxed);
   for (std::uint64_t allowed = allowance.load(std::memory_order_relaxed); bytes <= allowed;)
     if (allowance.compare_exchange_weak(allowed, allowed - bytes, std::memory_order_relaxed)) return {};
   const std::uint64_t left = memory_left_approx();
@@ -103,7 +100,6 @@ result<void> expect_memory(std::uint64_t bytes) {
     return from_errno(ENOMEM, "reserve " + std::to_string(bytes) + " bytes of shared memory, of " +
                                   std::to_string(left) + " that the system has left");
   allowance.store(std::min((usable - bytes) / allowance_part, allowance_max), std::memory_order_relaxed);
-  looked.store(now, std::memory_order_relaxed);
   return {};
 }
 

@@ -14,9 +14,8 @@ namespace covey::detail {
 /// group (v1 and v2) around this process.
 std::uint64_t memory_left_approx();
 
-/// An error (ENOMEM) when `bytes` are more than is left. Looks it up after every 64 MiB, or a 64th of
-/// what is left, and when it has not looked for 20 ms: so 64 processes that take memory at the same time find its end.
-/// Others than covey's may take it between the look and the use.
+/// An error (ENOMEM) when `bytes` are more than is left. Looks it up after every 64 MiB, or 64th of what is left;
+/// others may take it between the look and the use: 16 MiB are kept back for that.
 result<void> expect_memory(std::uint64_t bytes);
 
 /// Reserves [begin, begin + bytes) of the arena, mapped here, in huge pages where the kernel gives them; whether it
