@@ -17,7 +17,9 @@
 #include <covey/testing/settle.hpp>
 #include <cstddef>
 #include <cstdio>
+#include <fstream>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 
 #if defined(__has_feature)
@@ -125,7 +127,8 @@ bool tracee::is_asleep() const {
 tracee::state tracee::step(bool may_sleep) {
   if (::ptrace(PTRACE_SINGLESTEP, process_.pid(), nullptr, 0) < 0)
     throw std::system_error(errno, std::system_category(), "covey: step a process");
-  return wait(may_sleep);
+  const state s = wait(may_sleep);
+  return s == state::stands ? leave_the_clock() : s;
 }
 
 void tracee::let_go() {
@@ -160,6 +163,19 @@ void set_breakpoint(pid_t pid, std::uint64_t address) {
 
 void clear_breakpoint(pid_t pid) { ::ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[7]), 0); }
 
+// Where the kernel's code is that every process has mapped: the clock.
+struct code_range {
+  std::uint64_t begin = 0, end = 0;
+};
+code_range clock_code() {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    code_range r;
+    if (line.ends_with("[vdso]") && std::sscanf(line.c_str(), "%lx-%lx", &r.begin, &r.end) == 2) return r;
+  }
+  return {};
+}
+
 }  // namespace
 
 tracee::state tracee::run_to(std::uint64_t address, bool may_sleep) {
@@ -171,9 +187,22 @@ tracee::state tracee::run_to(std::uint64_t address, bool may_sleep) {
   return s;
 }
 
+// Reading the clock is one step. It begins anew when the kernel's tick came between its first and its last instruction;
+// stepped on a busy machine, it always does.
+tracee::state tracee::leave_the_clock() {
+  static const code_range clock = clock_code();
+  const user_regs_struct at = registers_of(process_.pid());
+  if (at.rip < clock.begin || at.rip >= clock.end) return state::stands;
+  errno = 0;  // it was just called: where it returns to is at the top of the stack
+  const long back = ::ptrace(PTRACE_PEEKDATA, process_.pid(), at.rsp, nullptr);
+  if (errno != 0) throw std::system_error(errno, std::system_category(), "covey: read the stack of a stepped process");
+  return run_to(static_cast<std::uint64_t>(back), false);
+}
+
 #else
 
 std::uint64_t tracee::next() const { return 0; }
+tracee::state tracee::leave_the_clock() { return state::stands; }
 bool tracee::enters_kernel_next() const { return false; }
 tracee::state tracee::run_to(std::uint64_t, bool) { return state::ended; }
 

@@ -31,8 +31,8 @@ class tracee {
     sleeps,  ///< in the kernel, until somebody wakes it
   };
 
-  /// Runs one instruction. An exception that leaves `run`, or a signal, is a std::runtime_error.
-  /// `may_sleep`: look whether it has gone to sleep; costs time.
+  /// Runs one instruction; reading the clock counts as one. An exception that leaves `run`, or a signal, is a
+  /// std::runtime_error. `may_sleep`: look whether it has gone to sleep; costs time.
   state step(bool may_sleep);
 
   /// Runs until it is about to execute the instruction at `address`.
@@ -53,6 +53,7 @@ class tracee {
  private:
   void let_go();
   state wait(bool may_sleep);
+  state leave_the_clock();
   [[nodiscard]] bool is_asleep() const;
 
   process process_;
