@@ -40,8 +40,8 @@ namespace detail {
 
 /// The places of the parties, and the phase in one word. Lives in shared memory. docs/design/sync.md draws its states.
 ///
-/// Safety: process-safe. Nothing is locked: a party that is stopped holds up nobody but those who wait for it to
-/// arrive. Death:  each step is one store; whoever comes next believes the word and the places.
+/// Safety: process-safe. Nothing is locked: a party that is stopped delays only those who wait for it to arrive.
+/// Death:  each step is one compare-and-swap; whoever comes next believes the word and the places.
 class barrier_state {
  public:
   static constexpr std::uint32_t parties_max = 500;
@@ -91,7 +91,7 @@ class barrier_state {
                      const std::function<void()>& completion);
   void complete(const place& mine, const std::function<void()>& completion);
 
-  std::atomic<std::uint64_t> word_;  // a moment
+  std::atomic<std::uint64_t> word_;  // a moment; change() releases what now() acquires
   std::uint32_t parties_;            // constant
   std::array<place, parties_max> places_{};
 };
