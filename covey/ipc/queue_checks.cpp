@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 
 namespace covey::detail {
@@ -58,11 +59,11 @@ std::uint64_t checksum_of_large(const queue_view& q, std::span<const std::uint64
   if (q.shape.by_rank() || payload.size() < words_seen * sizeof(std::uint64_t))
     return checksum_of(q.key, words, payload);
   if ((words[3] & written_in_place) != 0) return checksum_of(q.key, words, {});
-  std::array<std::uint64_t, 4 + words_seen> all;
-  std::copy(words.begin(), words.end(), all.begin());
-  const std::size_t last = payload.size() - sizeof(std::uint64_t);
-  for (std::size_t i = 0; i < words_seen; ++i) all[4 + i] = word_at(payload.data() + last * i / (words_seen - 1));
-  return checksum_of(q.key, all, {});
+  // Each at a multiple of eight from the start, as it was just written: a load across two stores would wait for both.
+  const std::size_t step = (payload.size() - sizeof(std::uint64_t)) / (words_seen - 1) & ~(sizeof(std::uint64_t) - 1);
+  std::uint64_t seen = word_at(payload.data() + payload.size() - sizeof(std::uint64_t));
+  for (std::size_t i = 0; i < words_seen - 1; ++i) seen = std::rotl(seen, 9) + word_at(payload.data() + step * i);
+  return checksum_of(q.key, std::array{words[0], words[1], words[2], words[3], seen}, {});
 }
 
 std::uint64_t shape_check_of(std::uint64_t key, const queue_shape& s) noexcept {
