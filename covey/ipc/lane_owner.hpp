@@ -116,12 +116,13 @@ class quota_mover {
 
 /// Without a call, which would be cold after a rest.
 inline void copy_small(std::byte* to, const std::byte* from, std::size_t n) noexcept {
-  if (n < 8) {
+  constexpr std::size_t step = 16;
+  if (n < step) {
     for (std::size_t i = 0; i < n; ++i) to[i] = from[i];
     return;
   }
-  for (std::size_t i = 0; i + 8 < n; i += 8) std::memcpy(to + i, from + i, 8);
-  std::memcpy(to + n - 8, from + n - 8, 8);
+  for (std::size_t i = 0; i + step < n; i += step) std::memcpy(to + i, from + i, step);
+  std::memcpy(to + n - step, from + n - step, step);
 }
 
 inline void lane_owner::fill(message_slot& s, std::uint64_t position, std::uint64_t bytes_end, const parcel& p) const {
