@@ -21,7 +21,11 @@ bool extent_ring::has_reserved(std::uint64_t offset) const {
 }
 
 void extent_ring::give_back(std::uint64_t offset) {
-  std::erase_if(live_, [&](const extent& e) { return e.offset == offset; });
+  std::erase_if(live_, [&](const extent& e) {
+    if (e.offset != offset) return false;
+    if (cursor_ == e.offset + e.bytes) cursor_ = e.offset;  // it was the latest: the next one lies there
+    return true;
+  });
 }
 
 }  // namespace covey::detail

@@ -49,6 +49,15 @@ struct checked_ring {
   void take_oldest() { take(waiting.begin()->first); }
 };
 
+TEST(ExtentRing, GivesThePlaceThatCameBackLatestAgain) {
+  checked_ring r;
+  r.put(1000);
+  const auto nothing_is_gone = [](std::uint64_t) { return false; };
+  const auto offset = r.ring.reserve(5000, nothing_is_gone);
+  r.ring.give_back(*offset);
+  EXPECT_EQ(r.ring.reserve(200, nothing_is_gone), offset);
+}
+
 TEST(ExtentRing, NeverGivesAPlaceTwice) {
   for (const std::uint64_t largest : {80, 1024, 5000, 100'000}) {
     SCOPED_TRACE(largest);

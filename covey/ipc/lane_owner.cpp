@@ -95,7 +95,12 @@ std::optional<std::uint64_t> lane_owner::reserve(std::uint64_t bytes) {
   };
   const auto offset = extents_->reserve(std::max<std::uint64_t>(bytes, 1), is_free);
   if (!offset) return std::nullopt;
-  commit_data(*offset + bytes);
+  try {
+    commit_data(*offset + bytes);
+  } catch (...) {
+    give_back(*offset);
+    throw;
+  }
   if (bytes <= fetched_payload_max)  // where the next one will lie
     fetch_for_writing(payload(*offset) + extent_ring::rounded(bytes), bytes);
   return offset;

@@ -10,10 +10,14 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <covey/ipc/broadcast.hpp>
 #include <covey/ipc/queue.hpp>
 #include <covey/memory.hpp>
+#include <covey/process/pollable.hpp>
 #include <covey/process/process.hpp>
+#include <covey/process/wait_any.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/sync/guarded.hpp>
 #include <covey/sync/latch.hpp>
 #include <covey/testing/settle.hpp>
 
@@ -150,24 +154,49 @@ TEST(Space, ThatIsNotThereIsAnErrorAndLosesNothing) {
   {
     const auto numbers = covey::make_shared<covey::vector<int>>(1000, 7);
     const covey::queue<std::string> q{10};
+    const covey::queue<std::vector<char>> lent{{.items = 10, .bytes = 4 << 20}};
+    const covey::broadcast<std::string> news{{.items = 10, .bytes = 4 << 20}};
+    const auto heard = news.subscribe();
+    const covey::guarded<std::string> box{"small"};
+    const auto name = "exhausted." + std::to_string(::getpid());
     covey::process poor{
-        [](covey::shared_ptr<covey::vector<int>> v, covey::queue<std::string> out) {
+        [](covey::shared_ptr<covey::vector<int>> v, covey::queue<std::string> out,
+           covey::queue<std::vector<char>> lends, covey::broadcast<std::string> tells,
+           covey::guarded<std::string> holds, const std::string& named) {
           out.put("before");
+          tells.put("before");
           leave_no_space();
           int errors = 0;
           errors += error_of([] { (void)covey::make_shared_array<char>(1 << 20); }) == std::errc::no_space_on_device;
           errors += error_of([&] { out.put(std::string(1 << 20, 'x')); }) == std::errc::no_space_on_device;
           errors += error_of([] { covey::queue<int>{100}; }) == std::errc::no_space_on_device;
+          // Also the tenth time: what could not be had takes no room in the queue.
+          for (int i = 0; i < 10; ++i)
+            errors += error_of([&] { (void)lends.try_loan(1 << 20); }) == std::errc::no_space_on_device;
+          errors += error_of([&] { tells.put(std::string(1 << 20, 'x')); }) == std::errc::no_space_on_device;
+          errors += error_of([&] { holds.store(std::string(1 << 20, 'x')); }) == std::errc::no_space_on_device;
+          errors += error_of([&] { (void)covey::create<long>(named, 1L); }) == std::errc::no_space_on_device;
           try {
             for (;;) v->insert(v->end(), 1000, 7);
           } catch (const std::bad_alloc&) {
             ++errors;
           }
           out.put("afterwards");  // what lies in reserved memory goes on
+          tells.put("afterwards");
           return errors;
         },
-        numbers, q};
-    EXPECT_EQ(poor.join().code(), 4);
+        numbers,
+        q,
+        lent,
+        news,
+        box,
+        name};
+    EXPECT_EQ(poor.join().code(), 17);
+    EXPECT_EQ(box.load(), "small");
+    EXPECT_EQ(heard.get(), "before");
+    EXPECT_EQ(heard.get(), "afterwards");
+    EXPECT_EQ(lent.size(), 0U);
+    EXPECT_EQ(*covey::create<long>(name, 2L), 2);
     EXPECT_EQ(q.get(), "before");
     EXPECT_EQ(q.get(), "afterwards");
     q.task_done();
@@ -212,6 +241,11 @@ TEST(Limited, DISABLED_RunsOutOfDescriptors) {
     for (int i = 0; i < 20; ++i) {
       EXPECT_EQ(error_of([&] { covey::process([](covey::shared_ptr<int>) {}, kept); }), std::errc::too_many_files_open);
     }
+    const std::string name = "limited." + std::to_string(::getpid());
+    EXPECT_EQ(error_of([&] { covey::pollable{q}; }), std::errc::too_many_files_open);
+    EXPECT_EQ(error_of([&] { (void)covey::create<int>(name, 1); }), std::errc::too_many_files_open);
+    EXPECT_EQ(error_of([&] { (void)covey::open_or_create<int>(name, 1); }), std::errc::too_many_files_open);
+    EXPECT_EQ(error_of([&] { (void)covey::attach<int>(name); }), std::errc::too_many_files_open);
     // What needs no descriptor goes on: memory, messages, references.
     for (int i = 0; i < 50; ++i) q.put(covey::make_shared<int>(i));
     auto in = q.reader();
@@ -221,6 +255,7 @@ TEST(Limited, DISABLED_RunsOutOfDescriptors) {
     }
     set_limit(RLIMIT_NOFILE, old.rlim_cur, old.rlim_max);
     EXPECT_EQ(covey::process([](covey::shared_ptr<int> n) { return *n; }, kept).join().code(), 5);
+    EXPECT_EQ(*covey::create<int>(name, 6), 6);
     // In a worker: its line to the keeper is not made yet, so even memory is refused; afterwards all is well.
     covey::process worker{[](covey::event go) {
                             rlimit mine{};

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
+#include <covey/ipc/queue.hpp>
+#include <covey/memory/named.hpp>
+#include <covey/memory/shared_array.hpp>
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
@@ -11,6 +14,10 @@
 #include <covey/testing/settle.hpp>
 
 #include <array>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <string>
 #include <thread>
 
 namespace {
@@ -55,6 +62,37 @@ TEST(Region, LiesAtTheSameAddressInEveryProcess) {
                    m, reinterpret_cast<std::uint64_t>(m.r.data())};
   EXPECT_EQ(p.join().code(), 0);
   EXPECT_EQ(first_int(m.r), 42);
+}
+
+// Which files of /dev/shm this process has open or mapped.
+std::string files_in_dev_shm() {
+  std::string found;
+  for (const auto& fd : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;  // the one of this loop
+    const std::string file = std::filesystem::read_symlink(fd, gone).string();
+    if (file.starts_with("/dev/shm")) found += file + " ";
+  }
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);)
+    if (line.find(" /dev/shm") != std::string::npos) found += line + " ";
+  return found;
+}
+
+TEST(Region, IsNeverAFileOfDevShm) {
+  const auto shared = covey::make_shared_array<char>(1 << 20);
+  const covey::queue<std::string> q{10};
+  const covey::mutex m;
+  const auto named = covey::open_or_create<int>("devshm." + std::to_string(::getpid()), 3);
+  q.put(std::string(10'000, 'x'));
+  EXPECT_EQ(files_in_dev_shm(), "");
+  covey::process p{[](covey::shared_array<char> a, covey::queue<std::string> in, covey::mutex lock) {
+                     const std::scoped_lock held(lock);
+                     a[0] = in.get()->front();
+                     return files_in_dev_shm().empty() ? 0 : 1;
+                   },
+                   shared, q, m};
+  EXPECT_EQ(p.join().code(), 0);
+  EXPECT_EQ(shared[0], 'x');
 }
 
 TEST(Region, IsNotMappedByThoseWhoDoNotHoldIt) {
