@@ -87,7 +87,8 @@ inline constexpr std::size_t batch = 16;
 
 struct peer_defaults {
   using workers = forked_workers;
-  static constexpr std::size_t bytes_max = 1U << 20;  // larger ones are not tried
+  static constexpr std::size_t bytes_min = 0;         // smaller ones are not tried
+  static constexpr std::size_t bytes_max = 1U << 20;  // nor are larger ones
   static constexpr bool shares_work = true;           // several consumers get different messages
 };
 
@@ -334,7 +335,7 @@ void enroll_plan(const plan& p) {
 template <class Peer>
 void enroll_queue() {
   for (const plan& p : plans) {
-    if (p.bytes > Peer::bytes_max || (p.consumers > 1 && !Peer::shares_work)) continue;
+    if (p.bytes < Peer::bytes_min || p.bytes > Peer::bytes_max || (p.consumers > 1 && !Peer::shares_work)) continue;
     if (p.bytes == 64) enroll_plan<Peer, 64>(p);
     if constexpr (Peer::bytes_max >= 1024)
       if (p.bytes == 1024) enroll_plan<Peer, 1024>(p);

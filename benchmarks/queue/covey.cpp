@@ -27,8 +27,13 @@ concept lends = requires(const Queue& q) {
   q.get_view();
 };
 
+// Large messages are read where they lie, or copied out of there, which is another subject. Small ones are values.
+enum class reading { in_place, copies };
+
+template <reading How>
 struct covey_queue : peer_defaults {
-  static constexpr const char* name = "covey";
+  static constexpr const char* name = How == reading::in_place ? "covey" : "covey_get";
+  static constexpr std::size_t bytes_min = How == reading::in_place ? 0 : 65536;
   using workers = family_workers;
 
   template <std::size_t Bytes, class Value>
@@ -49,7 +54,7 @@ struct covey_queue : peer_defaults {
           for (const message& m : many) q.put(m);
       }
       void lend_untouched()
-        requires lends<queue>
+        requires(How == reading::in_place && lends<queue>)
       {
         q.publish(q.loan(Bytes / sizeof(std::uint64_t)));
       }
@@ -60,8 +65,8 @@ struct covey_queue : peer_defaults {
       reader(channel_of& c, int) : q(c.q) {}
       template <class F>
       void receive(const F& f) {
-        if constexpr (Bytes > 1024) {
-          const auto m = q.get_view().value();  // large ones are read in place
+        if constexpr (Bytes > 1024 && How == reading::in_place) {
+          const auto m = q.get_view().value();
           f(m.elements().front(), m.elements().back());
         } else {
           hand_over(q.get(), f);
@@ -72,7 +77,7 @@ struct covey_queue : peer_defaults {
         for (const auto& m : q.get_many(max)) f(ends(m).first, ends(m).second);
       }
       void drop_untouched()
-        requires lends<queue>
+        requires(How == reading::in_place && lends<queue>)
       {
         (void)q.get_view();
       }
@@ -91,7 +96,8 @@ struct covey_queue : peer_defaults {
   using lender = channel_of<Bytes, std::vector<std::uint64_t>>;  // what can be lent is a range
 };
 
-const at_start here(enroll_queue<covey_queue>);
+const at_start in_place(enroll_queue<covey_queue<reading::in_place>>);
+const at_start copies(enroll_queue<covey_queue<reading::copies>>);
 
 }  // namespace
 }  // namespace bench
