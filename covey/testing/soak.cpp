@@ -27,6 +27,7 @@ constexpr unsigned lines_max = 16;  // processes of a kind
 constexpr std::uint32_t numbers_max = 1U << 20;  // messages of one producer's line in one round
 constexpr std::size_t batch = 8;
 constexpr int gave_wrong_bytes = 3;
+constexpr std::uint32_t the_end = ~0U;  // the line of the message after which a consumer ends, and puts it for the next
 constexpr std::size_t bytes_max = 100 << 10;
 
 struct letter {
@@ -42,14 +43,19 @@ struct alignas(64) producer_line {
 
 struct alignas(64) consumer_line {
   std::atomic<std::uint64_t> hand[batch] = {};  // line << 32 | number of what it got and has not acknowledged
+  std::atomic<std::uint64_t> done = 0;  // may miss some: consumers die
+};
+
+struct alignas(64) locker_line {
+  std::atomic<std::uint64_t> sections = 0;
 };
 
 struct journal {
   std::atomic<bool> no_more_puts = false;
   std::atomic<bool> end = false;
-  std::atomic<std::uint64_t> arrived = 0;  // may miss some: consumers die
   producer_line producers[lines_max];
   consumer_line consumers[lines_max];
+  locker_line lockers[lines_max];
   std::atomic<std::uint8_t> got[lines_max][numbers_max];  // how often
 };
 
@@ -74,8 +80,21 @@ std::string text_of(std::uint32_t line, std::uint32_t number) {
 // Who kills and who replaces come first, so that there are many deaths in little time.
 void stand_back() { [[maybe_unused]] const int niceness = ::nice(5); }
 
+// Who waits so is not saved by its own clock when nobody wakes it.
+constexpr bool waits_without_limit(std::uint32_t line) { return line % 2 == 1; }
+
 // ---- what the processes do
 // -----------------------------------------------------------------------------------------------
+
+bool put(const queue<letter>& q, const letter& l, const journal& j) {
+  if (waits_without_limit(l.line)) {
+    q.put(l);
+    return true;
+  }
+  while (!q.put_for(l, 20ms))
+    if (j.no_more_puts) return false;
+  return true;
+}
 
 int produce(shared_ptr<journal> j, queue<letter> q, std::uint32_t line) {
   stand_back();
@@ -83,8 +102,7 @@ int produce(shared_ptr<journal> j, queue<letter> q, std::uint32_t line) {
   for (std::uint32_t n = mine.putting + 1; n < numbers_max && !j->no_more_puts; ++n) {
     const letter l{line, n, text_of(line, n)};
     mine.putting = n;
-    while (!q.put_for(l, 20ms)) {
-      if (!j->no_more_puts) continue;
+    if (!put(q, l, *j)) {
       mine.putting = n - 1;
       return 0;
     }
@@ -98,37 +116,45 @@ int consume(shared_ptr<journal> j, queue<letter> q, std::uint32_t line) {
   consumer_line& mine = j->consumers[line];
   std::vector<letter> letters;
   while (!j->end) {
-    if (line % 2 == 0) {
-      letters = q.get_many_for(batch, 20ms);
-    } else {
+    if (waits_without_limit(line)) {
       letters.clear();
-      if (auto l = q.get_for(20ms)) letters.push_back(std::move(*l));
+      letters.push_back(q.get().value());
+    } else {
+      letters = q.get_many_for(batch, 20ms);
     }
     for (std::size_t i = 0; i < letters.size(); ++i)
       mine.hand[i] = std::uint64_t{letters[i].line} << 32 | letters[i].number;
     for (std::size_t i = 0; i < letters.size(); ++i) {
       const letter& l = letters[i];
+      if (l.line == the_end) {
+        q.put(l);
+        return 0;
+      }
       if (l.line >= lines_max || l.number >= numbers_max || l.text != text_of(l.line, l.number))
         return gave_wrong_bytes;
       ++j->got[l.line][l.number];
       q.task_done();
       mine.hand[i] = 0;
-      j->arrived.fetch_add(1, std::memory_order_relaxed);
+      mine.done.fetch_add(1, std::memory_order_relaxed);
     }
   }
   return 0;
 }
 
-int book(shared_ptr<journal> j, shared_ptr<ledger_pair> books, mutex lock) {
+int book(shared_ptr<journal> j, shared_ptr<ledger_pair> books, mutex lock, std::uint32_t line) {
   stand_back();
   while (!j->end) {
     try {
-      if (!lock.lock_for(20ms)) continue;
+      if (waits_without_limit(line))
+        lock.lock();
+      else if (!lock.lock_for(20ms))
+        continue;
       if (books->debit != books->credit) ++books->torn;
       ++books->debit;
       books->sections.fetch_add(1, std::memory_order_relaxed);
       ++books->credit;
       lock.unlock();
+      j->lockers[line].sections.fetch_add(1, std::memory_order_relaxed);
     } catch (const owner_died&) {
       lock.recover([&] {
         books->credit = books->debit;
@@ -143,6 +169,23 @@ int book(shared_ptr<journal> j, shared_ptr<ledger_pair> books, mutex lock) {
 // -----------------------------------------------------------------------------------------------------
 
 enum class kind { producer, consumer, locker };
+constexpr kind kinds[] = {kind::producer, kind::consumer, kind::locker};
+
+const char* name_of(kind k) {
+  switch (k) {
+    case kind::producer: return "producer";
+    case kind::consumer: return "consumer";
+    case kind::locker: break;
+  }
+  return "locker";
+}
+
+// What those of one kind have done, and when that was last seen to grow; time between rounds, which are shorter than
+// our patience, does not count.
+struct movement {
+  std::uint64_t done = 0;
+  clock::time_point at = clock::now();
+};
 
 struct participant {
   kind role;
@@ -192,7 +235,11 @@ class soak {
     unsure_.clear();
     excused_.clear();
     for (participant& p : people_) start(p);
-    moved_at_ = clock::now();
+    for (const kind k : kinds) {
+      movement& m = moved_[static_cast<std::size_t>(k)];
+      m.done = done_by(k);  // which begin anew
+      m.at += clock::now() - closed_at_;
+    }
   }
 
   void start(participant& p) {
@@ -201,17 +248,17 @@ class soak {
     switch (p.role) {
       case kind::producer: p.running = process(how, produce, journal_, queue_, p.line); break;
       case kind::consumer: p.running = process(how, consume, journal_, queue_, p.line); break;
-      case kind::locker: p.running = process(how, book, journal_, books_, mutex_); break;
+      case kind::locker: p.running = process(how, book, journal_, books_, mutex_, p.line); break;
     }
   }
 
   double measure() {
     open();
-    (void)eventually([&] { return journal_->arrived > 0; });
-    const std::uint64_t before = journal_->arrived;
+    (void)eventually([&] { return done_by(kind::consumer) > 0; });
+    const std::uint64_t before = done_by(kind::consumer);
     const auto begin = clock::now();
     std::this_thread::sleep_for(500ms);
-    const std::uint64_t after = journal_->arrived;
+    const std::uint64_t after = done_by(kind::consumer);
     const double seconds = std::chrono::duration<double>(clock::now() - begin).count();
     close();
     return static_cast<double>(after - before) / seconds;
@@ -272,21 +319,46 @@ class soak {
     std::fprintf(stderr, "prove: a process %s\n", status.describe().c_str());
   }
 
-  // Whether anything moves; all are let go on before that is said.
+  // Whether those of each kind move: a mutex that lives says nothing of the queue. All are let go on before one is said
+  // to be stuck.
   void look() {
     const auto now = clock::now();
-    const std::uint64_t moves = journal_->arrived + books_->sections;
-    if (moves != moves_) {
-      moves_ = moves;
-      moved_at_ = now;
-    } else if (now - moved_at_ > options_.patience / 2) {
-      go_on();
-      if (now - moved_at_ > options_.patience) ++result.stuck;
+    for (const kind k : kinds) {
+      movement& last = moved_[static_cast<std::size_t>(k)];
+      const std::uint64_t done = done_by(k);
+      if (done != last.done || !has(k)) {
+        last = {done, now};
+      } else if (now - last.at > options_.patience / 2) {
+        go_on();
+        if (now - last.at <= options_.patience) continue;
+        ++result.stuck;
+        std::fprintf(stderr, "prove: no %s moves\n", name_of(k));
+      }
     }
     if (now - told_at_ > 1s) {
       told_at_ = now;
       progress_(result);
     }
+  }
+
+  [[nodiscard]] bool has(kind k) const {
+    return std::any_of(people_.begin(), people_.end(), [k](const participant& p) { return p.role == k; });
+  }
+
+  // In this round.
+  [[nodiscard]] std::uint64_t done_by(const participant& p) const {
+    switch (p.role) {
+      case kind::producer: return journal_->producers[p.line].put;
+      case kind::consumer: return journal_->consumers[p.line].done;
+      case kind::locker: break;
+    }
+    return journal_->lockers[p.line].sections;
+  }
+
+  [[nodiscard]] std::uint64_t done_by(kind k) const {
+    std::uint64_t sum = 0;
+    for (const participant& p : people_) sum += p.role == k ? done_by(p) : 0;
+    return sum;
   }
 
   void go_on() {
@@ -298,30 +370,55 @@ class soak {
 
   // Everybody ends in order, the queue runs empty, and the journal is checked.
   void close() {
+    closed_at_ = clock::now();
     go_on();
+    see_each_move();
     journal_->no_more_puts = true;
-    const auto end_all = [&](bool producers) {
-      for (participant& p : people_) {
-        if ((p.role == kind::producer) != producers) continue;
-        if (const auto status = p.running.join_for(options_.patience)) {
-          note_end(*status);
-        } else {
-          ++result.stuck;
-          std::fprintf(stderr, "prove: a %s does not end\n", producers ? "producer" : "consumer or locker");
-          p.running.kill();
-          p.running.join();
-        }
-      }
-    };
-    end_all(true);
+    join_all(kind::producer);
     if (!queue_.join_for(options_.patience)) {
       ++result.stuck;
       std::fprintf(stderr, "prove: the queue does not run empty: %zu wait\n", queue_.size_approx());
     }
     journal_->end = true;
-    end_all(false);
+    (void)queue_.put_for({.line = the_end}, options_.patience);
+    join_all(kind::consumer);
+    join_all(kind::locker);
+    while (queue_.try_get()) {
+    }
     check();
     journal_.reset();
+  }
+
+  // Nobody is killed or ends now, which would wake whoever sleeps: who does not move was not woken when he should be.
+  void see_each_move() {
+    std::vector<std::uint64_t> before;
+    for (const participant& p : people_) {
+      before.push_back(done_by(p));
+      if (p.role == kind::producer && before.back() + 1 >= numbers_max) return;  // and others wait for it
+    }
+    const auto until = clock::now() + options_.patience;
+    for (std::size_t i = 0; i < people_.size(); ++i) {
+      const auto moves = [&] { return done_by(people_[i]) != before[i]; };
+      while (!moves() && clock::now() < until) std::this_thread::sleep_for(100us);
+      if (moves()) continue;
+      ++result.stuck;
+      std::fprintf(stderr, "prove: a %s does not move\n", name_of(people_[i].role));
+    }
+  }
+
+  // Nobody is killed any more, so each must find its own way out of whatever it waits in.
+  void join_all(kind k) {
+    for (participant& p : people_) {
+      if (p.role != k) continue;
+      if (const auto status = p.running.join_for(options_.patience)) {
+        note_end(*status);
+      } else {
+        ++result.stuck;
+        std::fprintf(stderr, "prove: a %s does not end\n", name_of(k));
+        p.running.kill();
+        p.running.join();
+      }
+    }
   }
 
   void check() {
@@ -356,9 +453,9 @@ class soak {
   std::vector<std::pair<std::uint32_t, std::uint32_t>> unsure_;  // (line, number) that a dead producer was putting
   std::vector<std::pair<std::uint32_t, std::uint32_t>> excused_;  // that a dead consumer had in hand
   clock::time_point deadline_;
-  clock::time_point moved_at_;
   clock::time_point told_at_ = clock::now();
-  std::uint64_t moves_ = 0;
+  clock::time_point closed_at_ = clock::now();
+  std::array<movement, std::size(kinds)> moved_;
 };
 
 }  // namespace

@@ -34,7 +34,7 @@ struct soak_result {
   std::uint64_t torn = 0;              ///< sections that found what another had half done, without owner_died
   std::uint64_t repaired = 0;          ///< sections whose owner was killed inside
   std::uint64_t failed = 0;            ///< processes that ended by themselves with an error
-  std::uint64_t stuck = 0;             ///< times when nothing moved any more
+  std::uint64_t stuck = 0;  ///< kinds of process of which none moved, and processes that did not end, for `patience`
   std::int64_t leaked_bytes = 0;       ///< of the arena, after everything was dropped
   std::int64_t leaked_fds = 0;         ///< of this process
   double rate_before = 0;              ///< messages a second before the first kill
