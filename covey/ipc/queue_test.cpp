@@ -8,6 +8,7 @@
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/sync/latch.hpp>
 #include <covey/testing/settle.hpp>
 #include <covey/testing/victims.hpp>
 
@@ -665,24 +666,55 @@ using queues_of_numbers =
     testing::Types<covey::queue<std::size_t>, covey::priority_queue<std::size_t>, covey::lifo_queue<std::size_t>>;
 TYPED_TEST_SUITE(EachQueue, queues_of_numbers);
 
-// Each of them puts one and takes one, so that at any instant there are as many as at first, or up to four more.
+// Each puts one and takes one, so that at any instant there are as many as at first, or up to one more for each.
+template <class Queue>
+void put_and_get_until(const Queue& q, std::size_t message, const auto& stopped) {
+  while (!stopped()) {
+    q.put(message);
+    (void)q.get();
+  }
+}
+
+template <class Queue>
+void expect_exact_counts(const Queue& q, std::size_t kept, std::size_t workers) {
+  for (int i = 0; i < 2000; ++i) {
+    const std::size_t size = q.size();
+    ASSERT_GE(size, kept);
+    ASSERT_LE(size, kept + workers);
+  }
+}
+
 TYPED_TEST(EachQueue, CountsExactlyWhileOthersPutAndGet) {
   constexpr std::size_t kept = 20, workers = 4;
   const TypeParam q{64};
   for (std::size_t i = 0; i < kept; ++i) q.put(i);
   std::vector<std::jthread> threads;
   for (std::size_t n = 0; n < workers; ++n)
-    threads.emplace_back([&, n](const std::stop_token& stop) {
-      while (!stop.stop_requested()) {
-        q.put(n);
-        (void)q.get();
-      }
-    });
-  for (int i = 0; i < 2000; ++i) {
-    const std::size_t size = q.size();
-    ASSERT_GE(size, kept);
-    ASSERT_LE(size, kept + workers);
-  }
+    threads.emplace_back(
+        [&, n](const std::stop_token& stop) { put_and_get_until(q, n, [&] { return stop.stop_requested(); }); });
+  expect_exact_counts(q, kept, workers);
+}
+
+// The counts of processes lie in lanes of their own.
+TYPED_TEST(EachQueue, CountsExactlyWhileOtherProcessesPutAndGet) {
+  constexpr std::size_t kept = 20, workers = 4;
+  const TypeParam q{64};
+  for (std::size_t i = 0; i < kept; ++i) q.put(i);
+  covey::event stop;
+  const covey::latch all_there{workers};
+  std::vector<covey::process> processes;
+  for (std::size_t n = 0; n < workers; ++n)
+    processes.emplace_back(
+        [](TypeParam there, std::size_t message, covey::event stopped, covey::latch l) {
+          l.count_down();
+          put_and_get_until(there, message, [&] { return stopped.is_set(); });
+        },
+        q, n, stop, all_there);
+  all_there.wait();
+  expect_exact_counts(q, kept, workers);
+  stop.set();
+  for (auto& p : processes) EXPECT_TRUE(p.join().success());
+  EXPECT_EQ(q.size(), kept);
 }
 
 // By items as by bytes, whoever's quota it is.

@@ -5,11 +5,13 @@
 #include <covey/sync/latch.hpp>
 #include <covey/sync/mutex.hpp>
 #include <covey/sync/recursive_mutex.hpp>
+#include <covey/sync/shared_mutex.hpp>
 #include <covey/testing/settle.hpp>
 #include <covey/testing/victims.hpp>
 
 #include <algorithm>
 #include <mutex>
+#include <shared_mutex>
 
 namespace {
 
@@ -80,10 +82,18 @@ TEST(Deadlock, IsFoundBetweenThreadsAndKinds) {
   EXPECT_EQ(refused, 1);
 }
 
+bool one_waits_for(const covey::detail::process_cells& cells, std::uint32_t lock) {
+  return std::ranges::any_of(cells.waits, [&](const auto& w) { return w.lock == lock && w.epoch % 2 == 0; });
+}
+
 // Whether a thread of the process says that it waits for the lock.
 bool says_that_it_waits_for(const covey::process& p, std::uint32_t lock) {
-  const auto& cells = covey::detail::cells_of(covey::detail::slot_of_process(p.id()));
-  return std::ranges::any_of(cells.waits, [&](const auto& w) { return w.lock == lock && w.epoch % 2 == 0; });
+  return one_waits_for(covey::detail::cells_of(covey::detail::slot_of_process(p.id())), lock);
+}
+
+// Whether one of this process does.
+bool somebody_here_waits_for(std::uint32_t lock) {
+  return one_waits_for(covey::detail::cells_of(covey::detail::slot_of(covey::detail::this_name())), lock);
 }
 
 // The other one's wait was no deadlock when it began.
@@ -110,6 +120,78 @@ TEST(Deadlock, IsFoundByTheOneWhoClosesTheCircle) {
     EXPECT_TRUE(b.try_lock());
     b.unlock();
   }
+}
+
+// Another thread owns `lock`, as `Hold` does it, and waits for one that this thread owns; `close` closes the circle.
+template <template <class> class Hold, class Lock, class Close>
+void expect_found_by(Lock& lock, const Close& close) {
+  covey::mutex mine{watched};
+  std::unique_lock held(mine);
+  const std::jthread other([&] {
+    const Hold<Lock> its(lock);
+    const std::scoped_lock both(mine);
+  });
+  ASSERT_TRUE(eventually([&] { return somebody_here_waits_for(mine.number()); }));
+  EXPECT_THROW(close(), covey::deadlock_detected);
+  held.unlock();
+}
+
+template <class Lock>
+class EachWatched : public testing::Test {};
+using watched_locks = testing::Types<covey::mutex, covey::recursive_mutex, covey::shared_mutex>;
+TYPED_TEST_SUITE(EachWatched, watched_locks);
+
+TYPED_TEST(EachWatched, FindsADeadlockThatRecoverCloses) {
+  TypeParam lock{watched};
+  expect_found_by<std::unique_lock>(lock, [&] { (void)lock.recover([] { ADD_FAILURE(); }); });
+  EXPECT_TRUE(lock.try_lock());
+  lock.unlock();
+}
+
+TEST(Deadlock, IsFoundWhereRecoverWaitsForReaders) {
+  covey::shared_mutex lock{watched};
+  expect_found_by<std::shared_lock>(lock, [&] { (void)lock.recover([] { ADD_FAILURE(); }); });
+  EXPECT_TRUE(lock.try_lock());
+  lock.unlock();
+}
+
+TEST(Deadlock, IsFoundWhereAReaderClosesTheCircle) {
+  covey::shared_mutex lock{watched};
+  expect_found_by<std::unique_lock>(lock, [&] { lock.lock_shared(); });
+  EXPECT_TRUE(lock.try_lock());
+  lock.unlock();
+}
+
+// The other one waited for this thread when it was stopped, and says so still. But what this thread had it has given
+// up, so it may wait for the other one.
+TEST(Deadlock, IsNotSeenInWhatRecoverGaveUp) {
+  covey::shared_mutex book{watched};
+  covey::mutex pen{watched};
+  covey::process victim = started(
+      [](covey::shared_mutex b, covey::event there) {
+        b.lock();
+        there.set();
+        until_killed();
+      },
+      book);
+  kill_and_join(victim);
+  std::optional<covey::process> other;
+  ASSERT_TRUE(book.recover([&] {
+    other.emplace(
+        [](covey::shared_mutex b, covey::mutex p) {
+          const std::scoped_lock first(p);
+          const std::scoped_lock second(b);
+        },
+        book, pen);
+    ASSERT_TRUE(eventually([&] { return says_that_it_waits_for(*other, book.number()); }));
+    ASSERT_EQ(::kill(other->pid(), SIGSTOP), 0);
+  }));
+  const std::jthread later([&] {
+    EXPECT_TRUE(eventually([&] { return somebody_here_waits_for(pen.number()); }));
+    ::kill(other->pid(), SIGCONT);
+  });
+  EXPECT_NO_THROW(pen.lock(); pen.unlock());
+  EXPECT_EQ(other->join().code(), 0);
 }
 
 TEST(Deadlock, IsNotSeenWhereTheOwnerDied) {

@@ -134,7 +134,8 @@ std::span<const std::byte> bytes_in(std::span<const std::uint64_t> words);
 /// Safety:  process-safe. Readers wait for nobody; an update waits for other updates. A reader begins again when two
 ///          updates pass while it copies.
 /// Death:   whoever is killed inside an update, at any instruction, has changed nothing; nothing is stranded and
-///          nothing need be repaired. The next update goes on.
+///          nothing need be repaired. The next update goes on. An update knows whom it waits for, but looks for no
+///          deadlock: two that wait inside each other's function wait for ever, unless they gave a time.
 /// Limits:  a value that is kept encoded takes at most 32 MiB so.
 /// Order:   what happened before an update is visible to whoever reads its value.
 /// Fork:    a child forked past covey must not use it.

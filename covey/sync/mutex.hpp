@@ -45,8 +45,8 @@ class mutex : public lock_forms<mutex> {
 
   /// Takes the mutex whether or not an owner died, and if one did and nobody has repaired since, runs `repair` and
   /// marks the protected state whole. Returns whether `repair` ran. A throw or a death inside leaves it unrepaired.
-  /// Blocks like lock(). Throws std::system_error when this thread owns it.
-  bool recover(const std::function<void()>& repair) { return state_->recover(repair) == recovery::repaired; }
+  /// Blocks like lock(). Throws std::system_error when this thread owns it, and deadlock_detected if it was made to.
+  bool recover(const std::function<void()>& repair) { return state_->recover(state_.number(), repair); }
   using lock_forms<mutex>::recover;
 
   /// Whether an owner died and nobody has repaired since; may be stale when it returns.

@@ -13,10 +13,16 @@ struct node {
   covey::offset_ptr<node> next{};
 };
 
+#ifdef COVEY_OTHER_BOARD  // a program with the same name and size for it, and other fields
+using amount = float;
+#else
+using amount = int;
+#endif
+
 struct board {
   int maker = 0;  // process id
   covey::named_mutex lock{};
-  int value = 0;
+  amount value = 0;
   covey::named_event go{};
   std::array<node, 4> nodes{};
   covey::offset_ptr<node> head{};

@@ -19,7 +19,8 @@ namespace covey {
 /// Safety:  process-safe. Not recursive: lock() throws std::system_error when this thread owns it already. A stop is
 ///          seen within 20 ms.
 /// Death:   the kernel itself says when the owner dies, at any instruction, or ends without unlock, or calls exec: then
-///          every lock(), try_lock() and lock_for() throws owner_died until somebody recovers it.
+///          every lock(), try_lock() and lock_for() throws owner_died until somebody recovers it. Nobody looks for
+///          deadlocks: programs that only share a name do not see what each other's threads wait for.
 /// Order:   what happened before unlock() is visible after the lock() that follows.
 /// Fork:    a child forked past covey must not use it.
 /// Limits:  a thread that owns more than 2,048 at a time is not known to own the rest. While a process owns one, it

@@ -72,6 +72,25 @@ TEST(Named, AnotherTypeIsRefusedWithBothInOneSentence) {
   EXPECT_THROW((void)covey::open_or_create<int>(own_name()), covey::segment_mismatch);
 }
 
+// What a program was built with is compared, not only what it calls it and how large that is.
+TEST(Named, ATypeOfTheSameNameAndSizeWithAnotherFieldIsRefused) {
+  const visitor same, other{"named_visitor_other"};
+  const std::string shape = "named_board::board (" + std::to_string(sizeof(board)) + " bytes";
+  const auto is_refused =
+      AllOf(HasSubstr("holds covey::detail::" + shape), HasSubstr("expects covey::detail::" + shape));
+  {
+    const auto b = covey::create<board>(own_name());
+    EXPECT_EQ(same.ask("attach " + own_name()), "found");
+    EXPECT_THAT(other.ask("attach " + own_name()), is_refused);
+    EXPECT_THAT(other.ask("open " + own_name()), is_refused);
+    EXPECT_THAT(same.ask("attach_older " + own_name()),
+                HasSubstr("expects covey::detail::named_board::older::board (8"));
+    EXPECT_EQ(same.ask("drop"), "ok");
+  }
+  EXPECT_EQ(other.ask("create " + own_name()), "made");
+  EXPECT_THAT(error_of([] { (void)covey::attach<board>(own_name()); }), is_refused);
+}
+
 TEST(Named, NoRoomIsAnErrorAndLeavesTheNameFree) {
   const auto too_much = [] { (void)covey::create<board>({.name = own_name(), .extra_bytes = 2 << 20}); };
   rlimit before{};

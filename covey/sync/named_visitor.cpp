@@ -86,7 +86,7 @@ std::string obey(const std::string& command, std::istringstream& words) {
     for (int mark = 0; mark < 2; ++mark) {  // first warm
       if (mark == 1) (void)::syscall(SYS_getppid);
       b.lock.lock();
-      b.value = b.value + mark;
+      b.value = b.value + static_cast<named_board::amount>(mark);
       b.lock.unlock();
     }
     b.steps_done = 1;

@@ -20,7 +20,8 @@ class once_run;
 /// Handle:  a copy is the same flag; give it to any task, process or message.
 /// Safety:  process-safe.
 /// Death:   whoever is killed in the middle has not run it: the next one runs it, from the start. Who waits knows whom
-///          it waits for, and goes on by itself.
+///          it waits for, and goes on by itself. Functions of two flags that wait for each other's flag are a deadlock
+///          that nobody looks for: call_once_for() ends such a wait.
 /// Order:   what the function did is visible after every call_once that returned.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: covey/sync/once_test.cpp

@@ -18,14 +18,18 @@ bool own_or_throw(lock_word::outcome o) {
 
 }  // namespace
 
+template <class Attempt>
+void owned_lock::wait_for_owner(std::uint32_t number, const Attempt& attempt) {
+  wait_watched(watched_ != 0, number, attempt, [&](const auto& ask) {
+    if (const participant owner = word_.owner_approx(); owner != 0)
+      ask(owner, [&] { return word_.owner_approx() == owner; });
+  });
+}
+
 void owned_lock::lock_slowly(std::uint32_t number) {
-  wait_watched(
-      watched_ != 0, number,
-      [&](const deadline& until) { return own_or_throw(word_.lock(lock_word::unrepaired_lock::refuse, until)); },
-      [&](const auto& ask) {
-        if (const participant owner = word_.owner_approx(); owner != 0)
-          ask(owner, [&] { return word_.owner_approx() == owner; });
-      });
+  wait_for_owner(number, [&](const deadline& until) {
+    return own_or_throw(word_.lock(lock_word::unrepaired_lock::refuse, until));
+  });
 }
 
 bool owned_lock::try_lock() { return own_or_throw(word_.try_lock(lock_word::unrepaired_lock::refuse)); }
@@ -41,8 +45,20 @@ void owned_lock::unlock_unrepaired() noexcept {
   word_.unlock_unrepaired();
 }
 
+bool owned_lock::recover(std::uint32_t number, const std::function<void()>& repair) {
+  auto had = lock_word::outcome::not_now;
+  wait_for_owner(number, [&](const deadline& until) {
+    had = word_.lock(lock_word::unrepaired_lock::take, until);
+    return had != lock_word::outcome::not_now;
+  });
+  return repair_and_unlock(had, repair) == recovery::repaired;
+}
+
 recovery owned_lock::recover(const std::function<void()>& repair, const deadline& until, const stop_word* stop) {
-  const lock_word::outcome had = word_.lock(lock_word::unrepaired_lock::take, until, stop);
+  return repair_and_unlock(word_.lock(lock_word::unrepaired_lock::take, until, stop), repair);
+}
+
+recovery owned_lock::repair_and_unlock(lock_word::outcome had, const std::function<void()>& repair) {
   if (had == lock_word::outcome::not_now) return recovery::not_in_time;
   if (had == lock_word::outcome::locked) {
     unlock();

@@ -19,8 +19,8 @@ class owner_died : public std::runtime_error {
 /// How a mutex is made.
 struct mutex_options {
   /// lock() throws deadlock_detected when waiting would never end. Costs a few ns at each unlock, and two looks at the
-  /// cells of those in the way before a long wait. Waits with a timeout or a stop_token may end by themselves and are
-  /// not looked at.
+  /// cells of those in the way before a long wait. So does recover(). Waits with a timeout or a stop_token may end by
+  /// themselves and are not looked at.
   bool detect_deadlock = false;
 };
 
@@ -48,8 +48,10 @@ class owned_lock {
     word_.unlock();
   }
 
-  /// The whole of mutex::recover.
-  recovery recover(const std::function<void()>& repair, const deadline& until = {}, const stop_word* stop = nullptr);
+  /// The whole of mutex::recover. Throws deadlock_detected as lock().
+  bool recover(std::uint32_t number, const std::function<void()>& repair);
+  /// The same with an end to the wait.
+  recovery recover(const std::function<void()>& repair, const deadline& until, const stop_word* stop);
 
   [[nodiscard]] bool unrepaired_approx() const noexcept { return word_.unrepaired_approx(); }
   /// Who has it now, or 0.
@@ -60,6 +62,9 @@ class owned_lock {
 
  private:
   void lock_slowly(std::uint32_t number);
+  template <class Attempt>
+  void wait_for_owner(std::uint32_t number, const Attempt& attempt);
+  recovery repair_and_unlock(lock_word::outcome had, const std::function<void()>& repair);
   void unlock_unrepaired() noexcept;
   static void tell_release() noexcept;
 

@@ -49,7 +49,8 @@ class permits_state {
 /// Handle:  a copy is the same permits; give it to any task, process or message.
 /// Safety:  process-safe. Not fair.
 /// Death:   what a dead process owned is free as soon as its death is known, and wakes who waits. Whoever waits knows
-///          whom it waits for, and never waits for the dead.
+///          whom it waits for, and never waits for the dead. Nobody looks for deadlocks: a permit may come from any of
+///          those who own one.
 /// Limits:  at most max() permits. Taking one costs a look at each permit that is owned, in the worst case.
 /// Order:   what happened before release() is visible after the acquire() that took that permit.
 /// Fork:    a child forked past covey must not use it.

@@ -44,25 +44,23 @@ void recursive_mutex::unlock() noexcept {
     state_->depth.store(depth - 1, std::memory_order_relaxed);
 }
 
-recovery recursive_mutex::recover_with(const std::function<void()>& repair, const detail::deadline& until,
-                                       const detail::stop_word* stop) {
-  if (state_->lock.is_mine()) return recovery::was_whole;
-  return state_->lock.recover(
-      [&] {
-        begin();
-        repair();
-      },
-      until, stop);
+// A dead owner may have locked it several times.
+std::function<void()> recursive_mutex::beginning(const std::function<void()>& repair) {
+  return [this, &repair] {
+    begin();
+    repair();
+  };
 }
 
 bool recursive_mutex::recover(const std::function<void()>& repair) {
-  return recover_with(repair, std::nullopt, nullptr) == recovery::repaired;
+  return !state_->lock.is_mine() && state_->lock.recover(state_.number(), beginning(repair));
 }
 
 recovery recursive_mutex::recover_by(const detail::deadline& until, std::stop_token stop,
                                      const std::function<void()>& repair) {
+  if (state_->lock.is_mine()) return recovery::was_whole;
   const detail::stop_word stopped(std::move(stop));
-  return recover_with(repair, until, &stopped);
+  return state_->lock.recover(beginning(repair), until, &stopped);
 }
 
 }  // namespace covey

@@ -68,8 +68,7 @@ class recursive_mutex : public lock_forms<recursive_mutex> {
 
   explicit recursive_mutex(handle h) : state_(std::move(h)) {}
   bool lock_again();
-  recovery recover_with(const std::function<void()>& repair, const detail::deadline& until,
-                        const detail::stop_word* stop);
+  std::function<void()> beginning(const std::function<void()>& repair);
   friend class lock_forms<recursive_mutex>;
   bool lock_by(const detail::deadline& until, std::stop_token stop);
   recovery recover_by(const detail::deadline& until, std::stop_token stop, const std::function<void()>& repair);

@@ -46,7 +46,9 @@ bool shared_lock_state::take_slot() noexcept {
   return false;
 }
 
+// Also of one that was seen there and never entered: who waits for it may have told so.
 void shared_lock_state::clear_slot() noexcept {
+  if (watched_ != 0) note_release();
   const participant me = this_name();
   const std::uint32_t first = first_place(me);
   for (std::uint32_t i = 0; i < readers_max; ++i) {
@@ -118,7 +120,6 @@ void shared_lock_state::lock_shared(std::uint32_t number) {
 
 void shared_lock_state::unlock_shared() noexcept {
   if (is_forked_past()) return;
-  if (watched_ != 0) note_release();
   if (locks_owned != 0) --locks_owned;
   clear_slot();
 }
@@ -133,6 +134,7 @@ bool shared_lock_state::take_writing(const deadline& until, const stop_word* sto
 }
 
 void shared_lock_state::leave_writing() noexcept {
+  if (watched_ != 0) note_release();
   writer_.store(0, std::memory_order_seq_cst);
   writing_.unlock();
   readers_wait_.wake();
@@ -191,40 +193,44 @@ bool shared_lock_state::lock_until(const deadline& until, const stop_word* stop)
   return take_writing(until, stop) && enter_section([&] { return drain(until, stop); });
 }
 
-void shared_lock_state::lock(std::uint32_t number) {
-  if (watched_ == 0) {
-    (void)lock_until(std::nullopt, nullptr);
-    return;
-  }
+void shared_lock_state::take_writing_watched(std::uint32_t number) {
   wait_watched(
-      true, number, [&](const deadline& until) { return take_writing(until, nullptr); },
+      watched_ != 0, number, [&](const deadline& until) { return take_writing(until, nullptr); },
       [&](const auto& ask) {
         if (const participant w = writing_.owner_approx(); w != 0) ask(w, [&] { return writing_.owner_approx() == w; });
       });
-  (void)enter_section([&] {
-    wait_watched(
-        true, number, [&](const deadline& until) { return drain(until, nullptr); },
-        [&](const auto& ask) {
-          each_place([&](std::atomic<participant>& place) {
-            const participant r = place.load(std::memory_order_seq_cst);
-            return r == 0 || !ask(r, [&] { return place.load(std::memory_order_seq_cst) == r; });
-          });
+}
+
+void shared_lock_state::drain_watched(std::uint32_t number) {
+  wait_watched(
+      watched_ != 0, number, [&](const deadline& until) { return drain(until, nullptr); },
+      [&](const auto& ask) {
+        each_place([&](std::atomic<participant>& place) {
+          const participant r = place.load(std::memory_order_seq_cst);
+          return r == 0 || !ask(r, [&] { return place.load(std::memory_order_seq_cst) == r; });
         });
+      });
+}
+
+void shared_lock_state::lock(std::uint32_t number) {
+  take_writing_watched(number);
+  (void)enter_section([&] {
+    drain_watched(number);
     return true;
   });
 }
 
 void shared_lock_state::unlock() noexcept {
   if (is_forked_past()) return;
-  if (watched_ != 0) note_release();
   dirty_.store(0, std::memory_order_seq_cst);
   leave_writing();
 }
 
-recovery shared_lock_state::recover(const std::function<void()>& repair, const deadline& until, const stop_word* stop) {
-  if (!take_writing(until, stop)) return recovery::not_in_time;
+// As enter_section, with the whole of a recover() inside.
+template <class Drain>
+recovery shared_lock_state::repair_section(const Drain& drained_in_time, const std::function<void()>& repair) {
   try {
-    if (!drain(until, stop)) {
+    if (!drained_in_time()) {
       leave_writing();
       return recovery::not_in_time;
     }
@@ -237,6 +243,20 @@ recovery shared_lock_state::recover(const std::function<void()>& repair, const d
     leave_writing();
     throw;
   }
+}
+
+bool shared_lock_state::recover(std::uint32_t number, const std::function<void()>& repair) {
+  take_writing_watched(number);
+  const auto drained = [&] {
+    drain_watched(number);
+    return true;
+  };
+  return repair_section(drained, repair) == recovery::repaired;
+}
+
+recovery shared_lock_state::recover(const std::function<void()>& repair, const deadline& until, const stop_word* stop) {
+  if (!take_writing(until, stop)) return recovery::not_in_time;
+  return repair_section([&] { return drain(until, stop); }, repair);
 }
 
 bool shared_lock_state::unrepaired_approx() const noexcept {

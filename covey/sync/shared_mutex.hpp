@@ -25,7 +25,8 @@ class shared_lock_state {
   bool try_lock();
   bool lock_until(const deadline& until, const stop_word* stop);
   void unlock() noexcept;
-  recovery recover(const std::function<void()>& repair, const deadline& until = {}, const stop_word* stop = nullptr);
+  bool recover(std::uint32_t number, const std::function<void()>& repair);
+  recovery recover(const std::function<void()>& repair, const deadline& until, const stop_word* stop);
 
   void lock_shared(std::uint32_t number);
   bool try_lock_shared();
@@ -44,9 +45,13 @@ class shared_lock_state {
   [[nodiscard]] bool has_room() noexcept;
 
   bool take_writing(const deadline& until, const stop_word* stop);
+  void take_writing_watched(std::uint32_t number);
+  void drain_watched(std::uint32_t number);
   bool drain(const deadline& until, const stop_word* stop);
   template <class Drain>
   bool enter_section(const Drain& drained_in_time);
+  template <class Drain>
+  recovery repair_section(const Drain& drained_in_time, const std::function<void()>& repair);
   void leave_writing() noexcept;
   [[nodiscard]] bool writer_there() const noexcept;
   [[nodiscard]] bool drained();
@@ -139,7 +144,7 @@ class shared_mutex : public lock_forms<shared_mutex> {
   void unlock_shared() noexcept { state_->unlock_shared(); }
 
   /// As mutex::recover, alone.
-  bool recover(const std::function<void()>& repair) { return state_->recover(repair) == recovery::repaired; }
+  bool recover(const std::function<void()>& repair) { return state_->recover(state_.number(), repair); }
   using lock_forms<shared_mutex>::recover;
 
   /// Whether a writer died and nobody has repaired since; may be stale when it returns.

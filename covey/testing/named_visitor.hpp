@@ -1,6 +1,7 @@
 /// @file
-/// What the tests of named memory share: other programs (named_visitor, started by fork and exec), and what is left of
-/// a name. Each test has a name of its own, so that tests may run at the same time.
+/// What the tests of named memory share: other programs (named_visitor, or named_visitor_other, whose board has the
+/// same size and another field; started by fork and exec), and what is left of a name. Each test has a name of its own,
+/// so that tests may run at the same time.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -31,10 +32,11 @@ inline std::string own_name() {
 /// The program, and its ends of stdin and stdout.
 class visitor {
  public:
-  visitor() {
+  /// Starts it.
+  explicit visitor(const std::string& name = "named_visitor") {
     int in[2], out[2];
     if (::pipe2(in, O_CLOEXEC) < 0 || ::pipe2(out, O_CLOEXEC) < 0) throw std::runtime_error("pipe2");
-    const auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "named_visitor";
+    const auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / name;
     pid_ = ::fork();
     if (pid_ == 0) {
       ::dup2(in[0], 0);
