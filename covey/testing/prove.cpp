@@ -3,6 +3,7 @@
 #include <covey/testing/soak.hpp>
 
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <string_view>
@@ -67,9 +68,15 @@ void print_json(const soak_result& r) {
               r.rate_before, r.rate_after, r.held() ? "true" : "false");
 }
 
+// On a terminal one moving line; elsewhere a line a minute.
 void show_progress(const soak_result& r) {
-  if (::isatty(STDERR_FILENO) == 1)
-    std::fprintf(stderr, "\rprove: %lu kills, %lu messages checked, %lu lost ", r.kills, r.committed, r.lost);
+  static auto told_at = std::chrono::steady_clock::now();
+  const bool moving = ::isatty(STDERR_FILENO) == 1;
+  const auto now = std::chrono::steady_clock::now();
+  if (!moving && now - told_at < std::chrono::minutes(1)) return;
+  told_at = now;
+  std::fprintf(stderr, "%sprove: %lu kills, %lu messages checked, %lu lost%s", moving ? "\r" : "", r.kills, r.committed,
+               r.lost, moving ? " " : "\n");
 }
 
 }  // namespace
