@@ -7,3 +7,4 @@
 #include <covey/ipc/pipe.hpp>
 #include <covey/ipc/priority_queue.hpp>
 #include <covey/ipc/queue.hpp>
+#include <covey/ipc/room.hpp>

@@ -2,6 +2,7 @@
 /// broadcast: what one puts, all who subscribed get.
 #pragma once
 
+#include <algorithm>
 #include <covey/ipc/broadcast_core.hpp>
 #include <covey/ipc/get_forms.hpp>
 #include <covey/ipc/queue_messages.hpp>
@@ -213,6 +214,12 @@ class broadcast {
 
   /// How many subscriptions somebody has, also such that were dropped. Asks the keeper: about 15 µs.
   [[nodiscard]] std::size_t subscribers() const { return core_.subscribers(); }
+
+  /// For covey::room.
+  [[nodiscard]] auto room_hook(std::size_t bytes) const {
+    return detail::wait_hook{[c = &core_, n = std::max(bytes, detail::least_bytes<T>())] { return c->has_room(n); },
+                             [c = &core_] { return c->arm_room(); }};
+  }
 
   /// How many messages are kept.
   [[nodiscard]] std::size_t capacity() const { return core_.capacity(); }

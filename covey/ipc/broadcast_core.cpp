@@ -63,6 +63,30 @@ bool broadcast_core::put(const outgoing& message, const deadline& until, const s
   return true;
 }
 
+bool broadcast_core::has_room(std::size_t bytes) const {
+  try {
+    broadcast_side& side = side_of_broadcast(region_);
+    const broadcast_memory& m = side.messages.m;
+    if (m.shape.when_slow != slow_subscriber::block || bytes > m.shape.bytes) return true;
+    side.messages.sweep_if_needed();
+    if ((m.flags() & flag_closed) != 0) return true;
+    if (!side.writer) side.writer.emplace(side.messages);
+    return side.writer->has_room(bytes);
+  } catch (const std::runtime_error&) {
+    return true;  // put() says so: damaged, no memory
+  } catch (const std::length_error&) {
+    return true;  // too many threads put
+  }
+}
+
+wait_word broadcast_core::arm_room() const {
+  try {
+    return side_of_broadcast(region_).messages.m.header().writers.arm();
+  } catch (const queue_damaged&) {
+    return {};
+  }
+}
+
 // The flag stops who would put, and the end is put by anybody who sees it: it comes after all that was put, for every
 // subscriber.
 void broadcast_core::close(close_mode mode) const {

@@ -81,6 +81,10 @@ class broadcast_core {
 
   /// False: full until `until`, or stopped. Throws queue_closed, std::length_error (too large for ever), queue_damaged.
   bool put(const outgoing& message, const deadline& until, const stop_word* stop) const;
+  /// Whether put() of a message of `bytes` would return, or throw, at once. Under slow_subscriber::block it makes this
+  /// thread one that puts.
+  [[nodiscard]] bool has_room(std::size_t bytes) const;
+  wait_word arm_room() const;
   [[nodiscard]] subscription_core subscribe() const;
   [[nodiscard]] std::size_t subscribers() const;
   [[nodiscard]] std::size_t capacity() const;

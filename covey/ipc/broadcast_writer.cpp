@@ -176,6 +176,18 @@ broadcast_writer::outcome broadcast_writer::put(const parcel& p) {
   }
 }
 
+bool broadcast_writer::has_room(std::uint64_t size) {
+  for (;;) {
+    const auto spot = messages_.next_spot();
+    if (spot.ended) return true;
+    const auto before = bytes_before(spot.number);
+    if (!before) continue;
+    if (!make_room(spot.number, *before, size) || !make_memory(spot.number, size)) return false;
+    not_wanted();
+    return true;
+  }
+}
+
 bool broadcast_writer::prepare(std::uint64_t number, const parcel& p) {
   if (extent_ == 0) {
     if (!make_memory(number, p.size)) return false;

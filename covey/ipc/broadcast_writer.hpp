@@ -36,6 +36,10 @@ class broadcast_writer {
   outcome put(const parcel& p);
   void not_wanted() noexcept;
 
+  /// Whether put() of so many bytes would not be refused as `full`. What all have got may leave for it. Throws
+  /// queue_damaged, std::system_error.
+  [[nodiscard]] bool has_room(std::uint64_t size);
+
   /// Of the last that was committed.
   [[nodiscard]] std::uint64_t number() const { return number_; }
 

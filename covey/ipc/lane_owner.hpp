@@ -78,6 +78,9 @@ class lane_owner {
   /// use. One at a time does so, for microseconds: it waits for him, or takes his place.
   template <class Writer>
   static std::optional<std::uint64_t> publish_with_more(Writer& writer, const parcel& p);
+  /// Whether that would publish such a message now. What it takes from other lanes stays here.
+  template <class Writer>
+  static bool has_room_for(Writer& writer, const parcel& p);
 
   queue_view q_;
   std::uint32_t lane_ = 0;
@@ -87,6 +90,9 @@ class lane_owner {
   void claim();
   void have_data();
   void commit_data(std::uint64_t end);
+  /// Whether there is room for `p`, perhaps from other lanes. The caller may move quota.
+  template <class Writer>
+  static bool get_room(Writer& writer, const parcel& p);
   /// Raises this lane's quotas to what is `wanted`, with a message of `size`, if the whole queue has room.
   bool gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted, std::uint64_t size);
 
@@ -141,16 +147,26 @@ inline void lane_owner::fill(message_slot& s, std::uint64_t position, std::uint6
 }
 
 template <class Writer>
-std::optional<std::uint64_t> lane_owner::publish_with_more(Writer& writer, const parcel& p) {
-  const quota_mover mover(writer.q_);
+bool lane_owner::get_room(Writer& writer, const parcel& p) {
   // As they are in our turn: granted() looks whether it still is. Nobody else raises them, and who takes our place
   // changes them first.
   const lane_control& lane = writer.q_.lane(writer.lane_);
   const std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
   const std::uint64_t bytes_word = lane.bytes_quota.load(std::memory_order_seq_cst);
-  if (!writer.has_room_anywhere(p, gate) && !writer.gather_quota(gate, bytes_word, writer.need_for(p), p.size))
-    return std::nullopt;
+  return writer.has_room_anywhere(p, gate) || writer.gather_quota(gate, bytes_word, writer.need_for(p), p.size);
+}
+
+template <class Writer>
+std::optional<std::uint64_t> lane_owner::publish_with_more(Writer& writer, const parcel& p) {
+  const quota_mover mover(writer.q_);
+  if (!get_room(writer, p)) return std::nullopt;
   return writer.publish(p);
+}
+
+template <class Writer>
+bool lane_owner::has_room_for(Writer& writer, const parcel& p) {
+  const quota_mover mover(writer.q_);
+  return get_room(writer, p) && writer.has_slot();
 }
 
 }  // namespace covey::detail

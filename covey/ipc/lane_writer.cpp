@@ -96,6 +96,16 @@ bool lane_writer::is_taken(std::uint64_t position) const {
   q_.damaged();
 }
 
+// Whether publish() would come to a slot that is free. Where nothing waits, the head follows over what is passed over.
+bool lane_writer::has_slot() {
+  const std::uint64_t touched = slots_touched(q_, lane_);
+  see_head(settle_head(q_, lane_));
+  const std::uint64_t end = head_ == tail_ ? tail_ + q_.shape.slots : head_ + q_.shape.slots - 2;
+  for (std::uint64_t p = tail_; p < end; ++p)
+    if ((p & (q_.shape.slots - 1)) >= touched || !is_taken(p)) return true;
+  return false;
+}
+
 // ---- publishing ----------------------------------------------------------------------------------------------------
 
 // The next `count` positions, for so many bytes. False: `gate` is no longer so.

@@ -33,6 +33,9 @@ class lane_writer : public lane_owner {
   /// As publish, with room that other lanes have and do not use: lane_owner::publish_with_more().
   std::optional<std::uint64_t> publish_with_more(const parcel& p) { return lane_owner::publish_with_more(*this, p); }
 
+  /// Whether publish_with_more() would commit such a message. Throws queue_damaged.
+  [[nodiscard]] bool has_room_for(const parcel& p) { return lane_owner::has_room_for(*this, p); }
+
   /// Asks for what the next publish() will need: the slot, which who waits for it looks at again and again, and what is
   /// cold after a rest.
   void fetch_ahead() const noexcept {
@@ -56,6 +59,7 @@ class lane_writer : public lane_owner {
   void see_head(std::uint64_t head);
   [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate);
   [[nodiscard]] bool has_room_anywhere(const parcel& p, std::uint64_t gate) { return has_room(p, gate); }
+  [[nodiscard]] bool has_slot();
   [[nodiscard]] std::uint64_t bytes_before(std::uint64_t position) const noexcept;
   [[nodiscard]] bool is_taken(std::uint64_t position) const;
   [[nodiscard]] bool reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes);

@@ -114,9 +114,14 @@ void ordered_writer::set_waiting(listed& m, bool waits) noexcept {
 
 // ---- slots ---------------------------------------------------------------------------------------------------------
 
+bool ordered_writer::has_slot() {
+  if (free_.empty() && slots_used_ == q_.shape.slots) look(list_.size());
+  return !free_.empty() || slots_used_ < q_.shape.slots;
+}
+
 // One that nobody who walks the list stands on.
 std::optional<ordered_writer::free_slot> ordered_writer::next_slot() {
-  if (free_.empty() && slots_used_ == q_.shape.slots) look(list_.size());
+  if (!has_slot()) return std::nullopt;
   const bool may_be_new = slots_used_ < q_.shape.slots;
   const bool may_be_used = !free_.empty() && (puts_ - free_.front().left >= puts_before_reuse || !may_be_new);
   if (may_be_used) {
@@ -125,7 +130,6 @@ std::optional<ordered_writer::free_slot> ordered_writer::next_slot() {
     free_.pop_front();
     return slot;
   }
-  if (!may_be_new) return std::nullopt;
   commit_slot(slots_used_);
   q_.lane(lane_).slots_used.store(slots_used_ + 1, std::memory_order_release);
   return free_slot{slots_used_, slots_used_++, puts_};

@@ -26,6 +26,9 @@ class ordered_writer : public lane_owner {
   /// As publish, with room that other lanes have and do not use: lane_owner::publish_with_more().
   std::optional<std::uint64_t> publish_with_more(const parcel& p) { return lane_owner::publish_with_more(*this, p); }
 
+  /// Whether publish_with_more() would commit such a message. Throws queue_damaged.
+  [[nodiscard]] bool has_room_for(const parcel& p) { return lane_owner::has_room_for(*this, p); }
+
   /// Whether the message that goes first was taken since the last look, or nothing waits here.
   [[nodiscard]] bool might_have_room() const noexcept;
 
@@ -55,6 +58,7 @@ class ordered_writer : public lane_owner {
   void tidy_up();
   void look(std::size_t until_so_many_wait);
   void set_waiting(listed& m, bool waits) noexcept;
+  [[nodiscard]] bool has_slot();
   std::optional<free_slot> next_slot();
   void hurry();
   void commit_slot(std::uint64_t index);

@@ -71,6 +71,8 @@ class pipe {
 
   /// For wait_any: ready when there is a message, or the end.
   [[nodiscard]] auto wait_hook() const { return taken().in_.wait_hook(); }
+  /// For covey::room: of what is put here.
+  [[nodiscard]] auto room_hook(std::size_t bytes) const { return taken().out_.room_hook(bytes); }
 
   /// This end puts no more: the other reads what was put, and then the end. Getting goes on.
   void close() const { taken().out_.close(); }

@@ -110,6 +110,14 @@ wait_word queue_core::arm() const {
   }
 }
 
+wait_word queue_core::arm_room() const {
+  try {
+    return side_of(region_).q.header().room_pollers.arm();
+  } catch (const queue_damaged&) {
+    return {};
+  }
+}
+
 bool queue_core::closed() const { return (side_of(region_).q.flags() & flag_closed) != 0; }
 
 std::size_t queue_core::size() const {

@@ -179,6 +179,11 @@ class queue_core {
   [[nodiscard]] bool ready() const;
   wait_word arm() const;
 
+  /// The same for who waits for room: whether put() of a message of `bytes` would return, or throw, at once. Makes this
+  /// thread one that puts.
+  [[nodiscard]] bool has_room(std::size_t bytes) const;
+  wait_word arm_room() const;
+
   void close(close_mode mode) const;
   [[nodiscard]] bool closed() const;
   [[nodiscard]] std::size_t size() const;

@@ -298,6 +298,10 @@ class writer_of {
   }
   /// As the queue's.
   void close(close_mode mode = close_mode::drain) const { taken().close(mode); }
+  /// For wait_any: ready when there is room, as covey::room says. Takes the role.
+  [[nodiscard]] auto wait_hook() const { return room_hook(0); }
+  /// For covey::room. Takes the role.
+  [[nodiscard]] auto room_hook(std::size_t bytes) const { return taken().room_hook(bytes); }
   /// Takes the role now, not at the first put.
   void take_role() const { share_.take(); }
   /// The queue itself, without the role.

@@ -196,7 +196,7 @@ queue_core::several queue_core::take(queue_side& side, std::size_t n, const dead
   }
   if (!side.kept) side.kept = region_;
   if (told)
-    wake(h.writable, h.sleeping_writers, count);
+    wake_writers(h, count);
   else
     after_release(q, released + count, true);
   return {get_result::got, count};

@@ -213,6 +213,7 @@ struct queue_header {
   std::atomic<participant> counting;             // who wants others to pause
   std::atomic<std::uint32_t> sleeping_readers, sleeping_writers, sleeping_joiners;  // at least so many; hints
   poll_word pollers;                             // who waits for messages, or the end, among other things
+  poll_word room_pollers;                        // the same, for room
 
   // Futex words.
   alignas(128) std::atomic<std::uint32_t> readable;

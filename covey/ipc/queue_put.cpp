@@ -231,4 +231,25 @@ void queue_core::give_back(const loan& unwanted) const noexcept {
   }
 }
 
+bool queue_core::has_room(std::size_t bytes) const {
+  try {
+    queue_side& side = side_of(region_);
+    sweep_if_needed(side.q);
+    throw_if_refused(side.q);
+    refuse_if_too_large(side.q, bytes);
+    return with_writer(side, [&](auto& w) {
+      if (bytes > inline_bytes_max) {
+        const auto extent = w.reserve(bytes);
+        if (!extent) return false;
+        w.give_back(*extent);
+      }
+      return w.has_room_for({.size = bytes});
+    });
+  } catch (const std::runtime_error&) {
+    return true;  // put() says so: closed, nobody reads, damaged, no memory
+  } catch (const std::length_error&) {
+    return true;  // too large, or too many threads put
+  }
+}
+
 }  // namespace covey::detail

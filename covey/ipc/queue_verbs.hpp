@@ -2,6 +2,7 @@
 /// What all queues can do: the put and get families, acknowledging, joining, closing, roles; once, for every order.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <covey/ipc/get_forms.hpp>
 #include <covey/ipc/queue_ends.hpp>
@@ -204,6 +205,12 @@ class queue_verbs : public get_forms<queue_verbs<Self, T>, T>, public in_place_f
   /// For wait_any: ready when there is a message, or the end.
   [[nodiscard]] auto wait_hook() const {
     return detail::wait_hook{[c = &core_] { return c->ready(); }, [c = &core_] { return c->arm(); }};
+  }
+
+  /// For covey::room.
+  [[nodiscard]] auto room_hook(std::size_t bytes) const {
+    return detail::wait_hook{[c = &core_, n = std::max(bytes, detail::least_bytes<T>())] { return c->has_room(n); },
+                             [c = &core_] { return c->arm_room(); }};
   }
 
   void encode_handle(detail::encoder& out) const { core_.memory().encode(out); }  ///< for covey

@@ -40,9 +40,15 @@ inline void wake_all_readers(queue_header& h) {
   h.pollers.wake();
 }
 
+inline void wake_writers(queue_header& h, std::size_t how_many) {
+  wake(h.writable, h.sleeping_writers, how_many);
+  h.room_pollers.wake();  // the line that was just read
+}
+
 inline void wake_everybody(queue_header& h) {
   wake_all_readers(h);
   wake_all(h.writable, h.sleeping_writers);
+  h.room_pollers.wake();
   wake_all(h.idle, h.sleeping_joiners);
 }
 
@@ -108,7 +114,7 @@ inline void after_release(const queue_view& q, std::size_t how_many, bool fenced
   std::atomic_thread_fence(std::memory_order_seq_cst);
 #endif
   queue_header& h = q.header();
-  wake(h.writable, h.sleeping_writers, how_many);  // for memory
+  wake_writers(h, how_many);  // for memory
   if (h.sleeping_joiners.load(std::memory_order_seq_cst) != 0 && idle(q)) wake_all(h.idle, h.sleeping_joiners);
   if ((q.flags() & flag_writers_lost) != 0) wake_all_readers(h);  // they wait for what this message might become
 }

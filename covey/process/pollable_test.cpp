@@ -11,6 +11,7 @@
 #include <covey/ipc/pipe.hpp>
 #include <covey/ipc/priority_queue.hpp>
 #include <covey/ipc/queue.hpp>
+#include <covey/ipc/room.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/latch.hpp>
@@ -107,6 +108,141 @@ TEST(Pollable, TellsWhatComesToAnythingWithMessages) {
   const auto s = b.subscribe();
   tells_what_comes(s, [&] { b.put(1); }, all_of(s));
 }
+
+// Without wakes it would be told a second later each time: so many seconds are more than this test has.
+template <class Object, class Queue, class Get>
+void tells_of_room(const Object& object, const Queue& queue, const Get& get) {
+  pollable p{object};
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(is_readable(p) && p.rearm());
+    while (queue.try_put(i)) continue;
+    ASSERT_TRUE(comes_to_rest(p));
+    get();
+    ASSERT_TRUE(is_readable(p, -1));
+  }
+}
+
+class RoomInEachKind : public testing::TestWithParam<int> {};
+
+TEST_P(RoomInEachKind, IsTold) {
+  const auto one_of = [](const auto& from) { return [&from] { ASSERT_TRUE(from.try_get()); }; };
+  constexpr covey::queue_options few{.items = 3};
+  if (GetParam() == 0) {
+    const covey::queue<int> q{few};
+    tells_of_room(covey::room{q}, q, one_of(q));
+  } else if (GetParam() == 1) {
+    const covey::priority_queue<int> q{few};
+    const auto w = q.writer();
+    tells_of_room(w, w, one_of(q));
+  } else if (GetParam() == 2) {
+    const covey::lifo_queue<int> q{few};
+    tells_of_room(covey::room{q.writer()}, q, one_of(q));
+  } else if (GetParam() == 3) {
+    const auto [one, other] = covey::make_pipe<int>(few);
+    tells_of_room(covey::room{one}, one, one_of(other));
+  } else {
+    const covey::broadcast<int> b{covey::broadcast_options{.items = 3, .when_slow = covey::slow_subscriber::block}};
+    const auto s = b.subscribe();
+    tells_of_room(covey::room{b}, b, one_of(s));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Pollable, RoomInEachKind, testing::Range(0, 5));
+
+// Whatever is in the way: their number, their bytes, one large piece of memory, slots that all have messages in a hand.
+TEST(Room, IsThereWhenTryPutFindsIt) {
+  const auto is_there = [](const auto& q, std::size_t bytes) {
+    return covey::wait_any_for(0ns, covey::room{q, bytes}).has_value();
+  };
+  const auto agrees = [&](const auto& q, std::size_t bytes, const auto&... priority) {
+    std::vector<decltype(q.get_view())> views;
+    for (int i = 0; i < 600; ++i) {
+      const bool there = is_there(q, bytes + 8);  // and their number
+      ASSERT_EQ(q.try_put(std::string(bytes, 'x'), priority...), there) << i;
+      if (there && views.size() < 200) continue;
+      if (q.size() != 0) views.push_back(q.try_get_view());
+      if (q.size() == 0 && !there) views.erase(views.begin());
+    }
+    EXPECT_GT(views.size(), 60U);
+  };
+  agrees(covey::queue<std::string>{4}, 1);
+  agrees(covey::queue<std::string>{covey::queue_options{.items = 4, .bytes = 1000}}, 300);
+  agrees(covey::priority_queue<std::string>{4}, 1, 7);
+  agrees(covey::lifo_queue<std::string>{covey::queue_options{.items = 4, .bytes = 1000}}, 300);
+  const covey::queue<std::string> full{covey::queue_options{.items = 4, .bytes = 1000}};
+  full.put(std::string(900, 'x'));
+  EXPECT_TRUE(is_there(full, 0));
+  EXPECT_FALSE(is_there(full, 200));
+  EXPECT_TRUE(is_there(full, 2000)) << "put() throws";
+}
+
+TEST(Room, IsToldWhenPutWouldThrow) {
+  const covey::queue<int> q{1};
+  q.put(1);
+  pollable p{covey::room{q}};
+  EXPECT_FALSE(is_readable(p));
+  q.close();
+  EXPECT_TRUE(is_readable(p, -1) && p.rearm());
+  EXPECT_THROW((void)q.try_put(2), covey::queue_closed);
+  const covey::broadcast<int> b{covey::broadcast_options{.items = 1, .when_slow = covey::slow_subscriber::block}};
+  const auto s = b.subscribe();
+  b.put(1);
+  pollable pb{covey::room{b}};
+  EXPECT_FALSE(is_readable(pb));
+  b.close();
+  EXPECT_TRUE(is_readable(pb, -1) && pb.rearm());
+}
+
+TEST(Room, IsToldWhenWhoeverKeptItDies) {
+  const covey::queue<int> q{1};
+  const covey::broadcast<int> b{covey::broadcast_options{.items = 1, .when_slow = covey::slow_subscriber::block}};
+  covey::process last = covey::testing::started(
+      [](covey::queue_reader<int>, covey::subscriber<int>, covey::event there) {
+        there.set();
+        covey::testing::until_killed();
+      },
+      q.reader(), b.subscribe());
+  q.put(1);
+  b.put(1);
+  pollable pq{covey::room{q}};
+  pollable pb{covey::room{b}};
+  EXPECT_TRUE(comes_to_rest(pq) && comes_to_rest(pb));
+  last.kill();
+  EXPECT_TRUE(covey::testing::eventually([&] { return is_readable(pq, -1) && pq.rearm(); }));
+  EXPECT_TRUE(covey::testing::eventually([&] { return is_readable(pb, -1) && pb.rearm(); }));
+  EXPECT_THROW((void)q.try_put(2), covey::no_consumers);
+  EXPECT_TRUE(b.try_put(2));
+}
+
+// Two loops, in two processes, put into one queue, each when it is told that there is room.
+class LoopsThatPut : public testing::TestWithParam<bool> {};
+
+TEST_P(LoopsThatPut, MissNoRoom) {
+  constexpr int messages = 2000;
+  const covey::queue<int> q{covey::queue_options{.items = 4}};
+  std::vector<covey::process> loops;
+  for (int i = 0; i < 2; ++i)
+    loops.emplace_back(
+        [](covey::queue<int> out, bool edge) {
+          pollable p{covey::room{out}};
+          const covey::unique_fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+          epoll_event e{};
+          e.events = EPOLLIN | (edge ? static_cast<std::uint32_t>(EPOLLET) : 0U);
+          if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, p.fd(), &e) != 0) return 1;
+          for (int next = 0; next < messages; p.rearm()) {
+            if (::epoll_wait(epoll.get(), &e, 1, -1) != 1) return 2;
+            while (next < messages && out.try_put(next)) ++next;
+          }
+          return 0;
+        },
+        q, GetParam());
+  long sum = 0;
+  for (int i = 0; i < 2 * messages; ++i) sum += q.get().value();
+  EXPECT_EQ(sum, static_cast<long>(messages) * (messages - 1));
+  for (auto& p : loops) EXPECT_EQ(p.join().code(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Pollable, LoopsThatPut, testing::Bool());
 
 // A latch does not go back: it stays readable.
 TEST(Pollable, TellsOfALatchThatIsDownAndOfPermits) {

@@ -21,9 +21,9 @@
 
 namespace covey {
 
-/// What wait_any and pollable take: queue, priority_queue, lifo_queue, a reader of one, pipe, subscriber, event,
-/// counting_semaphore, permits, latch, process, readable, writable; and any type with the member that
-/// covey/memory/waitable.hpp describes.
+/// What wait_any and pollable take: queue, priority_queue, lifo_queue, a reader or a writer of one, pipe, subscriber,
+/// room in any of these or in a broadcast, event, counting_semaphore, permits, latch, process, readable, writable; and
+/// any type with the member that covey/memory/waitable.hpp describes.
 template <class T>
 concept waitable = requires(const T& object) {
   { object.wait_hook().ready() } -> std::same_as<bool>;
@@ -149,9 +149,9 @@ struct writable {
 };
 
 /// Blocks until one of the objects is ready, and returns the index of the first that is: a queue has a message or has
-/// ended, an event is set (or was, since the call), a semaphore or permits have one to acquire, a latch is at 0, a
-/// process has ended, a descriptor can be read or written. Instead of objects it also takes one range of objects, or of
-/// pointers to objects, of one kind.
+/// ended, a room{queue} is there or put() would throw, an event is set (or was, since the call), a semaphore or permits
+/// have one to acquire, a latch is at 0, a process has ended, a descriptor can be read or written. Instead of objects
+/// it also takes one range of objects, or of pointers to objects, of one kind.
 ///
 /// It takes nothing and reserves nothing: another may be faster than the try_get() or try_acquire() that follows. The
 /// first ready one wins always; to serve a second one beside a busy first, change the order from call to call. All that

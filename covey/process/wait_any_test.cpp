@@ -9,6 +9,7 @@
 #include <covey/ipc/pipe.hpp>
 #include <covey/ipc/priority_queue.hpp>
 #include <covey/ipc/queue.hpp>
+#include <covey/ipc/room.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/latch.hpp>
@@ -139,6 +140,33 @@ TEST(WaitAny, SeesABroadcastOnEachSubscriber) {
 TEST(WaitAny, SeesTheEndOfAQueue) {
   const covey::queue<int> q;
   is_seen_before_and_while_waiting(q, [&] { q.close(); });
+}
+
+TEST(WaitAny, SeesRoomInAnyOrder) {
+  const auto is_seen_in = [](const auto& q) {
+    q.put(1);
+    is_seen_before_and_while_waiting(covey::room{q}, [&] { (void)q.get(); });
+    q.put(1);
+    is_seen_before_and_while_waiting(q.writer(), [&] { (void)q.get(); });
+    q.put(1);
+    is_seen_before_and_while_waiting(q.writer(), [&] { q.close(); });
+  };
+  is_seen_in(covey::queue<int>{1});
+  is_seen_in(covey::priority_queue<int>{1});
+  is_seen_in(covey::lifo_queue<int>{1});
+}
+
+TEST(WaitAny, SeesRoomInAPipeAndABroadcast) {
+  const auto [one, other] = covey::make_pipe<int>(covey::queue_options{.items = 1});
+  one.put(1);
+  is_seen_before_and_while_waiting(covey::room{one}, [&o = other] { (void)o.get(); });
+  const covey::broadcast<int> b{covey::broadcast_options{.items = 1, .when_slow = covey::slow_subscriber::block}};
+  auto s = std::optional(b.subscribe());
+  b.put(1);
+  is_seen_before_and_while_waiting(covey::room{b}, [&] { (void)s->get(); });
+  b.put(2);
+  is_seen_before_and_while_waiting(covey::room{b}, [&] { s.reset(); });
+  EXPECT_EQ(wait_any(covey::room{covey::broadcast<int>{1}}), 0U) << "it never waits";
 }
 
 TEST(WaitAny, SeesAnEvent) {
@@ -353,6 +381,24 @@ TEST(WaitAny, IsWokenEachTime) {
   }
   there.close();
   EXPECT_TRUE(echo.join().success());
+}
+
+// The same for room, of which each message that is got makes some.
+TEST(WaitAny, IsWokenEachTimeThereIsRoom) {
+  constexpr int rounds = 200;
+  const covey::queue<int> q{1};
+  const covey::event never;
+  covey::process putter{[](covey::queue<int> out, covey::event no) {
+                          const auto w = out.writer();
+                          for (int i = 0; i < rounds;)
+                            if (wait_any(no, no, no, no, w) == 4 && w.try_put(i)) ++i;
+                        },
+                        q, never};
+  for (int i = 0; i < rounds; ++i) {
+    (void)until_asleep(putter);
+    EXPECT_EQ(q.get(), i);
+  }
+  EXPECT_TRUE(putter.join().success());
 }
 
 // A wake that was meant for one who waits for the queue alone must not be lost at one who then returns for the event.

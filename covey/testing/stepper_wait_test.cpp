@@ -2,6 +2,7 @@
 // nobody sleeps through what comes then.
 #include <gtest/gtest.h>
 #include <covey/ipc/queue.hpp>
+#include <covey/ipc/room.hpp>
 #include <covey/process/wait_any.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/semaphore.hpp>
@@ -45,31 +46,57 @@ struct several_waited_for : several {
   }
 };
 
+struct full_queue {
+  covey::event e;
+  covey::queue<int> q{small};
+  full_queue() {
+    while (q.try_put(1)) continue;
+  }
+};
+
+// One waits for room in a process of its own, and takes it.
+struct full_waited_for : full_queue {
+  covey::process waiter{covey::process_options{.daemon = true},
+                        [](covey::event on, covey::queue<int> out) {
+                          do (void)covey::wait_any(on, covey::room{out});
+                          while (!out.try_put(2));
+                        },
+                        e, q};
+  full_waited_for() { EXPECT_TRUE(covey::testing::until_asleep(waiter)); }
+};
+
 // What the stopped or dead one had not done, another does.
-template <class Do>
+template <class World, class Do>
 void wakes_the_waiter(const std::string& name, const Do& once) {
-  const auto again = [once](several_waited_for& w) {
+  const auto again = [once](World& w) {
     once(w);
     EXPECT_TRUE(w.waiter.join().success());
   };
-  step(name, stepped<several_waited_for>{.run = once,
-                                         .check =
-                                             [again](several_waited_for& w, const last_process& last) {
-                                               if (last.finished)
-                                                 EXPECT_TRUE(w.waiter.join().success());
-                                               else
-                                                 again(w);
-                                             },
-                                         .warm = once,
-                                         .while_stopped = again});
+  step(name, stepped<World>{.run = once,
+                            .check =
+                                [again](World& w, const last_process& last) {
+                                  if (last.finished)
+                                    EXPECT_TRUE(w.waiter.join().success());
+                                  else
+                                    again(w);
+                                },
+                            .warm = once,
+                            .while_stopped = again});
 }
 
 TEST(StepperWaitAny, PutForOneWhoSleeps) {
-  wakes_the_waiter("queue.put for one in wait_any", [](several& w) { w.q.put(1); });
+  wakes_the_waiter<several_waited_for>("queue.put for one in wait_any", [](several& w) { w.q.put(1); });
 }
 
 TEST(StepperWaitAny, ReleaseForOneWhoSleeps) {
-  wakes_the_waiter("semaphore.release for one in wait_any", [](several& w) { w.s.release(); });
+  wakes_the_waiter<several_waited_for>("semaphore.release for one in wait_any", [](several& w) { w.s.release(); });
+}
+
+TEST(StepperWaitAny, GetForOneWhoSleepsForRoom) {
+  wakes_the_waiter<full_waited_for>("queue.get for one in wait_any for room", [](full_queue& w) {
+    (void)w.q.get();
+    w.q.task_done();
+  });
 }
 
 // The second sets nothing: the first must have said so, or died.
@@ -105,6 +132,27 @@ TEST(StepperWaitAny, Sleep) {
                             },
                         .warm = [](several& w) { (void)covey::wait_any_for(1us, w.e, w.s, w.q); },
                         .while_stopped = find_what_comes});
+}
+
+void find_room(full_queue& w) {
+  EXPECT_EQ(covey::wait_any_for(0ns, w.e, covey::room{w.q}), std::nullopt);
+  (void)w.q.get();
+  w.q.task_done();
+  EXPECT_EQ(covey::wait_any(w.e, covey::room{w.q}), 1U);
+  EXPECT_TRUE(w.q.try_put(3));
+  EXPECT_FALSE(w.q.try_put(4));
+}
+
+TEST(StepperWaitAny, SleepForRoom) {
+  step("wait_any that sleeps for room",
+       stepped<full_queue>{.run = [](full_queue& w) { (void)covey::wait_any(w.e, covey::room{w.q}); },
+                           .check =
+                               [](full_queue& w, const last_process& last) {
+                                 EXPECT_FALSE(last.finished);
+                                 find_room(w);
+                               },
+                           .warm = [](full_queue& w) { (void)covey::wait_any_for(1us, w.e, covey::room{w.q}); },
+                           .while_stopped = find_room});
 }
 
 }  // namespace
