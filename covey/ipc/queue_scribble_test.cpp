@@ -13,6 +13,8 @@
 
 #include <concepts>
 #include <cstring>
+#include <functional>
+#include <numeric>
 #include <random>
 #include <set>
 #include <thread>
@@ -172,6 +174,45 @@ TYPED_TEST(QueueScribbled, GivesErrorsForLargeMessagesThatTheirProducerWroteOver
         }
       };
       EXPECT_THROW(get_whole_ones(), covey::queue_damaged);
+    }
+  }
+}
+
+// What is read in place changes under the reader's eyes; the queue says so at his next call, whichever that is, and
+// whether he has let go of the view before it.
+TYPED_TEST(QueueScribbled, TellsWhoReadsInPlaceWhatItsProducerWroteOver) {
+  using values = std::vector<std::uint64_t>;
+  using queue = typename TypeParam::template queue_of<values>;
+  const std::function<void(const queue&)> calls[] = {
+      [](const queue& q) { (void)q.get_view(); },  //
+      [](const queue& q) { (void)q.try_get(); },
+      [](const queue& q) { (void)q.get_many(3); },
+      [](const queue& q) { put<queue>(q, values(200, 9), 9); },
+      [](const queue& q) { (void)q.size(); },
+      [](const queue& q) { q.join(); },
+  };
+  bool let_go = false;
+  for (const filling how : fillings) {
+    let_go = !let_go;  // so that each call comes after both
+    for (const auto& call : calls) {
+      let_go = !let_go;
+      SCOPED_TRACE("filling " + std::to_string(static_cast<int>(how)) + ", call " + std::to_string(&call - calls));
+      const queue q{{.items = 16, .bytes = 256 * 1024}};
+      covey::process producer{[](queue shared, filling with) {
+                                for (std::uint64_t n = 1; n <= 5; ++n) put<queue>(shared, values(200, n), n);
+                                while (shared.size() != 6) std::this_thread::sleep_for(50us);
+                                scribble(with, 1);
+                                ::kill(::getpid(), SIGKILL);  // and says nothing
+                              },
+                              q, how};
+      auto view = q.get_view();
+      ASSERT_TRUE(view);
+      EXPECT_EQ(view->size(), 200U);
+      for (std::uint64_t n = 6; n <= 7; ++n) put<queue>(q, values(200, n), n);  // that it has it
+      ASSERT_TRUE(producer.join_for(20s));
+      (void)std::accumulate(view->begin(), view->end(), std::uint64_t{0});
+      if (let_go) view.reset();
+      EXPECT_THROW(call(q), covey::queue_damaged);
     }
   }
 }
