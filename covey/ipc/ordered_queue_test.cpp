@@ -7,16 +7,13 @@
 #include <covey/ipc/lifo_queue.hpp>
 #include <covey/ipc/priority_queue.hpp>
 #include <covey/ipc/queue.hpp>
-#include <covey/ipc/queue_layout.hpp>
 #include <covey/process/process.hpp>
 #include <covey/process/wait_any.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/testing/random_kills.hpp>
-#include <covey/testing/settle.hpp>
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <latch>
 #include <limits>
 #include <map>
@@ -376,13 +373,6 @@ TEST(OrderedQueueDeath, LeavesTheSameQueueUsableAfterManyKills) {
 
 // ---- who is stopped ------------------------------------------------------------------------------------------------
 
-template <class Handle>
-covey::detail::region memory_of(const Handle& handle) {
-  covey::detail::encoder out;
-  handle.encode_handle(out);
-  return covey::detail::region::hold(out.attachments.at(0));
-}
-
 // Whatever it is doing when it is stopped, the others put and get without a limit.
 TEST(OrderedQueueStopped, HindersNobody) {
   static constexpr int of_the_stopped = -1;
@@ -414,62 +404,6 @@ TEST(OrderedQueueStopped, HindersNobody) {
   EXPECT_TRUE(q.join_for(1h));
   for (int i = 0; i < 16; ++i) EXPECT_TRUE(q.try_put(i)) << i;
   EXPECT_FALSE(q.try_put(16));
-}
-
-// ---- what is written over ------------------------------------------------------------------------------------------
-
-void write_over(const covey::lifo_queue<std::string>& q, unsigned seed, bool zeros) {
-  covey::process{[](covey::lifo_queue<std::string> victim, unsigned n, bool with_zeros) {
-                   (void)victim.size();
-                   const auto r = memory_of(victim);
-                   std::mt19937_64 random(n);
-                   const std::size_t from = random() % 8192 & ~7ULL;
-                   const std::size_t to = from + 8 + random() % 40'000;
-                   for (std::size_t at = from; at + 8 <= to; at += 8)
-                     *reinterpret_cast<volatile std::uint64_t*>(r.data() + at) = with_zeros ? 0 : random();
-                   ::kill(::getpid(), SIGKILL);
-                 },
-                 q, seed, zeros}
-      .join();
-}
-
-// Whatever was overwritten: each call returns what was put, or says that the queue is damaged.
-TEST(OrderedQueueScribble, IsAnErrorAndNotACrash) {
-  int damaged = 0;
-  for (unsigned seed = 0; seed < 60; ++seed) {
-    const covey::lifo_queue<std::string> q{covey::queue_options{.items = 16, .bytes = 64 << 10}};
-    for (int i = 0; i < 10; ++i) q.put(std::string(500, 'x'));
-    write_over(q, seed, seed % 4 == 0);
-    try {
-      while (const auto text = q.get_for(0ms)) EXPECT_EQ(*text, std::string(500, 'x'));
-      for (int i = 0; i < 20; ++i) (void)q.try_put("again");
-      while (q.get_for(0ms)) {
-      }
-      (void)q.join_for(0ms);
-    } catch (const covey::queue_damaged&) {
-      ++damaged;
-    } catch (const covey::no_consumers&) {  // roles are words of their own
-    } catch (const covey::no_producers&) {
-    }
-  }
-  EXPECT_GT(damaged, 20);
-}
-
-// ---- overwritten ----------------------------------------------------------------------------------------------------
-
-// A thread kept it for what it had in hand, though nothing could be done with that any more.
-TEST(OrderedQueueScribble, KeepsNoMemoryOfADamagedQueueForAThreadThatWasTold) {
-  namespace d = covey::detail;
-  const auto before = covey::testing::settled();
-  {
-    const d::queue_core q{covey::queue_options{.items = 4, .bytes = 4096}, d::queue_order::by_rank};
-    ASSERT_TRUE(q.put(d::queue_core::outgoing{}, std::nullopt, nullptr));
-    d::queue_core::incoming m;
-    ASSERT_EQ(q.get(m, std::nullopt, nullptr), d::queue_core::get_result::got);
-    std::memset(q.memory().data(), 0x55, sizeof(d::queue_header));
-    EXPECT_THROW((void)q.get(m, std::nullopt, nullptr), covey::queue_damaged);
-  }
-  EXPECT_TRUE(covey::testing::comes_back_to(before));
 }
 
 }  // namespace

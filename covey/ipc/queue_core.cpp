@@ -44,6 +44,16 @@ region_kind kind_for(queue_order order) {
   return order == queue_order::first_in ? region_kind::queue : region_kind::ordered_queue;
 }
 
+// The kind tells those apart that go by rank. Whether it is damaged, its verbs tell: what brought it here is not.
+bool goes_by_another(const region& queue, queue_order order) {
+  if (order == queue_order::first_in || is_damaged(queue.id())) return false;
+  try {
+    return view_of(queue).shape.order != order;
+  } catch (const queue_damaged&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 queue_core::queue_core(const queue_options& options, queue_order order) {
@@ -61,9 +71,7 @@ queue_core::queue_core(const queue_options& options, queue_order order) {
 
 queue_core queue_core::decode(decoder& in, queue_order order) {
   queue_core core(region::decode(in, kind_for(order)));
-  // Its kind tells those apart that go by rank; whether it is damaged, its verbs tell.
-  const bool may_differ = order != queue_order::first_in && core.region_ && !is_damaged(core.region_.id());
-  if (may_differ && view_of(core.region_).shape.order != order) throw bad_message("covey: a queue of another order");
+  if (core.region_ && goes_by_another(core.region_, order)) throw bad_message("covey: a queue of another order");
   return core;
 }
 

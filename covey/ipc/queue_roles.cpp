@@ -18,9 +18,19 @@ std::uint32_t taken_flag(queue_role role) {
   return role == queue_role::reader ? flag_readers_taken : flag_writers_taken;
 }
 
+// The word at `holder`. Of one who never lived nobody has a role, nor has lost one: then it was written over.
+std::uint64_t checked_word(const role_table& t, const std::atomic<std::uint64_t>& holder) {
+  const std::uint64_t word = holder.load(std::memory_order_seq_cst);
+  const queue_role role = role_in(word);
+  const bool is_role = role == queue_role::reader || role == queue_role::writer;
+  if (word == 0 || (is_role && process_may_have_lived(process_in(word)))) return word;
+  report_damage(t.queue);
+  throw queue_damaged();
+}
+
 bool anybody_has(const role_table& t, queue_role role) {
   for (const auto& r : t.holders) {
-    const std::uint64_t word = r.load(std::memory_order_seq_cst);
+    const std::uint64_t word = checked_word(t, r);
     if (word != 0 && role_in(word) == role && process_alive(process_in(word))) return true;
   }
   return false;
@@ -59,7 +69,7 @@ void enter_role(const role_table& t, queue_role role) {
   std::uint32_t& own = own_roles()[{this_process_id(), t.queue, role}];
   if (own++ != 0) return;
   for (auto& r : t.holders) {
-    std::uint64_t word = r.load(std::memory_order_relaxed);
+    std::uint64_t word = checked_word(t, r);
     if (word != 0 || !r.compare_exchange_strong(word, word_of(this_process_id(), role), std::memory_order_seq_cst))
       continue;
     change_flags(t, taken_flag(role), lost_flag(role));
@@ -83,7 +93,7 @@ bool leave_role_of(const role_table& t, queue_role role) {
 
 void strike_dead_roles(const role_table& t) {
   for (auto& r : t.holders) {
-    std::uint64_t word = r.load(std::memory_order_acquire);
+    std::uint64_t word = checked_word(t, r);
     if (word == 0 || process_alive(process_in(word))) continue;
     const queue_role role = role_in(word);
     // Before the entry goes: who is killed in between leaves it to be found again.

@@ -45,6 +45,18 @@ TEST_P(Roles, AreLostAlsoWhenTheLastIsKilledWhileItLeaves) {
   (void)leave_role_of(table_, GetParam());
 }
 
+// They were taken for somebody who died, and the other side was told that it is alone.
+TEST_P(Roles, OfThoseWhoNeverLivedAreDamage) {
+  const std::uint64_t me = this_process_id();
+  const std::uint64_t role = static_cast<std::uint64_t>(GetParam()) << 30;
+  const std::uint64_t words[] = {me, me | 3ULL << 30, (me + (1ULL << 40)) | role, role, role | 0x55555555, ~0ULL};
+  for (const std::uint64_t word : words) {
+    holders_[7] = word;
+    EXPECT_THROW(strike_dead_roles(table_), covey::queue_damaged) << word;
+    EXPECT_FALSE(lost());
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Each, Roles, testing::Values(queue_role::reader, queue_role::writer));
 
 }  // namespace

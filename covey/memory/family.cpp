@@ -327,6 +327,13 @@ bool process_alive(process_id id) noexcept {
   return phase == process_phase::alive || phase == process_phase::starting;
 }
 
+bool process_may_have_lived(process_id id) noexcept {
+  if (slot_of_process(id) >= processes_max) return false;
+  const std::uint64_t state = family.book->processes[slot_of_process(id)].state.load(std::memory_order_acquire);
+  const std::uint64_t generation = generation_of_process(id);
+  return generation != 0 && generation <= generation_of(state);
+}
+
 bool process_runs(process_id id) noexcept {
   const process_phase phase = phase_of_process(id);
   return phase == process_phase::alive || phase == process_phase::starting || phase == process_phase::elsewhere;

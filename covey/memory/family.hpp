@@ -70,6 +70,9 @@ bool may_have_lived(participant name) noexcept;
 /// Whether process `id` is alive (or about to start).
 bool process_alive(process_id id) noexcept;
 
+/// As may_have_lived(), of a process.
+bool process_may_have_lived(process_id id) noexcept;
+
 /// Whether process `id` has not ended: it is alive, or runs another program since.
 bool process_runs(process_id id) noexcept;
 

@@ -123,7 +123,7 @@ struct dispatcher::state {
     }
   }
 
-  // False: its queue has no room for that many bytes now.
+  // False: its queue has no room for that many bytes now, or is no longer a queue.
   bool give(worker_record& w, std::uint64_t id, std::vector<failure>& failures) {
     task_record& task = tasks.at(id);
     encoder out;
@@ -134,8 +134,8 @@ struct dispatcher::state {
       if (!w.tasks.core.put(out, at_once, nullptr)) return false;
       w.has.push_back(id);
     } catch (const queue_damaged&) {
-      w.runs.kill();  // it wrote over its queue: the next one gets another
-      fail_all(id, std::current_exception(), failures);
+      w.runs.kill();  // it wrote over its queue: the next one gets another, and this task
+      return false;
     } catch (...) {
       fail_all(id, std::current_exception(), failures);
     }

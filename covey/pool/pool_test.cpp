@@ -87,25 +87,6 @@ TEST(Pool, ACrashCostsOneTask) {
   EXPECT_EQ(pool.workers_replaced(), 1U);
 }
 
-// The owner ended with std::terminate.
-TEST(Pool, AWorkerThatWritesOverAllItSharesCostsWhatTheWorkersHad) {
-  covey::process_pool pool{{.workers = 2}};
-  auto wild = pool.submit([] {
-    std::ifstream maps("/proc/self/maps");
-    std::vector<std::pair<char*, std::size_t>> shared;
-    for (std::string line; std::getline(maps, line);) {
-      unsigned long begin = 0;
-      unsigned long end = 0;
-      if (line.find("covey:arena") != std::string::npos && std::sscanf(line.c_str(), "%lx-%lx rw", &begin, &end) == 2)
-        shared.emplace_back(reinterpret_cast<char*>(begin), std::min(end - begin, 8192UL));
-    }
-    for (const auto& [bytes, count] : shared) std::fill_n(bytes, count, 'Z');
-    ::raise(SIGKILL);
-  });
-  EXPECT_ANY_THROW(wild.get());
-  EXPECT_EQ(pool.submit(square, 3).get(), 9);
-}
-
 TEST(Pool, ReportsATaskThatEndsItsProcess) {
   covey::process_pool pool{{.workers = 1}};
   auto f = pool.submit([] { ::_exit(3); });
