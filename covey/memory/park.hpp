@@ -45,8 +45,9 @@ inline std::uint32_t keepers_seen() noexcept { return family.book->keepers.load(
 
 /// Every sleeper looks again after so long. A wake that the dead owed comes from `deaths`; one that is owed by a
 /// process that was stopped between its change and the wake comes from nobody else, perhaps for ever. Costs about 10 µs
-/// of processor time each time.
-inline constexpr std::chrono::seconds look_again_after{1};
+/// of processor time each time. A variable for tests that must see a wake that is missing: nobody changes it while
+/// another thread runs, and processes forked from then on have it too.
+inline constinit std::chrono::seconds look_again_after{1};
 
 /// Sleeps while `word` is `expected` and the family's deaths are `deaths`, until `until`, or until `stop`.
 /// May return `woken` for no reason.

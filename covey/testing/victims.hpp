@@ -3,24 +3,38 @@
 #pragma once
 
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
+#include <algorithm>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 
 #include <fstream>
+#include <initializer_list>
 #include <string>
 #include <thread>
 
 namespace covey::testing {
 
-/// Returns when the (first thread of the) process sleeps in the kernel; false when it is gone.
+/// Whether thread `id`, or the first thread of process `id`, sleeps in one of these system calls. Where the kernel does
+/// not tell in which, whether it sleeps.
+inline bool sleeps_in(std::initializer_list<long> calls, pid_t id) {
+  const std::string about = "/proc/" + std::to_string(id);
+  std::string text;
+  std::getline(std::ifstream(about + "/stat"), text);
+  const auto end = text.rfind(')');
+  if (end == std::string::npos || text.substr(end + 2, 1) != "S") return false;
+  std::ifstream syscall(about + "/syscall");
+  if (!std::getline(syscall, text)) return true;
+  return std::any_of(calls.begin(), calls.end(), [&](long c) { return text.starts_with(std::to_string(c) + ' '); });
+}
+
+/// Returns when the (first thread of the) process sleeps as waits of covey do (wait_any in ppoll, with a descriptor),
+/// and not for what it needs to begin; false when it is gone.
 inline bool until_asleep(const process& p) {
-  const std::string stat = "/proc/" + std::to_string(p.pid()) + "/stat";
   while (p.alive()) {
-    std::string text;
-    std::getline(std::ifstream(stat), text);
-    if (const auto end = text.rfind(')'); end != std::string::npos && text.substr(end + 2, 1) == "S") return true;
+    if (sleeps_in({SYS_futex, SYS_futex_waitv, SYS_ppoll}, p.pid())) return true;
     std::this_thread::yield();
   }
   return false;
