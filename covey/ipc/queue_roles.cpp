@@ -21,9 +21,10 @@ std::uint32_t taken_flag(queue_role role) {
 // The word at `holder`. Of one who never lived nobody has a role, nor has lost one: then it was written over.
 std::uint64_t checked_word(const role_table& t, const std::atomic<std::uint64_t>& holder) {
   const std::uint64_t word = holder.load(std::memory_order_seq_cst);
+  if (word == 0) return word;  // as most are
   const queue_role role = role_in(word);
   const bool is_role = role == queue_role::reader || role == queue_role::writer;
-  if (word == 0 || (is_role && process_may_have_lived(process_in(word)))) return word;
+  if (is_role && process_may_have_lived(process_in(word))) return word;
   report_damage(t.queue);
   throw queue_damaged();
 }
