@@ -1,6 +1,7 @@
 // Each wait of sync, in each form that has no end soon: it sleeps, and is woken by one who lives, or told of the death
 // of the one for whom it waits. Nobody looks again by himself, so a wake that is missing is seen.
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 #include <covey/process/wait_any.hpp>
 #include <covey/sync.hpp>
 #include <covey/testing/sleepers.hpp>
@@ -8,12 +9,14 @@
 #include <condition_variable>
 #include <mutex>
 #include <shared_mutex>
+#include <thread>
 
 namespace {
 
 using namespace std::chrono_literals;
 using covey::testing::expect_told_of_death;
 using covey::testing::expect_woken;
+using covey::testing::expect_woken_by_a_thread;
 using covey::testing::never_stopped;
 using covey::testing::throws;
 using covey::testing::wait_in;
@@ -84,6 +87,24 @@ TYPED_TEST(SleeperOf, IsWokenByUnlock) {
 TYPED_TEST(SleeperOf, IsToldThatTheOwnerDied) {
   expect_told_of_death<TypeParam>({.around = this->own, .ways = this->that_throw(this->to_lock())});
   expect_told_of_death<TypeParam>({.around = this->own, .ways = this->to_recover(true), .sleepers = 1});
+}
+
+// It counts as a death.
+TYPED_TEST(SleeperOf, IsToldThatTheThreadThatOwnedItEnded) {
+  const auto end_as_owner = [](TypeParam& m, const while_inside& f) {
+    covey::event owned, over;
+    std::thread owner([&] {
+      m.lock();
+      owned.set();
+      over.wait();
+    });
+    owned.wait();
+    f();
+    over.set();
+    owner.join();
+  };
+  expect_woken_by_a_thread<TypeParam>(
+      {.around = end_as_owner, .ways = this->that_throw(this->to_lock()), .deaths_wake = true});
 }
 
 using SleeperOfSharedMutex = SleeperOf<covey::shared_mutex>;
@@ -197,6 +218,13 @@ TEST_F(SleeperOfSemaphore, IsWokenByEachRelease) {
 // ---- what opens once, and what all go through
 // ------------------------------------------------------------------------
 
+// Sleeps in poll(), for the object and a descriptor of which nothing comes.
+template <class Object>
+bool wait_with_a_descriptor(Object& o) {
+  const covey::unique_fd never(::eventfd(0, EFD_CLOEXEC));
+  return covey::wait_any(o, covey::readable{never.get()}) == 0;
+}
+
 using SleeperOfEvent = Sleeper;
 
 wait_in<covey::event> for_an_event() {
@@ -207,6 +235,7 @@ wait_in<covey::event> for_an_event() {
               {"wait_for", [](event& e) { return e.wait_for(1h); }},
               {"wait_until", [](event& e) { return e.wait_until(for_ever, never_stopped()); }},
               {"wait_any", [](event& e) { return covey::wait_any(e) == 0; }},
+              {"wait_any with a descriptor", wait_with_a_descriptor<event>},
               {"wait_any_until", [](event& e) { return covey::wait_any_until(for_ever, e) == 0; }},
           }};
 }
@@ -245,6 +274,7 @@ TEST_F(SleeperOfLatch, IsWokenByTheLastCountDown) {
                            {"wait with a stop", [](latch& l) { return l.wait(never_stopped()); }},
                            {"wait_for", [](latch& l) { return l.wait_for(1h); }},
                            {"wait_until", [](latch& l) { return l.wait_until(for_ever, never_stopped()); }},
+                           {"wait_any with a descriptor", wait_with_a_descriptor<latch>},
                            {"wait_any", [](latch& l) { return covey::wait_any(l) == 0; }},
                        }});
 }

@@ -77,8 +77,9 @@ std::span<sleeper> sleepers_of(const shared_page& p, const wait_to_end& w) {
 // Naps are over: from now on only a wake ends it.
 bool until_all_sleep(std::span<const sleeper> all) {
   return eventually([&] {
-    return std::all_of(all.begin(), all.end(),
-                       [](const sleeper& s) { return s.thread != 0 && sleeps_in({SYS_futex_waitv}, s.thread); });
+    return std::all_of(all.begin(), all.end(), [](const sleeper& s) {
+      return s.thread != 0 && sleeps_in({SYS_futex_waitv, SYS_ppoll}, s.thread);
+    });
   });
 }
 
