@@ -1,7 +1,6 @@
 // How those who share a queue notice that somebody wrote over it: checksums of what must not change by itself.
 #include <covey/ipc/queue_layout.hpp>
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>

@@ -10,6 +10,7 @@
 #include <covey/process/process.hpp>
 #include <covey/testing/scribbler.hpp>
 #include <covey/testing/settle.hpp>
+#include <covey/testing/victims.hpp>
 
 #include <concepts>
 #include <cstring>
@@ -133,7 +134,7 @@ TYPED_TEST(QueueScribbled, WakesThoseWhoSleepInItAsSoonAsSomebodyLooks) {
       for (std::uint64_t n = 0; full && n < small.items; ++n) put<queue>(q, sealed::with(n), n);
       covey::process sleeper =
           full ? covey::process{puts_until_told<queue>, q} : covey::process{gets_until_told<queue>, q};
-      std::this_thread::sleep_for(20ms);
+      ASSERT_TRUE(covey::testing::until_asleep(sleeper));
       covey::process scribbler{[](queue shared, filling with) {
                                  (void)shared.size();
                                  scribble(with, 1);

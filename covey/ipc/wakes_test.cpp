@@ -17,6 +17,7 @@ using covey::testing::expect_told_of_death;
 using covey::testing::expect_woken;
 using covey::testing::expect_woken_by_a_thread;
 using covey::testing::never_stopped;
+using covey::testing::Sleeper;
 using covey::testing::throws;
 using covey::testing::wait_in;
 using while_inside = std::function<void()>;
@@ -26,17 +27,6 @@ constexpr auto for_ever = std::chrono::sys_seconds::max();
 
 template <class World>
 using ways = std::vector<typename wait_in<World>::way>;
-
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-
-class Sleeper : public testing::Test {
-  void SetUp() override {
-    if (__has_feature(thread_sanitizer)) GTEST_SKIP() << "the sanitizer has a thread of its own, so nothing is forked";
-  }
-  covey::testing::no_second_look alone_;
-};
 
 // ---- what a get may come to
 // ------------------------------------------------------------------------------------------

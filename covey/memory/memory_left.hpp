@@ -14,7 +14,7 @@ namespace covey::detail {
 /// group (v1 and v2) around this process.
 std::uint64_t memory_left_approx();
 
-/// An error (ENOMEM) when `bytes` are more than is left. Looks it up after every 64 MiB, or 64th of what is left;
+/// An error (ENOMEM) when `bytes` are more than is left. Looks it up after every 64 MiB, or a 64th of what is left;
 /// others may take it between the look and the use: 16 MiB are kept back for that.
 result<void> expect_memory(std::uint64_t bytes);
 

@@ -18,22 +18,12 @@ using covey::testing::expect_told_of_death;
 using covey::testing::expect_woken;
 using covey::testing::expect_woken_by_a_thread;
 using covey::testing::never_stopped;
+using covey::testing::Sleeper;
 using covey::testing::throws;
 using covey::testing::wait_in;
 using while_inside = std::function<void()>;
 
 constexpr auto for_ever = std::chrono::sys_seconds::max();
-
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-
-class Sleeper : public testing::Test {
-  void SetUp() override {
-    if (__has_feature(thread_sanitizer)) GTEST_SKIP() << "the sanitizer has a thread of its own, so nothing is forked";
-  }
-  covey::testing::no_second_look alone_;
-};
 
 // ---- mutexes -------------------------------------------------------------------------------------------------------
 

@@ -100,11 +100,19 @@ bool expect_end(std::span<const sleeper> all, const wait_to_end& w) {
 void end_and_forget(std::vector<process>& all) {
   for (process& p : all) {
     kill_and_join(p);
-    if (!std::getenv("NOWAKE")) learn_death_of(p.id());
+    learn_death_of(p.id());
   }
 }
 
 }  // namespace
+
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+
+void Sleeper::SetUp() {
+  if (__has_feature(thread_sanitizer)) GTEST_SKIP() << "the sanitizer has a thread of its own, so nothing is forked";
+}
 
 std::stop_token never_stopped() {
   static const std::stop_source never;

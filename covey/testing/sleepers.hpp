@@ -28,6 +28,15 @@ class no_second_look {
   std::chrono::seconds before_ = detail::look_again_after;
 };
 
+/// A test of that: in it nobody looks again by himself.
+class Sleeper : public ::testing::Test {
+ protected:
+  void SetUp() override;  ///< Skips where nothing can be forked.
+
+ private:
+  no_second_look alone_;
+};
+
 /// A token whose stop may be requested, and never is.
 std::stop_token never_stopped();
 
