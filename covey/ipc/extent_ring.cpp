@@ -11,8 +11,11 @@ void extent_ring::adopt(std::vector<extent> live) {
 }
 
 void extent_ring::publish(std::uint64_t offset, std::uint64_t position) {
-  const auto it = std::find_if(live_.rbegin(), live_.rend(), [&](const extent& e) { return e.offset == offset; });
-  it->position = position;
+  if (live_.back().offset == offset) {  // mostly
+    live_.back().position = position;
+    return;
+  }
+  std::ranges::find(live_, offset, &extent::offset)->position = position;
 }
 
 bool extent_ring::has_reserved(std::uint64_t offset) const {

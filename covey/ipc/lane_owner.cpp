@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <covey/ipc/queue_taking.hpp>
 #include <stdexcept>
 
 namespace covey::detail {
@@ -49,7 +50,6 @@ bool lane_owner::retract(std::uint64_t position) {
 }
 
 void lane_owner::have_data() {
-  if (extents_) return;
   data_ = {};  // a try that failed in the middle is made again
   lane_control& lane = q_.lane(lane_);
   const std::uint64_t id = lane.data.load(std::memory_order_acquire);
@@ -68,6 +68,7 @@ void lane_owner::have_data() {
   const std::array ids{data_.id()};
   attach(q_.id, lane_data_number(lane_), ids);
   allow_writing(data_).value();
+  data_begin_ = data_.data();
   std::vector<extent_ring::extent> live;
   for (std::uint64_t i = 0; i < slots_touched(q_, lane_); ++i) {
     const message_slot& s = q_.slot(lane_, i);
@@ -82,7 +83,8 @@ void lane_owner::have_data() {
 }
 
 std::optional<std::uint64_t> lane_owner::reserve(std::uint64_t bytes) {
-  have_data();
+  if (!extents_) [[unlikely]]
+    have_data();
   const auto is_free = [&](std::uint64_t position) {
     const message_slot& s = q_.slot(lane_, position);
     const slot_state state = q_.state_of(s.state.load(std::memory_order_acquire));
@@ -95,22 +97,24 @@ std::optional<std::uint64_t> lane_owner::reserve(std::uint64_t bytes) {
   };
   const auto offset = extents_->reserve(std::max<std::uint64_t>(bytes, 1), is_free);
   if (!offset) return std::nullopt;
-  try {
-    commit_data(*offset + bytes);
-  } catch (...) {
-    give_back(*offset);
-    throw;
-  }
+  if (*offset + bytes > data_committed_) [[unlikely]]
+    commit_data(*offset, bytes);
   if (bytes <= fetched_payload_max)  // where the next one will lie
     fetch_for_writing(payload(*offset) + extent_ring::rounded(bytes), bytes);
   return offset;
 }
 
-void lane_owner::commit_data(std::uint64_t end) {
-  if (end <= data_committed_) return;
+void lane_owner::commit_data(std::uint64_t extent, std::uint64_t bytes) {
+  const std::uint64_t end = extent + bytes;
   const std::uint64_t wanted = std::min(data_.size(), std::max(end, data_committed_ + commit_step) + page_bytes);
   const std::uint64_t until = wanted / page_bytes * page_bytes;
-  commit_pages(data_.data() + data_committed_, std::max(until, std::min(data_.size(), end)) - data_committed_).value();
+  try {
+    commit_pages(data_.data() + data_committed_, std::max(until, std::min(data_.size(), end)) - data_committed_)
+        .value();
+  } catch (...) {
+    give_back(extent);
+    throw;
+  }
   data_committed_ = until;
 }
 

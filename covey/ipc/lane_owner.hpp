@@ -38,7 +38,7 @@ class lane_owner {
 
   /// Room for a large payload; nullopt when there is none now. Throws std::system_error when no memory can be had.
   std::optional<std::uint64_t> reserve(std::uint64_t bytes);
-  [[nodiscard]] std::byte* payload(std::uint64_t extent) const { return data_.data() + extent; }
+  [[nodiscard]] std::byte* payload(std::uint64_t extent) const { return data_begin_ + extent; }
   void give_back(std::uint64_t extent) { extents_->give_back(extent); }
   [[nodiscard]] bool has_reserved(std::uint64_t extent) const { return extents_ && extents_->has_reserved(extent); }
 
@@ -89,7 +89,7 @@ class lane_owner {
  private:
   void claim();
   void have_data();
-  void commit_data(std::uint64_t end);
+  void commit_data(std::uint64_t extent, std::uint64_t bytes);
   /// Whether there is room for `p`, perhaps from other lanes. The caller may move quota.
   template <class Writer>
   static bool get_room(Writer& writer, const parcel& p);
@@ -97,6 +97,7 @@ class lane_owner {
   bool gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted, std::uint64_t size);
 
   region data_;
+  std::byte* data_begin_ = nullptr;
   std::uint64_t data_committed_ = 0;
   std::optional<extent_ring> extents_;
 };

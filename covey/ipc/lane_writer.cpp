@@ -19,64 +19,59 @@ constexpr std::uint64_t commit_step = 256 * 1024;
 lane_writer::lane_writer(const queue_view& q) : lane_owner(q) { adopt(); }
 
 void lane_writer::adopt() {
-  lane_control& lane = q_.lane(lane_);
+  const lane_control& lane = q_.lane(lane_);
+  slots_ = &q_.slot(lane_, 0);
   recover_lane(q_, lane_);
-  head_ = adopted_at_ = settle_head(q_, lane_);
+  head_ = settle_head(q_, lane_);
   tail_ = tail_of(q_, lane_, head_);
-  bytes_ = bytes_at_head_ = lane.bytes_tail.load(std::memory_order_relaxed);
+  bytes_ = lane.bytes_tail.load(std::memory_order_relaxed);
   bytes_end_ = std::unique_ptr<std::uint64_t[]>(new std::uint64_t[q_.shape.slots]);
   bool first = true;
-  std::uint64_t so_far = bytes_;
+  std::uint64_t so_far = bytes_gone_ = bytes_;
   for (std::uint64_t p = head_; p < tail_; ++p) {
-    const message_slot& s = q_.slot(lane_, p);
+    const message_slot& s = slot(p);
     const bool passed_over = s.skipped.load(std::memory_order_acquire) == p + 1;
     if (passed_over) skipped_.push_back(p);
     const std::uint64_t end = s.bytes_end.load(std::memory_order_relaxed);
     if (!passed_over && s.position.load(std::memory_order_relaxed) == p && end <= bytes_) {
       if (std::exchange(first, false))
-        bytes_at_head_ = end - std::min(end, s.size_and_attachments.load(std::memory_order_relaxed) & size_mask);
+        bytes_gone_ = end - std::min(end, s.size_and_attachments.load(std::memory_order_relaxed) & size_mask);
       so_far = end;
     }
-    bytes_end_[p & (q_.shape.slots - 1)] = first ? bytes_at_head_ : so_far;
+    bytes_end_[p & (q_.shape.slots - 1)] = first ? bytes_gone_ : so_far;
   }
-  if (first) bytes_at_head_ = bytes_;
 }
 
 // ---- room ----------------------------------------------------------------------------------------------------------
 
-std::uint64_t lane_writer::bytes_before(std::uint64_t position) const noexcept {
-  if (position >= tail_) return bytes_;
-  return position <= adopted_at_ ? bytes_at_head_ : bytes_end_[(position - 1) & (q_.shape.slots - 1)];
-}
-
-bool lane_writer::room_for_one(std::uint64_t gate) noexcept {
-  const std::uint64_t ahead = tail_ - head_;
-  return ahead + 2 < q_.shape.slots && ahead - skipped_.size() < gate_quota(gate);
-}
-
-bool lane_writer::room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const noexcept {
-  return bytes_ + bytes - bytes_before(head_) <= quota;
-}
-
 void lane_writer::see_head(std::uint64_t head) {
   if (head > tail_) q_.damaged();
-  head_ = std::max(head_, head);
-  while (!skipped_.empty() && skipped_.front() < head_) skipped_.pop_front();
+  if (head <= head_) return;
+  head_ = head;
+  bytes_gone_ = bytes_end_[(head - 1) & (q_.shape.slots - 1)];
+  if (!skipped_.empty()) skipped_.erase(skipped_.begin(), std::ranges::lower_bound(skipped_, head));
 }
 
-bool lane_writer::has_room(const parcel& p, std::uint64_t gate) {
+// Once the head is where it is.
+bool lane_writer::find_room(const parcel& p, std::uint64_t gate) {
   const std::uint64_t quota = quota_in_bytes(q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed));
-  if (room_for_one(gate) && room_for_bytes(p.size, quota)) return true;
   see_head(q_.lane(lane_).head.load(std::memory_order_acquire));
   if (room_for_one(gate) && room_for_bytes(p.size, quota)) return true;
   see_head(settle_head(q_, lane_));  // takers let it lag behind
   return room_for_one(gate) && room_for_bytes(p.size, quota);
 }
 
-// Whether the slot of `position` still has an older message: that one keeps it.
-bool lane_writer::is_taken(std::uint64_t position) const {
-  const message_slot& s = q_.slot(lane_, position);
+// Whether the slot of `position` still has an older message: that one keeps it. Mostly it was free since the last
+// round.
+inline bool lane_writer::is_taken(std::uint64_t position) const {
+  const message_slot& s = slot(position);
   const std::uint64_t raw = s.state.load(std::memory_order_acquire);  // pairs with release()
+  if (raw == q_.raw(slot_state::at(slot_kind::free, position - q_.shape.slots))) [[likely]]
+    return false;
+  return has_older(s, raw, position);
+}
+
+bool lane_writer::has_older(const message_slot& s, std::uint64_t raw, std::uint64_t position) const {
   const slot_state state = q_.state_of(raw);
   const auto older = [&](std::uint64_t p) { return p < position && ((p ^ position) & (q_.shape.slots - 1)) == 0; };
   switch (state.kind()) {
@@ -109,7 +104,7 @@ bool lane_writer::has_slot() {
 // ---- publishing ----------------------------------------------------------------------------------------------------
 
 // The next `count` positions, for so many bytes. False: `gate` is no longer so.
-bool lane_writer::reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes) {
+inline bool lane_writer::reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes) {
   lane_control& lane = q_.lane(lane_);
   // Before the look at the quotas: who takes quota away lowers it first and then looks here.
   if (bytes != 0) lane.bytes_tail.store(bytes_ + bytes, std::memory_order_release);
@@ -121,13 +116,13 @@ bool lane_writer::reserve_positions(std::uint64_t gate, std::uint64_t count, std
 void lane_writer::pass_over() {
   lane_control& lane = q_.lane(lane_);
   lane.last_skipped.store(tail_ + 1, std::memory_order_release);
-  q_.slot(lane_, tail_).skipped.store(tail_ + 1, std::memory_order_release);
+  slot(tail_).skipped.store(tail_ + 1, std::memory_order_release);
   skipped_.push_back(tail_);
   advance(0);
 }
 
 // The next position is used, with so many bytes.
-void lane_writer::advance(std::uint64_t bytes) noexcept {
+inline void lane_writer::advance(std::uint64_t bytes) noexcept {
   bytes_ += bytes;
   bytes_end_[tail_ & (q_.shape.slots - 1)] = bytes_;
   ++tail_;
@@ -162,7 +157,7 @@ std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
       pass_over();
       continue;
     }
-    message_slot& s = q_.slot(lane_, tail_);
+    message_slot& s = slot(tail_);
     forget_former(s);
     if (!p.references.empty()) attach_to_next(p.references);
     fill(s, tail_, bytes_ + p.size, p);
@@ -171,7 +166,7 @@ std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
     extent_has(p, position);
     // The commit. An exchange, so that the look for sleepers that follows comes after it.
     s.state.exchange(q_.raw(slot_state::at(slot_kind::queued, position)), std::memory_order_seq_cst);
-    fetch_for_writing(&q_.slot(lane_, tail_ + 3), sizeof(message_slot));
+    fetch_for_writing(&slot(tail_ + 3), sizeof(message_slot));
     return position;
   }
 }
@@ -185,7 +180,7 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
   };
   if (room_now() < parcels.size()) see_head(settle_head(q_, lane_));
   const std::uint64_t room = room_now();
-  const std::uint64_t bytes_used = bytes_ - bytes_before(head_);
+  const std::uint64_t bytes_used = bytes_ - bytes_gone_;
   const std::uint64_t bytes_quota =
       std::max(bytes_used, quota_in_bytes(lane.bytes_quota.load(std::memory_order_relaxed)));
   if ((tail_ + parcels.size()) * sizeof(message_slot) > slots_committed_) commit_slots(parcels.size());
@@ -202,12 +197,12 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
     return {tail_, 0};
   }
   for (std::size_t i = 0; i < count; ++i) {
-    message_slot& s = q_.slot(lane_, tail_);
+    message_slot& s = slot(tail_);
     forget_former(s);
     fill(s, tail_, bytes_ + parcels[i].size, parcels[i]);
     s.state.store(q_.raw(slot_state::at(slot_kind::queued, tail_)), std::memory_order_release);
     advance(parcels[i].size);
-    fetch_for_writing(&q_.slot(lane_, tail_ + 4), sizeof(message_slot));
+    fetch_for_writing(&slot(tail_ + 4), sizeof(message_slot));
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);  // as the exchange in publish()
   return {first, count};
@@ -217,7 +212,7 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
 
 void lane_writer::commit_slots(std::uint64_t count) {
   const std::uint64_t all = q_.shape.slots * sizeof(message_slot);
-  const std::byte* const begin = reinterpret_cast<const std::byte*>(&q_.slot(lane_, 0));
+  const std::byte* const begin = reinterpret_cast<const std::byte*>(slots_);
   if (tail_ >= q_.shape.slots) slots_committed_ = all;
   while (slots_committed_ < std::min(all, (tail_ + count) * sizeof(message_slot))) {
     const std::uint64_t more = std::min(commit_step, all - slots_committed_);

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <covey/ipc/lane_owner.hpp>
-#include <deque>
 #include <memory>
+#include <vector>
 
 namespace covey::detail {
 
@@ -39,7 +39,7 @@ class lane_writer : public lane_owner {
   /// Asks for what the next publish() will need: the slot, which who waits for it looks at again and again, and what is
   /// cold after a rest.
   void fetch_ahead() const noexcept {
-    fetch_for_writing(&q_.slot(lane_, tail_), sizeof(message_slot));
+    fetch_for_writing(&slot(tail_), sizeof(message_slot));
     fetch_for_writing(&q_.lane(lane_).gate, 1);
     fetch_for_reading(&q_.lane(lane_).owner, 1);
     fetch_for_reading(&q_.header().flags, 1);
@@ -54,31 +54,41 @@ class lane_writer : public lane_owner {
  private:
   friend lane_owner;
   void adopt();
-  [[nodiscard]] bool room_for_one(std::uint64_t gate) noexcept;
-  [[nodiscard]] bool room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const noexcept;
+  [[nodiscard]] message_slot& slot(std::uint64_t position) const { return slots_[position & (q_.shape.slots - 1)]; }
+  [[nodiscard]] bool room_for_one(std::uint64_t gate) const noexcept {
+    const std::uint64_t ahead = tail_ - head_;
+    return ahead + 2 < q_.shape.slots && ahead - skipped_.size() < gate_quota(gate);
+  }
+  [[nodiscard]] bool room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const noexcept {
+    return bytes_ + bytes - bytes_gone_ <= quota;
+  }
   void see_head(std::uint64_t head);
-  [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate);
+  [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate) {
+    const std::uint64_t quota = quota_in_bytes(q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed));
+    return (room_for_one(gate) && room_for_bytes(p.size, quota)) || find_room(p, gate);
+  }
   [[nodiscard]] bool has_room_anywhere(const parcel& p, std::uint64_t gate) { return has_room(p, gate); }
   [[nodiscard]] bool has_slot();
-  [[nodiscard]] std::uint64_t bytes_before(std::uint64_t position) const noexcept;
+  [[nodiscard]] bool find_room(const parcel& p, std::uint64_t gate);
   [[nodiscard]] bool is_taken(std::uint64_t position) const;
+  [[nodiscard]] bool has_older(const message_slot& s, std::uint64_t raw, std::uint64_t position) const;
   [[nodiscard]] bool reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes);
   void pass_over();
   void attach_to_next(std::span<const std::uint64_t> references);
   void advance(std::uint64_t bytes) noexcept;
   [[nodiscard]] need need_for(const parcel& p) const noexcept {
-    return {tail_ - head_ - skipped_.size() + 1, bytes_ + p.size - bytes_before(head_)};
+    return {tail_ - head_ - skipped_.size() + 1, bytes_ + p.size - bytes_gone_};
   }
   void commit_slots(std::uint64_t count);
 
+  message_slot* slots_ = nullptr;  // the lane's
   std::uint64_t tail_ = 0;  // the next position
   std::uint64_t head_ = 0;  // as last seen
   std::uint64_t bytes_ = 0;  // as lane_control::bytes_tail
+  std::uint64_t bytes_gone_ = 0;  // of those before head_
   std::uint64_t slots_committed_ = 0;
   std::unique_ptr<std::uint64_t[]> bytes_end_;  // of the positions from the head on, by slot
-  std::uint64_t bytes_at_head_ = 0;  // before position `adopted_at_`
-  std::uint64_t adopted_at_ = 0;
-  std::deque<std::uint64_t> skipped_;  // positions passed over, not before head_
+  std::vector<std::uint64_t> skipped_;  // positions passed over, not before head_
 };
 
 }  // namespace covey::detail

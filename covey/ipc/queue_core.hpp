@@ -203,6 +203,9 @@ class queue_core {
   void check_in_hand(std::size_t n, const incoming& m) const;
   several take(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
                const std::uint32_t* deaths) const;
+  struct found_nothing;
+  several take_later(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
+                     const std::uint32_t* deaths, found_nothing seen) const;
   region region_;
 };
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <covey/ipc/ordered_lanes.hpp>
 #include <covey/ipc/queue_core.hpp>
+#include <covey/ipc/queue_taking.hpp>
 #include <covey/ipc/queue_waits.hpp>
 #include <new>
 #include <utility>
@@ -53,14 +54,14 @@ bool several_wait(const queue_side& side) {
 
 // How many this thread takes from one lane before it looks at the next.
 unsigned lane_limit(queue_side& side) {
-  if (++side.takes % timed_takes == 0) {
+  if (++side.takes % timed_takes == 0) [[unlikely]] {
     const auto now = std::chrono::steady_clock::now();
     side.lane_limit = now - std::exchange(side.timed_at, now) < timed_takes_are_quick ? same_lane_max : 1;
   }
   return side.lane_limit;
 }
 
-// Not inlined: else the way of the other queues gets longer.
+// Not inlined, here and below, what is seldom: else the way of the others gets longer.
 [[gnu::noinline]] std::size_t take_some_by_rank(queue_side& side, std::size_t n) {
   std::size_t taken = 0;
   for (; taken < n; ++taken) {
@@ -71,38 +72,45 @@ unsigned lane_limit(queue_side& side) {
   return taken;
 }
 
-// Into the hand: at most `n`.
+[[gnu::noinline]] std::size_t take_some_late(queue_side& side, std::size_t n) {
+  std::size_t taken = 0;
+  for (; taken < n; ++taken) {
+    const auto late = take_late(side.q);
+    if (!late) break;
+    side.hand.push_back(*late);
+  }
+  return taken;
+}
+
+// Into the hand, which has room for them: at most `n`.
 std::size_t take_some(queue_side& side, std::size_t n) {
   const queue_view& q = side.q;
   if (q.shape.by_rank()) [[unlikely]]
     return take_some_by_rank(side, n);
-  const std::size_t before = side.hand.size();
   const std::size_t lanes = q.lanes_used();
-  const auto taken = [&] { return side.hand.size() - before; };
-  while (taken() < n) {
-    const auto late = take_late(q);
-    if (!late) break;
-    side.hand.push_back(*late);
-  }
+  std::size_t taken = 0;
+  if (something_came_back(q)) [[unlikely]]
+    taken = take_some_late(side, n);
   if (side.in_a_row > 8) fetch_for_writing(&q.slot(side.next_lane, side.last_position + 3), sizeof(message_slot));
   const unsigned limit = lane_limit(side);
   const auto next_lane = [&] {
     side.from_same_lane = 0;
     if (++side.next_lane >= lanes) side.next_lane = 0;
   };
-  for (std::size_t empty = 0; empty < lanes && taken() < n;) {
+  for (std::size_t empty = 0; empty < lanes && taken < n;) {
     if (side.from_same_lane >= limit) next_lane();
-    const std::size_t wanted = std::min<std::size_t>(n - taken(), limit - side.from_same_lane);
+    const std::size_t wanted = std::min<std::size_t>(n - taken, limit - side.from_same_lane);
     const std::size_t got = take_oldest(q, side.next_lane, wanted, side.cursor, side.hand);
+    taken += got;
     side.from_same_lane += static_cast<unsigned>(got);
     empty = got != 0 ? 0 : empty + 1;
     if (got == 0) next_lane();
   }
-  if (taken() == 0) return side.in_a_row = 0;
+  if (taken == 0) return side.in_a_row = 0;
   ++side.in_a_row;
   side.busy = std::min(side.busy + 1, 64U);
   side.last_position = side.hand.back().position;
-  return taken();
+  return taken;
 }
 
 // Taking it swaps its first line and reads its second one.
@@ -147,62 +155,84 @@ std::span<const std::byte> without_ids(const payload_view& p) {
   return p.bytes.subspan(p.attachments * sizeof(std::uint64_t));
 }
 
-void show(queue_side& side, std::size_t n, queue_core::incoming& out) {
-  const payload_view p = content(side, side.hand[n], out.small);
+void show(queue_side& side, const held_message& m, queue_core::incoming& out) {
+  const payload_view p = content(side, m, out.small);
   out.large = p.bytes.data() == out.small.data() ? std::span<const std::byte>() : p.bytes;
-  if (p.attachments != 0 && !out.large.empty())
-    check_large(side.q, side.hand[n], p.bytes);  // before anything is opened
+  if (p.attachments != 0 && !out.large.empty()) check_large(side.q, m, p.bytes);  // before anything is opened
   out.bytes = without_ids(p);
-  out.deliveries = static_cast<std::uint32_t>(side.hand[n].deliveries);
+  out.deliveries = static_cast<std::uint32_t>(m.deliveries);
 }
 
 }  // namespace
 
-queue_core::several queue_core::take(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
-                                     const std::uint32_t* deaths_known) const {
+// What take() saw when it found nothing.
+struct queue_core::found_nothing {
+  std::uint32_t deaths;
+  std::uint32_t flags;
+  std::size_t released;  // and not said to others yet
+};
+
+inline queue_core::several queue_core::take(queue_side& side, std::size_t n, const deadline& until,
+                                            const stop_word* stop, const std::uint32_t* deaths_known) const {
   const queue_view& q = side.q;
-  queue_header& h = q.header();
   const change_of_hand changes(side);
   if (!out_of_time(until, stop)) own_turns.give_to_woken();
-  const std::size_t released = release_all(side);
-  std::size_t count = 0;
-  bool told = released == 0;
+  std::size_t released = release_all(side);
+  const std::uint32_t deaths = sweep_if_needed(q);
+  const std::uint32_t flags = q.flags();  // before the look for messages
+  several got{get_result::got, (flags & flag_discarded) == 0 ? take_some(side, n) : 0};
+  if (got.count == 0) {
+    got = take_later(side, n, until, stop, deaths_known, {deaths, flags, std::exchange(released, 0)});
+    if (got.result != get_result::got) return got;
+  }
+  if (!side.kept) side.kept = region_;
+  if (released == 0)
+    wake_writers(q.header(), got.count);
+  else
+    after_release(q, released + got.count, true);
+  return got;
+}
+
+// Once there is something.
+queue_core::several queue_core::take_later(queue_side& side, std::size_t n, const deadline& until,
+                                           const stop_word* stop, const std::uint32_t* deaths_known,
+                                           found_nothing seen) const {
+  const queue_view& q = side.q;
+  queue_header& h = q.header();
+  if (seen.released != 0) after_release(q, seen.released);
   for (bool spun = false;;) {
-    const std::uint32_t deaths = sweep_if_needed(q);
-    const std::uint32_t flags = q.flags();  // before the look for messages
-    if ((flags & flag_discarded) == 0) count = take_some(side, n);
-    if (count != 0) break;
-    if (!std::exchange(told, true)) after_release(q, released);
-    if ((flags & flag_closed) != 0 || ((flags & flag_writers_lost) != 0 && idle(q))) {
-      if ((flags & (flag_closed | flag_writer_died)) == flag_writer_died) throw no_producers();
+    if ((seen.flags & flag_closed) != 0 || ((seen.flags & flag_writers_lost) != 0 && idle(q))) {
+      if ((seen.flags & (flag_closed | flag_writer_died)) == flag_writer_died) throw no_producers();
       return {get_result::ended};
     }
-    if (out_of_time(until, stop) || (deaths_known != nullptr && deaths != *deaths_known)) return {get_result::not_now};
+    if (out_of_time(until, stop) || (deaths_known != nullptr && seen.deaths != *deaths_known))
+      return {get_result::not_now};
     const bool streaming = std::exchange(side.busy, side.busy / 2) > 32;
     const auto one_waits = [&] { return streaming ? several_wait(side) || something_waits(q) : something_waits(q); };
     if (!std::exchange(spun, true) && look_and_yield_until(one_waits, streaming)) {
       if (streaming) side.busy = 64;
-      continue;
+    } else {
+      std::size_t count = 0;
+      const auto look = [&] {
+        count = take_some(side, n);
+        return count != 0 || q.flags() != seen.flags;
+      };
+      sleep_unless(h.readable, h.sleeping_readers, seen.deaths, until, stop, look,
+                   deaths_known != nullptr ? sleeping::exact : sleeping::nap_first);
+      if (count != 0) return {get_result::got, count};
+      fetch_ahead(side);
+      spun = false;
     }
-    const auto look = [&] {
-      count = take_some(side, n);
-      return count != 0 || q.flags() != flags;
-    };
-    sleep_unless(h.readable, h.sleeping_readers, deaths, until, stop, look,
-                 deaths_known != nullptr ? sleeping::exact : sleeping::nap_first);
-    if (count != 0) break;
-    fetch_ahead(side);
-    spun = false;
+    seen = {sweep_if_needed(q), q.flags(), 0};
+    const std::size_t count = (seen.flags & flag_discarded) == 0 ? take_some(side, n) : 0;
+    if (count != 0) return {get_result::got, count};
   }
-  if (!side.kept) side.kept = region_;
-  if (told)
-    wake_writers(h, count);
-  else
-    after_release(q, released + count, true);
-  return {get_result::got, count};
 }
 
-void queue_core::look_at(std::size_t n, incoming& out) const { show(side_of(region_), n, out); }
+void queue_core::look_at(std::size_t n, incoming& out) const {
+  queue_side& side = side_of(region_);
+  show(side, side.hand[n], out);
+}
 
 void queue_core::check_in_hand(std::size_t n, const incoming& m) const {
   const queue_side& side = side_of(region_);
@@ -212,7 +242,7 @@ void queue_core::check_in_hand(std::size_t n, const incoming& m) const {
 queue_core::get_result queue_core::get(incoming& out, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
   const get_result result = take(side, 1, until, stop, nullptr).result;
-  if (result == get_result::got) show(side, 0, out);
+  if (result == get_result::got) show(side, side.hand.front(), out);
   return result;
 }
 
@@ -222,7 +252,7 @@ queue_core::get_result queue_core::get(taken& out, const deadline& until, const 
   const get_result result = take(side, 1, until, stop, deaths).result;
   if (result != get_result::got) return result;
   incoming m;
-  show(side, 0, m);
+  show(side, side.hand.front(), m);
   out.deliveries = m.deliveries;
   try {
     out.bytes.assign(m.bytes.begin(), m.bytes.end());
@@ -236,8 +266,9 @@ queue_core::get_result queue_core::get(taken& out, const deadline& until, const 
 
 queue_core::several queue_core::get_many(std::size_t n, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
-  side.hand.reserve(std::min<std::size_t>(n, side.q.shape.items));
-  return take(side, n, until, stop, nullptr);
+  const std::size_t most = std::min<std::size_t>(n, side.q.shape.items);
+  side.hand.reserve(most);
+  return take(side, most, until, stop, nullptr);
 }
 
 queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, const stop_word* stop) const {
@@ -250,7 +281,7 @@ queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, 
   const auto bytes = without_ids(p);
   out.large = bytes.data() == out.small.data() ? std::span<const std::byte>() : bytes;
   if (!out.large.empty()) check_large(side.q, m, p.bytes);
-  out.data = out.large.empty() ? region() : side.data[m.lane];
+  out.data = out.large.empty() ? region() : side.data[m.lane].held;
   out.small_bytes = bytes.size();
   out.lane = m.lane;
   out.position = m.position;

@@ -3,6 +3,7 @@
 #include <covey/ipc/queue_lanes.hpp>
 
 #include <covey/ipc/ordered_lanes.hpp>
+#include <covey/ipc/queue_taking.hpp>
 
 #include <algorithm>
 #include <array>
@@ -125,14 +126,6 @@ std::optional<held_message> take_scanning(const queue_view& q, const Wanted& wan
   }
 }
 
-// Of a message in hand. From the first store on it is delivered to nobody: then the references may go. Who dies after
-// that leaves them to the sweeper, who need not know whether they have gone.
-void give_back_references(const queue_view& q, std::size_t l, message_slot& s, std::uint64_t position) {
-  const slot_state in_hand = q.state_of(s.state.load(std::memory_order_relaxed));
-  s.state.store(q.raw(slot_state::done_by(in_hand.hand())), std::memory_order_release);
-  detach(q.id, message_number(l, position));
-}
-
 // Into this thread's hand first: what others still read or change is not looked into.
 void take_and_release(const queue_view& q, std::size_t l, message_slot& s, std::uint64_t raw, std::uint64_t position) {
   if (take_slot(q, s, raw)) release(q, {static_cast<std::uint32_t>(l), position, 0});
@@ -181,8 +174,7 @@ bool anything_to_take(const queue_view& q) {
   std::uint64_t head = 0;
   for (std::size_t l = 0; l < lanes; ++l)
     if (look_at_head(q, l, head).what == sight::waiting) return true;
-  const queue_header& h = q.header();
-  return h.late.load(std::memory_order_acquire) != h.late_done.load(std::memory_order_acquire) &&
+  return something_came_back(q) &&
          for_each_slot(q, [](std::size_t, message_slot&, std::uint64_t, slot_state s) { return is_late(s); });
 }
 
@@ -226,103 +218,33 @@ std::uint64_t tail_of(const queue_view& q, std::size_t l, std::uint64_t head) {
   return head + q.shape.slots;  // `head` is of long ago
 }
 
-namespace {
-
-void move_head(const queue_view& q, lane_cursor& cursor) {
-  std::atomic<std::uint64_t>& head = q.lane(cursor.lane).head;
-  if (std::exchange(cursor.ahead, 0) == 0) return;
-  std::uint64_t now = head.load(std::memory_order_acquire);
-  while (now < cursor.next && !head.compare_exchange_weak(now, cursor.next, std::memory_order_seq_cst)) {
-  }
-}
-
-std::optional<held_message> take_at_head(const queue_view& q, std::size_t l) {
+std::size_t take_at_head(const queue_view& q, lane_cursor& cursor, std::vector<held_message>& out) {
   for (;;) {
     std::uint64_t head = 0;
-    const look seen = look_at_head(q, l, head);
-    if (seen.what == sight::empty) return std::nullopt;
-    if (!take_slot(q, q.slot(l, head), seen.raw)) continue;
-    return held_message{static_cast<std::uint32_t>(l), head, q.state_of(seen.raw).delivered_again()};
+    const look seen = look_at_head(q, cursor.lane, head);
+    if (seen.what == sight::empty) return 0;
+    if (!take_slot(q, q.slot(cursor.lane, head), seen.raw)) continue;
+    out.push_back({static_cast<std::uint32_t>(cursor.lane), head, q.state_of(seen.raw).delivered_again()});
+    cursor.next = head + 1;
+    cursor.ahead = 1;
+    return 1;
   }
 }
 
-}  // namespace
-
-std::size_t take_oldest(const queue_view& q, std::size_t l, std::size_t n, lane_cursor& cursor,
-                        std::vector<held_message>& out) {
-  if (cursor.lane != l) {
-    move_head(q, cursor);
-    cursor = {.lane = l, .next = q.lane(l).head.load(std::memory_order_acquire)};
-  }
-  const participant me = this_name();
-  std::size_t taken = 0;
-  for (; taken < n; ++taken, ++cursor.next) {
-    message_slot& s = q.slot(l, cursor.next);
-    std::uint64_t raw = q.raw(slot_state::at(slot_kind::queued, cursor.next));
-    if (s.state.load(std::memory_order_relaxed) != raw) break;
-    fetch_for_reading(s.inlined + sizeof s.inlined - 1, 1);  // comes while the state is swapped
-    if (!s.state.compare_exchange_strong(raw, q.raw(slot_state::in_hand_of(me, 0)), std::memory_order_seq_cst,
-                                         std::memory_order_relaxed))
-      break;
-    out.push_back({static_cast<std::uint32_t>(l), cursor.next, 1});
-  }
-  cursor.ahead += taken;
-  if (cursor.ahead > std::min<std::uint64_t>(q.shape.items / 4, 8) || taken == 0) move_head(q, cursor);
-  if (taken != 0) return taken;
-  // Others were here, or it was passed over, or came back to the head.
-  const auto one = take_at_head(q, l);
-  if (!one) return 0;
-  out.push_back(*one);
-  cursor.next = one->position + 1;
-  cursor.ahead = 1;
-  return 1;
-}
-
-bool in_hand(const queue_view& q, const held_message& m, participant hand) {
-  const message_slot& s = q.slot(m.lane, m.position);
-  const slot_state state = q.state_of(s.state.load(std::memory_order_relaxed));
-  return state.kind() == slot_kind::in_flight && state.hand() == hand &&
-         s.position.load(std::memory_order_relaxed) == m.position;
-}
-
-void release(const queue_view& q, const held_message& m, participant hand) {
-  message_slot& s = q.slot(m.lane, m.position);
-  const std::uint64_t raw = s.state.load(std::memory_order_relaxed);
-  if (!in_hand(q, m, hand != 0 ? hand : this_name())) return;
-  // What another thread has, which may end meanwhile, comes into this one's hand first: or it is taken for left behind.
-  if (hand != 0 && hand != this_name() && !take_slot(q, s, raw)) return;
-  if (s.size_and_attachments.load(std::memory_order_relaxed) >> 40 != 0) give_back_references(q, m.lane, s, m.position);
-  s.state.store(q.raw(slot_state::at(slot_kind::free, m.position)), std::memory_order_release);
+void give_back_references(const queue_view& q, std::size_t l, message_slot& s, std::uint64_t position) {
+  const slot_state in_hand = q.state_of(s.state.load(std::memory_order_relaxed));
+  s.state.store(q.raw(slot_state::done_by(in_hand.hand())), std::memory_order_release);
+  detach(q.id, message_number(l, position));
 }
 
 void put_back(const queue_view& q, const held_message& m) {
-  if (!in_hand(q, m, this_name())) return;
   message_slot& s = q.slot(m.lane, m.position);
-  const slot_state state = q.state_of(s.state.load(std::memory_order_relaxed));
+  const std::uint64_t raw = s.state.load(std::memory_order_relaxed);
+  if (!is_in_hand(q, s, raw, m.position, this_name())) return;
+  const slot_state state = q.state_of(raw);
   s.state.store(q.raw(slot_state::at(slot_kind::queued, m.position, state.delivered_again())),
                 std::memory_order_release);
   came_back(q, m.lane);
-}
-
-namespace {
-
-std::array<std::uint64_t, 4> checked_words(const message_slot& s) {
-  return {s.position.load(std::memory_order_relaxed), s.bytes_end.load(std::memory_order_relaxed),
-          s.size_and_attachments.load(std::memory_order_relaxed), s.extent};
-}
-
-}  // namespace
-
-slot_content content_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy) {
-  const message_slot& s = q.slot(m.lane, m.position);
-  const std::array<std::uint64_t, 4> words = checked_words(s);
-  const std::uint64_t expected = s.checksum;
-  const slot_content c{words[2] & size_mask, words[2] >> 40, words[3] & ~written_in_place};
-  const std::size_t here = c.extent == 0 ? c.size : 0;
-  if (here > inline_bytes_max || c.attachments > c.size / sizeof(std::uint64_t) || words[0] != m.position) q.damaged();
-  if (here != 0) std::memcpy(copy.data(), s.inlined, inline_bytes_max);  // all: a known number is copied at once
-  if (c.extent == 0 && checksum_of(q.key, words, copy.first(here)) != expected) q.damaged();
-  return c;
 }
 
 void check_large(const queue_view& q, const held_message& m, std::span<const std::byte> payload) {

@@ -29,9 +29,15 @@ std::uint64_t slots_touched(const queue_view& q, std::size_t l);
 /// queued or failed → in flight in this thread's hand; from `raw`, the stored state. False: it is no longer so.
 bool take_slot(const queue_view& q, message_slot& s, std::uint64_t raw);
 
-/// Takes the oldest messages of lane `l`, up to `n`; they are appended to `out`. How many. Throws queue_damaged.
-std::size_t take_oldest(const queue_view& q, std::size_t l, std::size_t n, lane_cursor& cursor,
-                        std::vector<held_message>& out);
+/// Takes the oldest message of lane `cursor.lane` wherever its head stands, which follows; it is appended to `out`. How
+/// many: one, or none. Throws queue_damaged.
+std::size_t take_at_head(const queue_view& q, lane_cursor& cursor, std::vector<held_message>& out);
+
+/// Whether a message may wait behind its lane's head.
+inline bool something_came_back(const queue_view& q) {
+  const queue_header& h = q.header();
+  return h.late.load(std::memory_order_acquire) != h.late_done.load(std::memory_order_acquire);
+}
 
 /// Takes the oldest message that waits behind its lane's head because it came back from a consumer.
 std::optional<held_message> take_late(const queue_view& q);
@@ -51,49 +57,16 @@ std::uint64_t settle_head(const queue_view& q, std::size_t l);
 /// The position that follows the last that was ever reserved in lane `l`.
 std::uint64_t tail_of(const queue_view& q, std::size_t l, std::uint64_t head);
 
-/// Whether `m` is still in that hand: nobody took it for dead.
-bool in_hand(const queue_view& q, const held_message& m, participant hand);
-
-/// in flight → free, by way of *done* when it has references, which are given back. Does nothing when it is no longer
-/// in that hand (0: this thread's). No fence.
-void release(const queue_view& q, const held_message& m, participant hand = 0);
+/// Of a message in hand. From the first store on it is delivered to nobody: then the references may go. Who dies after
+/// that leaves them to the sweeper, who need not know whether they have gone.
+void give_back_references(const queue_view& q, std::size_t l, message_slot& s, std::uint64_t position);
 
 /// in flight → queued again.
 void put_back(const queue_view& q, const held_message& m);
 
-/// The payload of a message in hand. Large ones lie in memory that only their producer can write, and are not checked
-/// yet, see check_large().
-struct payload_view {
-  std::span<const std::byte> bytes;  // inline ones are a copy in `copy`
-  std::uint64_t attachments = 0;  // region ids at its beginning
-};
-
-/// `data` is the lane's own region, mapped; asked for only when the payload lies there.
-template <class Data>
-payload_view payload_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy,
-                        const Data& data);
-
-/// What payload_of copies of a slot and checks.
-struct slot_content {
-  std::uint64_t size;
-  std::uint64_t attachments;
-  std::uint64_t extent;
-};
-slot_content content_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy);
-
 /// Whether the payload and the slot of a message in hand, which lies in a lane's own region, still belong together.
 /// Its producer may write there at any time, so this tells of what was read before it. Throws queue_damaged.
 void check_large(const queue_view& q, const held_message& m, std::span<const std::byte> payload);
-
-template <class Data>
-payload_view payload_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy,
-                        const Data& data) {
-  const slot_content c = content_of(q, m, copy);
-  if (c.size <= inline_bytes_max && c.extent == 0) return {copy.first(c.size), c.attachments};
-  const std::span<const std::byte> all = data(m.lane);
-  if (c.extent == 0 || c.extent > all.size() || c.size > all.size() - c.extent) q.damaged();
-  return {all.subspan(c.extent, c.size), c.attachments};
-}
 
 /// Says again that the message that was last in a free slot of lane `l` holds no references.
 void detach_again(const queue_view& q, std::size_t l, const message_slot& s);

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <covey/ipc/queue_core.hpp>
 #include <covey/memory/lock_word.hpp>
 #include <covey/memory/waitable.hpp>
+#include <cstring>
 
 namespace covey::detail {
 
@@ -67,23 +69,34 @@ struct alignas(128) message_slot {
 };
 static_assert(sizeof(message_slot) == 128);
 
+/// Calls f with an address in each cache line of so many bytes; four in a row, for the loop costs more than what it
+/// does.
+template <class F>
+[[gnu::always_inline]] inline void for_each_line(const void* begin, std::size_t bytes, const F& f) noexcept {
+  constexpr std::size_t line = 64;
+  const auto* p = static_cast<const std::byte*>(begin);
+  const std::byte* const end = p + bytes;
+  for (; end - p > static_cast<std::ptrdiff_t>(3 * line); p += 4 * line)
+    f(p), f(p + line), f(p + 2 * line), f(p + 3 * line);
+  for (; p < end; p += line) f(p);
+}
+
 /// Asks for cache lines that will be written soon, while something else is done: so that they are this processor's
 /// alone by then. (What __builtin_prefetch(p, 1) asks for on x86-64 is a copy to read, and the store waits all the
 /// same.)
 inline void fetch_for_writing(const void* begin, std::size_t bytes) noexcept {
-  for (std::size_t i = 0; i < bytes; i += 64) {
-    const auto* const line = static_cast<const std::byte*>(begin) + i;
+  for_each_line(begin, bytes, [](const std::byte* line) {
 #if defined(__x86_64__)
     asm volatile("prefetchw %0" : : "m"(*line));
 #else
     __builtin_prefetch(line, 1);
 #endif
-  }
+  });
 }
 
 /// Asks for cache lines that will be read soon.
 inline void fetch_for_reading(const void* begin, std::size_t bytes) noexcept {
-  for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const std::byte*>(begin) + i);
+  for_each_line(begin, bytes, [](const std::byte* line) { __builtin_prefetch(line); });
 }
 
 /// The next payload lies behind this one, mostly. Of larger ones the processor finds the way by itself.
@@ -192,10 +205,16 @@ enum queue_flag : std::uint32_t {
   flag_writers_taken = 64,
 };
 
-/// Flags as they are stored: in the upper 24 bits something that only they have in this queue.
+/// Flags as they are stored: their product with a number that leaves them in the lower byte, xored with the upper half
+/// of the queue's key. So the upper 24 bits are something that only they have in this queue.
 inline constexpr std::uint32_t checked_flags(std::uint64_t key, std::uint32_t flags) {
-  const std::uint64_t mixed = (key ^ (flags + 1ULL)) * 0x9e3779b97f4a7c15ULL;
-  return (static_cast<std::uint32_t>(mixed >> 32) & 0xffffff00U) | flags;
+  constexpr std::uint32_t spread = 0x9e377901;
+  return flags * spread ^ static_cast<std::uint32_t>(key >> 32);
+}
+
+/// Of what is stored. Overwritten, if checked_flags() of them is something else.
+inline constexpr std::uint32_t plain_flags(std::uint64_t key, std::uint32_t stored) {
+  return (stored ^ static_cast<std::uint32_t>(key >> 32)) & 0xff;
 }
 
 inline constexpr std::size_t role_holders_max = 512;
@@ -247,8 +266,10 @@ struct queue_view {
   /// Throws queue_damaged.
   [[nodiscard]] std::uint32_t flags() const {
     const std::uint32_t stored = header().flags.load(std::memory_order_seq_cst);
-    if (stored != checked_flags(key, stored & 0xff)) damaged();
-    return stored & 0xff;
+    const std::uint32_t flags = plain_flags(key, stored);
+    if (stored != checked_flags(key, flags)) [[unlikely]]
+      damaged();
+    return flags;
   }
   void change_flags(std::uint32_t add, std::uint32_t remove) const {
     detail::change_flags(header().flags, id, add, remove);
@@ -264,7 +285,8 @@ struct queue_view {
   /// Lanes that were ever used.
   [[nodiscard]] std::size_t lanes_used() const {
     const std::size_t n = header().lanes_used.load(std::memory_order_acquire);
-    if (n > shape.lanes) damaged();
+    if (n > shape.lanes) [[unlikely]]
+      damaged();
     return n;
   }
 
@@ -292,15 +314,52 @@ inline constexpr std::uint64_t slots_offset(std::uint64_t lanes) {
   return (offsetof(queue_header, lanes) + lanes * sizeof(lane_control) + page_bytes - 1) / page_bytes * page_bytes;
 }
 
-/// A number that says whether `words` (and the bytes after them) are what was written. Detects overwriting, not malice.
-std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> words,
-                          std::span<const std::byte> bytes) noexcept;
+/// Of memory that need not be aligned.
+inline std::uint64_t word_at(const std::byte* p) noexcept {
+  std::uint64_t word = 0;
+  std::memcpy(&word, p, sizeof word);
+  return word;
+}
+
+/// A number that says whether `words` (and the bytes after them) are what was written. Detects overwriting, not malice:
+/// each word is multiplied by an odd number, by another one from place to place, so a single one that changed is always
+/// found, and several by all but one of 2^64 chances. Inlined, and four words at a time, for every message is summed up
+/// at both ends, on the way from the one to the other.
+[[gnu::always_inline]] inline std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> words,
+                                                        std::span<const std::byte> bytes) noexcept {
+  constexpr std::uint64_t next = 0x2c1b3c6d, a = 0x297a2d39, b = 0x7ed558cd, c = 0x45d9f3b3, d = 0x1b873593;
+  constexpr std::size_t word = sizeof(std::uint64_t);
+  std::uint64_t sum = key + bytes.size();
+  const std::uint64_t* w = words.data();
+  std::size_t n = words.size();
+  for (; n >= 4; n -= 4, w += 4) sum = sum * next + w[0] * a + w[1] * b + w[2] * c + w[3] * d;
+  for (; n != 0; --n, ++w) sum = sum * next + *w * a;
+  const std::byte* p = bytes.data();
+  n = bytes.size();
+  for (; n >= 4 * word; n -= 4 * word, p += 4 * word)
+    sum = sum * next + word_at(p) * a + word_at(p + word) * b + word_at(p + 2 * word) * c + word_at(p + 3 * word) * d;
+  for (; n >= word; n -= word, p += word) sum = sum * next + word_at(p) * a;
+  std::uint64_t rest = 0;
+  for (; n != 0; --n, ++p) rest = rest << 8 | std::to_integer<std::uint64_t>(*p);
+  return (sum + rest) * next;
+}
 
 /// As checksum_of(), for a message whose payload is not in its slot. Of the payload it takes eight words, spread from
 /// the first to the last: who writes over all that he may write hits them, and no message costs more for it. By rank it
 /// takes all, for there the other words do not tell whose payload it is; of what was written in place, nothing.
-std::uint64_t checksum_of_large(const queue_view& q, std::span<const std::uint64_t, 4> words,
-                                std::span<const std::byte> payload) noexcept;
+inline std::uint64_t checksum_of_large(const queue_view& q, std::span<const std::uint64_t, 4> words,
+                                       std::span<const std::byte> payload) noexcept {
+  constexpr std::size_t steps = 7, word = sizeof(std::uint64_t);
+  if (q.shape.by_rank() || payload.size() < (steps + 1) * word) [[unlikely]]
+    return checksum_of(q.key, words, payload);
+  if ((words[3] & written_in_place) != 0) return checksum_of(q.key, words, {});
+  // Each at a multiple of eight from the start, as it was just written: a load across two stores would wait for both.
+  const std::size_t step = (payload.size() - word) / steps & ~(word - 1);
+  std::uint64_t seen = word_at(payload.data() + payload.size() - word);
+  const std::byte* p = payload.data();
+  for (std::size_t i = 0; i < steps; ++i, p += step) seen = std::rotl(seen, 9) + word_at(p);
+  return checksum_of(q.key, std::array{words[0], words[1], words[2], words[3], seen}, {});
+}
 
 /// What a message's slot says of its rank and number.
 inline std::uint64_t sum_of_order(std::uint64_t key, std::uint64_t rank, std::uint64_t number) noexcept {

@@ -23,9 +23,13 @@ std::size_t stored_size(const queue_core::outgoing& m) {
   return m.attachments.size_bytes() + m.head.size() + m.bytes.size();
 }
 
+[[noreturn, gnu::noinline]] void too_large(std::size_t bytes) {
+  throw std::length_error("covey: a message of " + std::to_string(bytes) + " bytes is larger than its queue");
+}
+
 void refuse_if_too_large(const queue_view& q, std::size_t bytes) {
-  if (bytes > q.shape.bytes)
-    throw std::length_error("covey: a message of " + std::to_string(bytes) + " bytes is larger than its queue");
+  if (bytes > q.shape.bytes) [[unlikely]]
+    too_large(bytes);
 }
 
 // Not inlined: else the way of the other queues gets longer.
@@ -44,49 +48,67 @@ auto with_writer(queue_side& side, const F& f) {
   return f(*side.writer);
 }
 
+// Not inlined, as all that is seldom: else the way of the others gets longer.
+[[noreturn, gnu::noinline]] void refuse(std::uint32_t flags) {
+  if ((flags & flag_closed) != 0) throw queue_closed();
+  throw no_consumers();
+}
+
+constexpr std::uint32_t flags_that_refuse = flag_closed | flag_readers_lost;
+
 void throw_if_refused(const queue_view& q) {
   const std::uint32_t flags = q.flags();
-  if ((flags & flag_closed) != 0) throw queue_closed();
-  if ((flags & flag_readers_lost) != 0) throw no_consumers();
+  if ((flags & flags_that_refuse) != 0) [[unlikely]]
+    refuse(flags);
 }
 
 // Which pains a try may take: none, or to look for room in all lanes.
 enum class effort { little, all };
 
-// Tries until `once` has succeeded. False: `until` passed, or stopped.
+// As put_when_room(), after a try that failed under these deaths.
 template <class Writer, class Once>
-bool put_when_room(const Writer& w, const queue_view& q, const deadline& until, const stop_word* stop,
-                   const Once& once) {
+[[gnu::noinline]] bool put_later(const Writer& w, const queue_view& q, const deadline& until, const stop_word* stop,
+                                 std::uint32_t deaths, const Once& once) {
   queue_header& h = q.header();
   for (bool spun = false;;) {
-    const std::uint32_t deaths = sweep_if_needed(q);
-    throw_if_refused(q);
-    if (once(effort::little)) return true;
     // Not at once at the first free slot: looking at the head takes its cache line from those who move it.
     if (!out_of_time(until, stop) && !std::exchange(spun, true) &&
         look_and_yield_until([&] { return w.might_have_room(); }, true)) {
       for (int i = 0; i < 20; ++i) pause_cpu();
-      continue;
+    } else {
+      if (once(effort::all)) return true;
+      if (out_of_time(until, stop)) return false;
+      bool done = false;
+      const auto look = [&] {
+        done = once(effort::all);
+        return done || (q.flags() & flags_that_refuse) != 0;
+      };
+      sleep_unless(h.writable, h.sleeping_writers, deaths, until, stop, look, sleeping::nap_first);
+      if (done) return true;
+      spun = false;
     }
-    if (once(effort::all)) return true;
-    if (out_of_time(until, stop)) return false;
-    bool done = false;
-    const auto look = [&] {
-      done = once(effort::all);
-      return done || (q.flags() & (flag_closed | flag_readers_lost)) != 0;
-    };
-    sleep_unless(h.writable, h.sleeping_writers, deaths, until, stop, look, sleeping::nap_first);
-    if (done) return true;
-    spun = false;
+    deaths = sweep_if_needed(q);
+    throw_if_refused(q);
+    if (once(effort::little)) return true;
   }
+}
+
+// Tries until `once` has succeeded. False: `until` passed, or stopped.
+template <class Writer, class Once>
+bool put_when_room(const Writer& w, const queue_view& q, const deadline& until, const stop_word* stop,
+                   const Once& once) {
+  const std::uint32_t deaths = sweep_if_needed(q);
+  throw_if_refused(q);
+  return once(effort::little) || put_later(w, q, until, stop, deaths, once);
 }
 
 // What a put has got hold of until its message is committed.
 template <class Writer>
 class unpublished {
  public:
-  unpublished(Writer& writer, const queue_core::outgoing& message) : writer_(writer), message_(message) {
-    parcel_.size = stored_size(message);
+  unpublished(Writer& writer, const queue_core::outgoing& message, std::size_t size)
+      : writer_(writer), message_(message) {
+    parcel_.size = size;
     parcel_.references = message.attachments;
     parcel_.rank = message.rank;
   }
@@ -129,12 +151,17 @@ class unpublished {
   std::optional<std::uint64_t> position_;
 };
 
-// It was committed. Closed meanwhile? Then readers may have been told of the end already.
+// Closed meanwhile: then readers may have been told of the end already.
+[[gnu::noinline]] void take_back(lane_owner& writer, const queue_view& q, std::uint64_t position) {
+  if (!writer.retract(position)) return;
+  after_release(q, 1);  // who joins may have waited for just this one
+  throw queue_closed();
+}
+
+// It was committed.
 void after_commit(lane_owner& writer, const queue_view& q, std::uint64_t position) {
-  if ((q.flags() & flag_closed) != 0 && writer.retract(position)) {
-    after_release(q, 1);  // who joins may have waited for just this one
-    throw queue_closed();
-  }
+  if ((q.flags() & flag_closed) != 0) [[unlikely]]
+    take_back(writer, q, position);
   wake_readers(q.header(), 1);
 }
 
@@ -143,9 +170,10 @@ void after_commit(lane_owner& writer, const queue_view& q, std::uint64_t positio
 bool queue_core::put(const outgoing& message, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
   if (side.writer) side.writer->fetch_ahead();
-  refuse_if_too_large(side.q, stored_size(message));
+  const std::size_t size = stored_size(message);
+  refuse_if_too_large(side.q, size);
   return with_writer(side, [&](auto& w) {
-    unpublished u(w, message);
+    unpublished u(w, message, size);
     if (!put_when_room(w, side.q, until, stop, [&](effort e) { return u.try_once(e); })) return false;
     after_commit(w, side.q, u.position());
     return true;

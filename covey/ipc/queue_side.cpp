@@ -1,7 +1,6 @@
 // What a process and its threads keep of the queues that they use: see side_table.hpp.
 #include <covey/ipc/queue_side.hpp>
 
-#include <covey/ipc/side_table.hpp>
 #include <stdexcept>
 
 namespace covey::detail {
@@ -31,24 +30,20 @@ queue_view view_of(const region& queue, bool tells) {
   return v;
 }
 
-std::span<const std::byte> queue_side::data_of(std::size_t l) {
-  const std::uint64_t id = q.lane(l).data.load(std::memory_order_acquire);
+std::span<const std::byte> queue_side::open_data(std::size_t l, std::uint64_t id) {
   if (id == 0) q.damaged();  // a payload lies there, so there was one
   if (data.size() <= l) data.resize(l + 1);
-  if (data[l].id() != id) {
-    region held;
-    try {
-      held = region::hold(id);
-    } catch (const std::system_error&) {
-      q.damaged();
-    }
-    if (held.kind() != region_kind::lane) q.damaged();
-    data[l] = std::move(held);
+  region held;
+  try {
+    held = region::hold(id);
+  } catch (const std::system_error&) {
+    q.damaged();
   }
-  return {data[l].data(), data[l].size()};
+  if (held.kind() != region_kind::lane) q.damaged();
+  const std::span<const std::byte> bytes{held.data(), held.size()};
+  data[l] = {id, bytes, std::move(held)};
+  return bytes;
 }
-
-queue_side& side_of(const region& queue) { return side_table<queue_side>::of(queue); }
 
 std::vector<queue_side*> sides_with_messages() {
   return side_table<queue_side>::own_ones([](const queue_side& s) { return !s.hand.empty(); });

@@ -5,21 +5,28 @@
 #include <covey/ipc/lane_writer.hpp>
 #include <covey/ipc/ordered_writer.hpp>
 #include <covey/ipc/queue_lanes.hpp>
+#include <covey/ipc/side_table.hpp>
 #include <memory>
 
 namespace covey::detail {
 
 /// Safety: the thread's own.
 struct queue_side {
-  explicit queue_side(const queue_view& view) : q(view), name(this_name()) {}
+  explicit queue_side(const queue_view& view) : q(view), name(this_name()) { hand.reserve(1); }
 
   queue_view q;
   participant name;
   std::optional<lane_writer> writer;    // from the first put on, or
   std::optional<ordered_writer> by_rank;  // this, where messages go by rank
-  std::vector<held_message> hand;       // oldest first
+  std::vector<held_message> hand;       // oldest first; has room for what is taken before that is
   region kept;                          // the queue, while something is in hand: that outlives the thread's handles
-  std::vector<region> data;             // of lanes, those that were read from
+  // The region of a lane that was read from, with its larger payloads.
+  struct lane_data {
+    std::uint64_t id = 0;
+    std::span<const std::byte> bytes;
+    region held;
+  };
+  std::vector<lane_data> data;          // by lane
   std::size_t next_lane = 0;
   lane_cursor cursor{};
   unsigned from_same_lane = 0;
@@ -30,8 +37,11 @@ struct queue_side {
   unsigned busy = 0;                    // how often it found something lately
   std::uint64_t last_position = 0;
 
-  /// The region of lane `l`, with its larger payloads. Throws queue_damaged.
-  std::span<const std::byte> data_of(std::size_t l);
+  /// Throws queue_damaged.
+  std::span<const std::byte> data_of(std::size_t l) {
+    const std::uint64_t id = q.lane(l).data.load(std::memory_order_acquire);
+    return l < data.size() && data[l].id == id && id != 0 ? data[l].bytes : open_data(l, id);
+  }
 
   // For side_table.
   using shared_view = queue_view;
@@ -39,6 +49,9 @@ struct queue_side {
   static queue_view look_at(const region& queue);
   void leave() noexcept;
   static void before_thread_ends();
+
+ private:
+  std::span<const std::byte> open_data(std::size_t l, std::uint64_t id);
 };
 
 /// The queue's memory, checked. Throws queue_damaged. `tells`: as in queue_view.
@@ -46,7 +59,7 @@ queue_view view_of(const region& queue, bool tells = true);
 
 /// The side of this thread. Made at the first call; gone with the thread, or with the last handle of the process.
 /// Throws queue_damaged.
-queue_side& side_of(const region& queue);
+inline queue_side& side_of(const region& queue) { return side_table<queue_side>::of(queue); }
 
 /// The sides of this thread that have something in hand.
 std::vector<queue_side*> sides_with_messages();

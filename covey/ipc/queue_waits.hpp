@@ -13,7 +13,8 @@ namespace covey::detail {
 // Counted off first: each who counted itself is owed one wake, by whoever has counted it off. (The other way round, two
 // who wake the same sleeper would also count off its next sleep.) Who is stopped in between owes his wake for ever:
 // park() looks again by itself.
-inline void wake(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers, std::size_t how_many) {
+[[gnu::noinline]] inline void wake_some(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers,
+                                        std::size_t how_many) {
   std::uint32_t n = sleepers.load(std::memory_order_seq_cst);
   std::uint32_t woken = 0;
   do {
@@ -22,6 +23,11 @@ inline void wake(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& s
   } while (!sleepers.compare_exchange_weak(n, n - woken, std::memory_order_seq_cst));
   word.fetch_add(1, std::memory_order_seq_cst);
   unpark(word, static_cast<int>(woken));
+}
+
+inline void wake(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers, std::size_t how_many) {
+  if (sleepers.load(std::memory_order_seq_cst) != 0) [[unlikely]]
+    wake_some(word, sleepers, how_many);
 }
 
 inline void wake_all(std::atomic<std::uint32_t>& word, std::atomic<std::uint32_t>& sleepers) {
@@ -87,7 +93,8 @@ inline bool out_of_time(const deadline& until, const stop_word* stop) {
   return (until && *until <= std::chrono::steady_clock::now()) || (stop != nullptr && stop->stopped());
 }
 
-inline void sweep(const queue_view& q, std::uint32_t deaths) {
+// Not inlined: else the way without deaths gets longer.
+[[gnu::noinline]] inline void sweep(const queue_view& q, std::uint32_t deaths) {
   if (is_damaged(q.id)) throw queue_damaged();
   queue_header& h = q.header();
   strike_dead_roles(roles_of(q));
@@ -100,9 +107,18 @@ inline void sweep(const queue_view& q, std::uint32_t deaths) {
 inline std::uint32_t sweep_if_needed(const queue_view& q) {
   queue_header& h = q.header();
   const std::uint32_t deaths = deaths_seen();
-  if (h.swept_deaths.load(std::memory_order_acquire) != deaths) sweep(q, deaths);
-  if (h.counting.load(std::memory_order_relaxed) != 0) pause_for_counting(q);
+  if (h.swept_deaths.load(std::memory_order_acquire) != deaths) [[unlikely]]
+    sweep(q, deaths);
+  if (h.counting.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    pause_for_counting(q);
   return deaths;
+}
+
+// Somebody joins, or waits for what a message might become.
+[[gnu::noinline]] inline void wake_after_release(const queue_view& q) {
+  queue_header& h = q.header();
+  if (h.sleeping_joiners.load(std::memory_order_seq_cst) != 0 && idle(q)) wake_all(h.idle, h.sleeping_joiners);
+  if ((q.flags() & flag_writers_lost) != 0) wake_all_readers(h);
 }
 
 // After a release: somebody may wait for just that. `fenced`: a compare-and-swap came after the release.
@@ -115,8 +131,8 @@ inline void after_release(const queue_view& q, std::size_t how_many, bool fenced
 #endif
   queue_header& h = q.header();
   wake_writers(h, how_many);  // for memory
-  if (h.sleeping_joiners.load(std::memory_order_seq_cst) != 0 && idle(q)) wake_all(h.idle, h.sleeping_joiners);
-  if ((q.flags() & flag_writers_lost) != 0) wake_all_readers(h);  // they wait for what this message might become
+  if (h.sleeping_joiners.load(std::memory_order_seq_cst) != 0 || (q.flags() & flag_writers_lost) != 0) [[unlikely]]
+    wake_after_release(q);
 }
 
 }  // namespace covey::detail

@@ -33,12 +33,9 @@ class side_table {
   static Side& of(const region& r) {
     const std::uint64_t id = r.id();
     const std::uint64_t now = farewells.load(std::memory_order_acquire);
-    if (latest.own.region == id && latest.own.name == thread_name && latest.farewells_seen == now && id != 0)
+    if (latest.own.region == id && latest.own.name == thread_name && latest.farewells_seen == now && id != 0) [[likely]]
       return *latest.own.side;
-    family_check();
-    const own_side* const known = known_side(id);
-    latest = {known != nullptr ? *known : made_side(r), now};
-    return *latest.own.side;
+    return find_or_make(r, now);
   }
 
   /// Those of this thread's sides of which `f` is true.
@@ -128,6 +125,13 @@ class side_table {
     std::erase_if(sides.all, [&](const own_side& s) { return s.region == own.region; });
     sides.all.push_back(own);
     return own;
+  }
+
+  [[gnu::noinline]] static Side& find_or_make(const region& r, std::uint64_t now) {
+    family_check();
+    const own_side* const known = known_side(r.id());
+    latest = {known != nullptr ? *known : made_side(r), now};
+    return *latest.own.side;
   }
 
   // The one that this thread has already.
