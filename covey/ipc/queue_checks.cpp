@@ -22,10 +22,10 @@ void change_flags(std::atomic<std::uint32_t>& flags, std::uint64_t id, std::uint
   const std::uint64_t key = queue_key(id);
   std::uint32_t stored = flags.load(std::memory_order_seq_cst);
   do {
-    if (stored == checked_flags(key, plain_flags(key, stored))) continue;
+    if (stored == checked_flags(key, stored & 0xff)) continue;
     report_damage(id);
     throw queue_damaged();
-  } while (!flags.compare_exchange_weak(stored, checked_flags(key, (plain_flags(key, stored) | add) & ~remove),
+  } while (!flags.compare_exchange_weak(stored, checked_flags(key, ((stored & 0xff) | add) & ~remove),
                                         std::memory_order_seq_cst));
 }
 

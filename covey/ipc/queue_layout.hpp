@@ -205,16 +205,10 @@ enum queue_flag : std::uint32_t {
   flag_writers_taken = 64,
 };
 
-/// Flags as they are stored: their product with a number that leaves them in the lower byte, xored with the upper half
-/// of the queue's key. So the upper 24 bits are something that only they have in this queue.
+/// Flags as they are stored: in the upper 24 bits something that only they have in this queue.
 inline constexpr std::uint32_t checked_flags(std::uint64_t key, std::uint32_t flags) {
-  constexpr std::uint32_t spread = 0x9e377901;
-  return flags * spread ^ static_cast<std::uint32_t>(key >> 32);
-}
-
-/// Of what is stored. Overwritten, if checked_flags() of them is something else.
-inline constexpr std::uint32_t plain_flags(std::uint64_t key, std::uint32_t stored) {
-  return (stored ^ static_cast<std::uint32_t>(key >> 32)) & 0xff;
+  constexpr std::uint32_t spread = 0x9e377901;  // leaves them where they are
+  return flags * spread ^ (static_cast<std::uint32_t>(key >> 32) & 0xffffff00);
 }
 
 inline constexpr std::size_t role_holders_max = 512;
@@ -266,10 +260,9 @@ struct queue_view {
   /// Throws queue_damaged.
   [[nodiscard]] std::uint32_t flags() const {
     const std::uint32_t stored = header().flags.load(std::memory_order_seq_cst);
-    const std::uint32_t flags = plain_flags(key, stored);
-    if (stored != checked_flags(key, flags)) [[unlikely]]
+    if (stored != checked_flags(key, stored & 0xff)) [[unlikely]]
       damaged();
-    return flags;
+    return stored & 0xff;
   }
   void change_flags(std::uint32_t add, std::uint32_t remove) const {
     detail::change_flags(header().flags, id, add, remove);

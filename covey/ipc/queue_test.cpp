@@ -114,6 +114,7 @@ TEST(Queue, CarriesWhatWasPutAndNotWhatItsTypeBeginsWith) {
     int version = 1;
     std::array<int, 300> values{};
   };
+  static_assert(covey::detail::constant_default<initialized>, "else it is copied twice on its way out");
   const covey::queue<constant> constants;
   constants.put({.version = 7, .value = 8});
   const auto c = constants.get();
