@@ -15,7 +15,8 @@ void extent_ring::publish(std::uint64_t offset, std::uint64_t position) {
     live_.back().position = position;
     return;
   }
-  std::ranges::find(live_, offset, &extent::offset)->position = position;
+  const auto it = std::find_if(live_.rbegin(), live_.rend(), [&](const extent& e) { return e.offset == offset; });
+  it->position = position;
 }
 
 bool extent_ring::has_reserved(std::uint64_t offset) const {

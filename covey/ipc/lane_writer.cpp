@@ -5,6 +5,7 @@
 #include <array>
 #include <covey/ipc/queue_lanes.hpp>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 
 namespace covey::detail {
@@ -40,6 +41,9 @@ void lane_writer::adopt() {
     }
     bytes_end_[p & (q_.shape.slots - 1)] = first ? bytes_gone_ : so_far;
   }
+  // Once all are gone all bytes are, whatever the slots say.
+  if (head_ != tail_) bytes_end_[(tail_ - 1) & (q_.shape.slots - 1)] = bytes_;
+  waiting_ = tail_ - head_ - skipped_.size();
 }
 
 // ---- room ----------------------------------------------------------------------------------------------------------
@@ -49,10 +53,11 @@ void lane_writer::see_head(std::uint64_t head) {
   if (head <= head_) return;
   head_ = head;
   bytes_gone_ = bytes_end_[(head - 1) & (q_.shape.slots - 1)];
-  if (!skipped_.empty()) skipped_.erase(skipped_.begin(), std::ranges::lower_bound(skipped_, head));
+  while (!skipped_.empty() && skipped_.front() < head) skipped_.pop_front();
+  waiting_ = tail_ - head_ - skipped_.size();
 }
 
-// Once the head is where it is.
+// As has_room(), after a look at where the head is now.
 bool lane_writer::find_room(const parcel& p, std::uint64_t gate) {
   const std::uint64_t quota = quota_in_bytes(q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed));
   see_head(q_.lane(lane_).head.load(std::memory_order_acquire));
@@ -113,11 +118,16 @@ inline bool lane_writer::reserve_positions(std::uint64_t gate, std::uint64_t cou
 }
 
 // The next position, which is reserved, is not used.
-void lane_writer::pass_over() {
+void lane_writer::pass_over() noexcept {
   lane_control& lane = q_.lane(lane_);
   lane.last_skipped.store(tail_ + 1, std::memory_order_release);
   slot(tail_).skipped.store(tail_ + 1, std::memory_order_release);
-  skipped_.push_back(tail_);
+  try {
+    skipped_.push_back(tail_);
+    --waiting_;
+  } catch (const std::bad_alloc&) {
+    // Then it counts for a message until the head has passed it.
+  }
   advance(0);
 }
 
@@ -125,6 +135,7 @@ void lane_writer::pass_over() {
 inline void lane_writer::advance(std::uint64_t bytes) noexcept {
   bytes_ += bytes;
   bytes_end_[tail_ & (q_.shape.slots - 1)] = bytes_;
+  ++waiting_;
   ++tail_;
 }
 
@@ -175,9 +186,7 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
   lane_control& lane = q_.lane(lane_);
   const std::uint64_t gate = checked_gate(tail_);
   if (parcels.empty() || !has_room(parcels.back(), gate)) return {tail_, 0};
-  const auto room_now = [&] {
-    return std::min(gate_quota(gate) - (tail_ - head_ - skipped_.size()), q_.shape.slots - 2 - (tail_ - head_));
-  };
+  const auto room_now = [&] { return std::min(gate_quota(gate) - waiting_, q_.shape.slots - 2 - (tail_ - head_)); };
   if (room_now() < parcels.size()) see_head(settle_head(q_, lane_));
   const std::uint64_t room = room_now();
   const std::uint64_t bytes_used = bytes_ - bytes_gone_;

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <covey/ipc/lane_owner.hpp>
+#include <deque>
 #include <memory>
-#include <vector>
 
 namespace covey::detail {
 
@@ -56,8 +56,7 @@ class lane_writer : public lane_owner {
   void adopt();
   [[nodiscard]] message_slot& slot(std::uint64_t position) const { return slots_[position & (q_.shape.slots - 1)]; }
   [[nodiscard]] bool room_for_one(std::uint64_t gate) const noexcept {
-    const std::uint64_t ahead = tail_ - head_;
-    return ahead + 2 < q_.shape.slots && ahead - skipped_.size() < gate_quota(gate);
+    return tail_ - head_ + 2 < q_.shape.slots && waiting_ < gate_quota(gate);
   }
   [[nodiscard]] bool room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const noexcept {
     return bytes_ + bytes - bytes_gone_ <= quota;
@@ -70,25 +69,24 @@ class lane_writer : public lane_owner {
   [[nodiscard]] bool has_room_anywhere(const parcel& p, std::uint64_t gate) { return has_room(p, gate); }
   [[nodiscard]] bool has_slot();
   [[nodiscard]] bool find_room(const parcel& p, std::uint64_t gate);
-  [[nodiscard]] bool is_taken(std::uint64_t position) const;
+  [[nodiscard]] inline bool is_taken(std::uint64_t position) const;
   [[nodiscard]] bool has_older(const message_slot& s, std::uint64_t raw, std::uint64_t position) const;
-  [[nodiscard]] bool reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes);
-  void pass_over();
+  [[nodiscard]] inline bool reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes);
+  void pass_over() noexcept;
   void attach_to_next(std::span<const std::uint64_t> references);
-  void advance(std::uint64_t bytes) noexcept;
-  [[nodiscard]] need need_for(const parcel& p) const noexcept {
-    return {tail_ - head_ - skipped_.size() + 1, bytes_ + p.size - bytes_gone_};
-  }
+  inline void advance(std::uint64_t bytes) noexcept;
+  [[nodiscard]] need need_for(const parcel& p) const noexcept { return {waiting_ + 1, bytes_ + p.size - bytes_gone_}; }
   void commit_slots(std::uint64_t count);
 
   message_slot* slots_ = nullptr;  // the lane's
   std::uint64_t tail_ = 0;  // the next position
   std::uint64_t head_ = 0;  // as last seen
+  std::uint64_t waiting_ = 0;  // positions from there on, without those passed over
   std::uint64_t bytes_ = 0;  // as lane_control::bytes_tail
   std::uint64_t bytes_gone_ = 0;  // of those before head_
   std::uint64_t slots_committed_ = 0;
   std::unique_ptr<std::uint64_t[]> bytes_end_;  // of the positions from the head on, by slot
-  std::vector<std::uint64_t> skipped_;  // positions passed over, not before head_
+  std::deque<std::uint64_t> skipped_;  // positions passed over, not before head_, in order
 };
 
 }  // namespace covey::detail

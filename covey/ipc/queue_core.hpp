@@ -136,7 +136,7 @@ class queue_core {
     std::size_t count = 0;  // got
   };
 
-  /// Takes as many as wait and at most `n`; all of them stay in flight.
+  /// Takes as many as wait, at most `n` and no more than `items`; all of them stay in flight.
   several get_many(std::size_t n, const deadline& until, const stop_word* stop) const;
   /// The `n`th of those in the hand of this thread.
   void look_at(std::size_t n, incoming& out) const;
@@ -201,8 +201,8 @@ class queue_core {
  private:
   explicit queue_core(region r) : region_(std::move(r)) {}
   void check_in_hand(std::size_t n, const incoming& m) const;
-  several take(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
-               const std::uint32_t* deaths) const;
+  inline several take(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
+                      const std::uint32_t* deaths) const;
   struct found_nothing;
   several take_later(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
                      const std::uint32_t* deaths, found_nothing seen) const;

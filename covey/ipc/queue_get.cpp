@@ -193,10 +193,10 @@ inline queue_core::several queue_core::take(queue_side& side, std::size_t n, con
   return got;
 }
 
-// Once there is something.
-queue_core::several queue_core::take_later(queue_side& side, std::size_t n, const deadline& until,
-                                           const stop_word* stop, const std::uint32_t* deaths_known,
-                                           found_nothing seen) const {
+// As take(), which found nothing.
+[[gnu::noinline]] queue_core::several queue_core::take_later(queue_side& side, std::size_t n, const deadline& until,
+                                                             const stop_word* stop, const std::uint32_t* deaths_known,
+                                                             found_nothing seen) const {
   const queue_view& q = side.q;
   queue_header& h = q.header();
   if (seen.released != 0) after_release(q, seen.released);

@@ -113,6 +113,24 @@ TEST(QueueDeath, ReturnsNoMoreThanTheDeadHadAndIsBoundedAgainAfterwards) {
   EXPECT_EQ(all, (std::vector{0, 1, 2, 3, 4, 5, 6, 7}));
 }
 
+TEST(QueueDeath, GivesNoMoreAtOnceThanItsCapacity) {
+  const covey::queue<int> q{2};
+  const covey::event got;
+  q.put_many(std::array{0, 1});
+  covey::process consumer{[](covey::queue<int> in, covey::event e) {
+                            (void)in.get_many(2);
+                            e.set();
+                            for (;;) ::pause();
+                          },
+                          q, got};
+  got.wait();
+  q.put_many(std::array{2, 3});
+  consumer.kill();
+  consumer.join();
+  EXPECT_EQ(q.try_get_many(9), (std::vector{0, 1}));
+  EXPECT_EQ(q.try_get_many(9), (std::vector{2, 3}));
+}
+
 TEST(QueueDeath, DropsItWhenToldTo) {
   const covey::queue<int> q{covey::queue_options{.on_death = covey::in_flight_policy::drop}};
   const covey::event got;

@@ -29,8 +29,8 @@ std::uint64_t slots_touched(const queue_view& q, std::size_t l);
 /// queued or failed → in flight in this thread's hand; from `raw`, the stored state. False: it is no longer so.
 bool take_slot(const queue_view& q, message_slot& s, std::uint64_t raw);
 
-/// Takes the oldest message of lane `cursor.lane` wherever its head stands, which follows; it is appended to `out`. How
-/// many: one, or none. Throws queue_damaged.
+/// The oldest message of lane `cursor.lane`, found by the lane's own head; the cursor follows. It is appended to `out`.
+/// How many: one, or none. Throws queue_damaged.
 std::size_t take_at_head(const queue_view& q, lane_cursor& cursor, std::vector<held_message>& out);
 
 /// Whether a message may wait behind its lane's head.

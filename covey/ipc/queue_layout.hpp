@@ -69,8 +69,8 @@ struct alignas(128) message_slot {
 };
 static_assert(sizeof(message_slot) == 128);
 
-/// Calls f with an address in each cache line of so many bytes; four in a row, for the loop costs more than what it
-/// does.
+/// Calls f with the address of every 64th byte, a cache line's, of so many bytes; four in a row, for the loop costs
+/// more than what it does.
 template <class F>
 [[gnu::always_inline]] inline void for_each_line(const void* begin, std::size_t bytes, const F& f) noexcept {
   constexpr std::size_t line = 64;
@@ -315,9 +315,10 @@ inline std::uint64_t word_at(const std::byte* p) noexcept {
 }
 
 /// A number that says whether `words` (and the bytes after them) are what was written. Detects overwriting, not malice:
-/// each word is multiplied by an odd number, by another one from place to place, so a single one that changed is always
-/// found, and several by all but one of 2^64 chances. Inlined, and four words at a time, for every message is summed up
-/// at both ends, on the way from the one to the other.
+/// each word is multiplied by an odd number and turned, from place to place by others, so a single one that changed is
+/// always found, and several by all but very few chances. (Without the turns two upper bits would make up for one
+/// another.) Inlined, and four words at a time, for every message is summed up at both ends, on the way from the one to
+/// the other.
 [[gnu::always_inline]] inline std::uint64_t checksum_of(std::uint64_t key, std::span<const std::uint64_t> words,
                                                         std::span<const std::byte> bytes) noexcept {
   constexpr std::uint64_t next = 0x2c1b3c6d, a = 0x297a2d39, b = 0x7ed558cd, c = 0x45d9f3b3, d = 0x1b873593;
@@ -325,13 +326,17 @@ inline std::uint64_t word_at(const std::byte* p) noexcept {
   std::uint64_t sum = key + bytes.size();
   const std::uint64_t* w = words.data();
   std::size_t n = words.size();
-  for (; n >= 4; n -= 4, w += 4) sum = sum * next + w[0] * a + w[1] * b + w[2] * c + w[3] * d;
-  for (; n != 0; --n, ++w) sum = sum * next + *w * a;
+  const auto four = [&](std::uint64_t w0, std::uint64_t w1, std::uint64_t w2, std::uint64_t w3) {
+    sum = std::rotl(sum * next, 8) + w0 * a + std::rotl(w1 * b, 16) + std::rotl(w2 * c, 32) + std::rotl(w3 * d, 48);
+  };
+  const auto one = [&](std::uint64_t w0) { sum = std::rotl(sum * next, 8) + w0 * a; };
+  for (; n >= 4; n -= 4, w += 4) four(w[0], w[1], w[2], w[3]);
+  for (; n != 0; --n, ++w) one(*w);
   const std::byte* p = bytes.data();
   n = bytes.size();
   for (; n >= 4 * word; n -= 4 * word, p += 4 * word)
-    sum = sum * next + word_at(p) * a + word_at(p + word) * b + word_at(p + 2 * word) * c + word_at(p + 3 * word) * d;
-  for (; n >= word; n -= word, p += word) sum = sum * next + word_at(p) * a;
+    four(word_at(p), word_at(p + word), word_at(p + 2 * word), word_at(p + 3 * word));
+  for (; n >= word; n -= word, p += word) one(word_at(p));
   std::uint64_t rest = 0;
   for (; n != 0; --n, ++p) rest = rest << 8 | std::to_integer<std::uint64_t>(*p);
   return (sum + rest) * next;
@@ -347,10 +352,12 @@ inline std::uint64_t checksum_of_large(const queue_view& q, std::span<const std:
     return checksum_of(q.key, words, payload);
   if ((words[3] & written_in_place) != 0) return checksum_of(q.key, words, {});
   // Each at a multiple of eight from the start, as it was just written: a load across two stores would wait for both.
-  const std::size_t step = (payload.size() - word) / steps & ~(word - 1);
-  std::uint64_t seen = word_at(payload.data() + payload.size() - word);
-  const std::byte* p = payload.data();
-  for (std::size_t i = 0; i < steps; ++i, p += step) seen = std::rotl(seen, 9) + word_at(p);
+  constexpr unsigned fraction = 8;
+  const std::size_t last = payload.size() - word;
+  const std::size_t step = (last << fraction) / steps;
+  std::uint64_t seen = word_at(payload.data() + last);
+  for (std::size_t i = 0, at = 0; i < steps; ++i, at += step)
+    seen = std::rotl(seen, 9) + word_at(payload.data() + (at >> fraction & ~(word - 1)));
   return checksum_of(q.key, std::array{words[0], words[1], words[2], words[3], seen}, {});
 }
 

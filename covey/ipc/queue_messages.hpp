@@ -78,7 +78,8 @@ bool put_message(const T& value, const Put& put) {
 
 /// Whether default construction does nothing but set values, all of them known when this is compiled.
 template <class T>
-concept constant_default = requires { typename std::bool_constant<(static_cast<void>(T{}), true)>; };
+concept constant_default =
+    std::is_default_constructible_v<T> && requires { typename std::bool_constant<(static_cast<void>(T{}), true)>; };
 
 /// Makes an optional's value where it will stay.
 template <class F>

@@ -18,7 +18,7 @@ struct queue_side {
   participant name;
   std::optional<lane_writer> writer;    // from the first put on, or
   std::optional<ordered_writer> by_rank;  // this, where messages go by rank
-  std::vector<held_message> hand;       // oldest first; has room for what is taken before that is
+  std::vector<held_message> hand;       // oldest first; room is made before one is taken, or it might be lost
   region kept;                          // the queue, while something is in hand: that outlives the thread's handles
   // The region of a lane that was read from, with its larger payloads.
   struct lane_data {

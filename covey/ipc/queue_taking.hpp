@@ -44,10 +44,12 @@ inline std::size_t take_oldest(const queue_view& q, std::size_t l, std::size_t n
     cursor = {.lane = l, .next = q.lane(l).head.load(std::memory_order_acquire)};
   }
   const std::size_t taken = take_in_a_row(q, n, cursor, out);
+  // Nothing: or others were here, or it was passed over, or came back to the head.
   return taken != 0 ? taken : take_at_head(q, cursor, out);
 }
 
-/// Whether a slot whose stored state is `raw` has the message of `position`, in that hand.
+/// Whether a slot whose stored state is `raw` has the message of `position`, in that hand. A fresh slot, whose word is
+/// 0, looks like one of a kind that there is none of: see queue_key().
 inline bool is_in_hand(const queue_view& q, const message_slot& s, std::uint64_t raw, std::uint64_t position,
                        participant hand) {
   return ((raw ^ q.key) & ~slot_state::deliveries_mask) == slot_state::in_hand_of(hand, 0).word &&

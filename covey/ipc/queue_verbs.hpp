@@ -94,11 +94,11 @@ class queue_verbs : public get_forms<queue_verbs<Self, T>, T>, public in_place_f
   std::optional<T> get() const { return get_until_deadline(std::nullopt, nullptr); }
   using forms::get;
 
-  /// Blocks until a message comes, and takes all that wait, but at most `max`, in their order; none when the queue is
-  /// closed and drained, or `max` is 0. All of them stay in flight, together, until this thread's next get of any kind,
-  /// or one task_done() for each: a consumer that dies in the middle of the batch gets, or leaves to others, all that
-  /// it had not acknowledged. Acknowledges this thread's messages before. Throws like get(); when one message cannot be
-  /// read, that one is dropped and the others wait again.
+  /// Blocks until a message comes, and takes all that wait, but at most `max` and capacity(), in their order; none when
+  /// the queue is closed and drained, or `max` is 0. All of them stay in flight, together, until this thread's next get
+  /// of any kind, or one task_done() for each: a consumer that dies in the middle of the batch gets, or leaves to
+  /// others, all that it had not acknowledged. Acknowledges this thread's messages before. Throws like get(); when one
+  /// message cannot be read, that one is dropped and the others wait again.
   std::vector<T> get_many(std::size_t max) const { return get_many_until_deadline(max, std::nullopt, nullptr); }
   using forms::get_many;
 
