@@ -33,8 +33,9 @@ class side_table {
   static Side& of(const region& r) {
     const std::uint64_t id = r.id();
     const std::uint64_t now = farewells.load(std::memory_order_acquire);
-    if (latest.own.region == id && latest.own.name == thread_name && latest.farewells_seen == now && id != 0) [[likely]]
-      return *latest.own.side;
+    const latest_side& l = latest[id % latest.size()];
+    if (l.own.region == id && l.own.name == thread_name && l.farewells_seen == now && id != 0) [[likely]]
+      return *l.own.side;
     return find_or_make(r, now);
   }
 
@@ -130,8 +131,9 @@ class side_table {
   [[gnu::noinline]] static Side& find_or_make(const region& r, std::uint64_t now) {
     family_check();
     const own_side* const known = known_side(r.id());
-    latest = {known != nullptr ? *known : made_side(r), now};
-    return *latest.own.side;
+    latest_side& l = latest[r.id() % latest.size()];
+    l = {known != nullptr ? *known : made_side(r), now};
+    return *l.own.side;
   }
 
   // The one that this thread has already.
@@ -170,7 +172,8 @@ class side_table {
   // How often an entry ended. A region may leave this process and come back in a message, under the same id: what a
   // thread knows of its sides holds as long as this has not changed.
   static inline std::atomic<std::uint64_t> farewells{0};
-  static inline constinit thread_local latest_side latest{};
+  // By region: a thread often has several in turn.
+  static inline constinit thread_local std::array<latest_side, 4> latest{};
 };
 
 }  // namespace covey::detail
