@@ -52,7 +52,7 @@ std::size_t work_of_recoverers() { return is_long() ? 1'000'000 : 80'000; }
 constexpr std::size_t work_of_every = 1'000'000;
 constexpr std::size_t work_of_a_kill = 60;  // of each process
 constexpr std::size_t work_of_a_breakpoint = 3;
-constexpr std::size_t work_of_recording = 4;  // a step
+constexpr std::size_t work_of_recording = 2;  // a step
 
 // `count` of `all`, evenly; different ones for different `turn`s.
 std::vector<std::size_t> thinned(const std::vector<std::size_t>& all, std::size_t count, std::size_t turn) {
