@@ -266,7 +266,7 @@ TEST(StepperLatch, WaitThatSleeps) {
   step("latch.wait that sleeps", stepped<latch_world>{.run = [](latch_world& w) { w.l.wait(); },
                                                       .check =
                                                           [](latch_world& w, const last_process& last) {
-                                                            EXPECT_FALSE(last.finished);
+                                                            EXPECT_FALSE(last.returned);
                                                             w.l.count_down();
                                                             EXPECT_FALSE(w.l.try_wait());
                                                             w.l.count_down();
@@ -277,7 +277,7 @@ TEST(StepperLatch, WaitThatSleeps) {
   step("latch.arrive_and_wait that sleeps", stepped<latch_world>{.run = [](latch_world& w) { w.l.arrive_and_wait(); },
                                                                  .check =
                                                                      [](latch_world& w, const last_process& last) {
-                                                                       EXPECT_FALSE(last.finished);
+                                                                       EXPECT_FALSE(last.returned);
                                                                        w.l.count_down();
                                                                        const bool was_counted = w.l.try_wait();
                                                                        EXPECT_TRUE(was_counted || !last.slept);
@@ -560,7 +560,7 @@ TEST(StepperSleep, HarmsNobody) {
        stepped<nothing_to_take>{.run = [](nothing_to_take& w) { w.s.acquire(); },
                                 .check =
                                     [](nothing_to_take& w, const last_process& last) {
-                                      EXPECT_FALSE(last.finished);
+                                      EXPECT_FALSE(last.returned);
                                       w.s.release();
                                       EXPECT_TRUE(w.s.try_acquire());
                                     },
@@ -569,7 +569,7 @@ TEST(StepperSleep, HarmsNobody) {
        stepped<read_by_another>{.run = [](read_by_another& w) { w.m.lock(); },
                                 .check =
                                     [](read_by_another& w, const last_process& last) {
-                                      EXPECT_FALSE(last.finished);
+                                      EXPECT_FALSE(last.returned);
                                       EXPECT_FALSE(w.m.needs_recovery_approx());
                                       EXPECT_TRUE(w.m.try_lock_shared());
                                       w.m.unlock_shared();
@@ -584,7 +584,7 @@ TEST(StepperSleep, HarmsNobody) {
        stepped<taken_by_another>{.run = [](taken_by_another& w) { w.p.acquire(); },
                                  .check =
                                      [](taken_by_another& w, const last_process& last) {
-                                       EXPECT_FALSE(last.finished);
+                                       EXPECT_FALSE(last.returned);
                                        w.p.release();
                                        EXPECT_TRUE(w.p.try_acquire());
                                        w.p.release();
@@ -597,7 +597,7 @@ TEST(StepperSleep, HarmsNobody) {
                                                       },
                                                   .check =
                                                       [](condition_world& w, const last_process& last) {
-                                                        EXPECT_FALSE(last.finished);
+                                                        EXPECT_FALSE(last.returned);
                                                         w.m.recover([] {});
                                                         const std::unique_lock lock(w.m, std::try_to_lock);
                                                         EXPECT_TRUE(lock.owns_lock());

@@ -126,7 +126,7 @@ TEST(StepperMutex, LockThatSleeps) {
        stepped<mutex_of_another>{.run = [](mutex_of_another& w) { w.m.lock(); },
                                  .check =
                                      [](mutex_of_another& w, const last_process& last) {
-                                       EXPECT_FALSE(last.finished);
+                                       EXPECT_FALSE(last.returned);
                                        w.m.unlock();
                                        expect_usable(w.m);
                                      },
@@ -245,7 +245,7 @@ TEST(StepperEvent, Wait) {
   step("event.wait that sleeps", stepped<one_event>{.run = [](one_event& w) { w.e.wait(); },
                                                     .check =
                                                         [](one_event& w, const last_process& last) {
-                                                          EXPECT_FALSE(last.finished);
+                                                          EXPECT_FALSE(last.returned);
                                                           EXPECT_FALSE(w.e.is_set());
                                                           expect_usable(w.e);
                                                         },
