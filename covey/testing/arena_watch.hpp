@@ -24,7 +24,7 @@ class arena_watch {
     bool operator==(const extent&) const = default;
   };
   std::vector<extent> extents_, extents_now_;
-  std::vector<std::byte> bytes_, bytes_now_;
+  std::vector<std::byte> bytes_, bytes_now_;  // of the extents, one after the other, and what is left of longer ones
 };
 
 }  // namespace covey::testing

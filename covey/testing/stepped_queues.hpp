@@ -59,7 +59,7 @@ stepped<World> reader_role(int one_more, const IsAll& is_all) {
                 } catch (const no_consumers&) {
                   lost = true;
                 }
-                EXPECT_TRUE(lost || !last.finished);
+                EXPECT_TRUE(lost || !last.returned);
                 auto all = drain(w.q);
                 if (lost) all.push_back(one_more);
                 EXPECT_TRUE(is_all(all)) << ::testing::PrintToString(all);
@@ -84,7 +84,7 @@ stepped<World> writer_role() {
                 } catch (const no_producers&) {
                 }
                 EXPECT_LE(got, 1U);
-                EXPECT_TRUE(got == 1 || !last.finished);
+                EXPECT_TRUE(got == 1 || !last.returned);
                 // Who put had the role, and is gone: get() does not wait.
                 EXPECT_TRUE(got == 0 || wait_any_for(std::chrono::seconds(10), w.q));
               },

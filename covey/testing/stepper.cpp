@@ -47,12 +47,12 @@ constexpr std::size_t depths = 3;  // the operation, its recoverer, the recovere
 
 // Work is counted in single steps, which cost some 12 us. The victim is killed whatever that costs; what follows shares
 // this.
-std::size_t work_of_recoverers() { return is_long() ? 1'000'000 : 80'000; }
+std::size_t work_of_recoverers(bool brief) { return is_long() ? 1'000'000 : brief ? 10'000 : 80'000; }
 // For each of the two to die after its every instruction.
 constexpr std::size_t work_of_every = 1'000'000;
 constexpr std::size_t work_of_a_kill = 60;  // of each process
 constexpr std::size_t work_of_a_breakpoint = 3;
-constexpr std::size_t work_of_recording = 4;  // a step
+constexpr std::size_t work_of_recording = 2;  // a step
 
 // `count` of `all`, evenly; different ones for different `turn`s.
 std::vector<std::size_t> thinned(const std::vector<std::size_t>& all, std::size_t count, std::size_t turn) {
@@ -97,6 +97,14 @@ struct recording {
     for (const std::size_t point : matters)
       (point == 0 || point == size() || visit[point - 1] <= rounds ? points : later).push_back(point);
     return united(points, thinned(later, 100, 0));
+  }
+
+  // For each state that it leaves behind, one point. After the last it changes nothing more, so let it return: then
+  // what that promises must hold, whoever comes.
+  [[nodiscard]] std::vector<std::size_t> states() const {
+    std::vector<std::size_t> points = always();
+    if (!slept) points.back() = size();
+    return points;
   }
 
   // Where it matters, before each instruction that is met for the first time, and after the last.
@@ -261,12 +269,14 @@ class stepping {
   }
 
   last_process replay(const std::vector<death>& deaths, const std::shared_ptr<void>& world, bool stops) {
-    last_process last{.finished = true};
+    last_process last{.finished = true, .followed = deaths.size() > 1};
     for (std::size_t depth = 0; depth < deaths.size(); ++depth) {
       const auto t = start(depth, world);
       last_process now = advance(*t, *deaths[depth].seen, deaths[depth].after);
-      if (stops && depth + 1 == deaths.size() && (depth == 0 || plan_.goes_on)) now = stop(*t, now, world);
-      last = {.finished = last.finished && now.finished, .slept = now.slept};
+      if (stops && depth == (plan_.goes_on ? deaths.size() - 1 : 0)) now = stop(*t, now, world);
+      if (depth == 0) last.returned = now.finished;
+      last.finished = last.finished && now.finished;
+      last.slept = now.slept;
       t->kill();
     }
     return last;
@@ -290,7 +300,7 @@ class stepping {
 const recording& stepping::record_after(const std::vector<death>& deaths) {
   watch(deaths);
   const auto world = plan_.prepare();
-  (void)replay(deaths, world, false);
+  (void)replay(deaths, world, plan_.while_stopped && !plan_.goes_on);
   const auto t = start(deaths.size(), world);
   recordings_.push_back(record(*t));
   t->kill();
@@ -326,7 +336,7 @@ stepping::deaths_of_several stepping::followed_by_another(const deaths_of_severa
   deaths_of_several all;
   for (const auto& deaths : states) {
     const recording& r = recoverer_after(deaths);
-    std::vector<std::size_t> points = r.size() < few_instructions ? r.all() : r.always();
+    std::vector<std::size_t> points = r.size() < few_instructions ? r.all() : r.states();
     if (!matter) {
       std::vector<std::size_t> others;
       std::ranges::set_difference(r.size() < every_below() ? r.all() : r.distinct(), points,
@@ -384,10 +394,10 @@ void stepping::kill(const deaths_of_several& all, std::size_t& work, bool matter
 
 // Those where it matters first, of both; what is left of the work is for the rest.
 void stepping::kill_those_who_follow() {
-  std::size_t work = work_of_recoverers();
+  std::size_t work = work_of_recoverers(plan_.brief);
   const recording& seen = recordings_.front();
   deaths_of_several first, second;
-  for (const std::size_t point : seen.always()) first.push_back({{&seen, point}});
+  for (const std::size_t point : seen.states()) first.push_back({{&seen, point}});
 
   // From the last state, which has most to repair, to the first, as many as a third of the work allows.
   for (std::size_t n = 0, count = 1; n < count; ++n) {
@@ -395,7 +405,7 @@ void stepping::kill_those_who_follow() {
     const recording& r = record_after(deaths);
     recoverers_.emplace_back(deaths[0].after, &r);
     if (n == 0) count = std::clamp<std::size_t>(work / 3 / (work_of_recording * r.size() + 1), 1, first.size());
-    work -= std::min(work, work_of_recording * r.size());
+    if (!plan_.brief) work -= std::min(work, work_of_recording * r.size());
   }
 
   const deaths_of_several matter = followed_by_another(first, true);
@@ -406,7 +416,7 @@ void stepping::kill_those_who_follow() {
   work += most;
   // Of the recoverer of that, those of which the first made a difference.
   for (const auto& deaths : matter)
-    if (std::ranges::binary_search(deaths[1].seen->matters, deaths[1].after)) second.push_back(deaths);
+    if (std::ranges::binary_search(deaths[1].seen->states(), deaths[1].after)) second.push_back(deaths);
   most = work / 8 * 7;
   work -= most;
   kill(followed_by_another(second, true), most, true);

@@ -17,6 +17,8 @@ namespace covey::testing {
 struct last_process {
   bool finished = false;  ///< all had returned from what they did: what that promises must hold
   bool slept = false;     ///< the last was killed in its sleep
+  bool returned = false;  ///< the operation itself had returned, whoever else was killed after it
+  bool followed = false;  ///< a recoverer was killed too
 };
 
 /// What was tried, and what was found.
@@ -45,7 +47,7 @@ struct stepped_plan {
   std::function<std::shared_ptr<void>()> prepare;
   std::function<void(void*)> run, recover, warm, before, while_stopped;
   std::function<void(void*, const testing::last_process&)> check;
-  bool goes_on = false;
+  bool goes_on = false, brief = false;
 };
 
 testing::step_report run_stepped(const stepped_plan& plan);
@@ -78,11 +80,16 @@ struct stepped {
   std::function<void(World&)> before{};
 
   /// Runs while the process that does `run` is stopped at the same places: what others can do then. Not for locks.
+  /// Recoverers come after it.
   std::function<void(World&)> while_stopped{};
 
-  /// Whether it then goes on, to its end or into its sleep, and is killed only there; and recoverers likewise. Who
-  /// slept already does not.
+  /// Whether it then goes on, to its end or into its sleep, and is killed only there. Where there is a recoverer, that
+  /// is stopped instead and goes on. Who slept already does not.
   bool goes_on = false;
+
+  /// Whether recoverers share an eighth of the work of others, unless COVEY_LONG_TESTS is set: where nearly all that
+  /// they find is left by another operation too, which is stepped with more of it.
+  bool brief = false;
 };
 
 /// Runs the operation once to learn its instructions, then kills it before the first and after each that changed shared
@@ -106,7 +113,8 @@ step_report try_step(std::string name, const stepped<World>& operation) {
        .before = on(operation.before),
        .while_stopped = on(operation.while_stopped),
        .check = [f = operation.check](void* world, const last_process& last) { f(*static_cast<World*>(world), last); },
-       .goes_on = operation.goes_on});
+       .goes_on = operation.goes_on,
+       .brief = operation.brief});
 }
 
 /// try_step(), prints the report, and fails the test at a violation. Skips it, with the reason, where processes cannot

@@ -33,6 +33,11 @@ bool others_can_lock(Mutex& m) {
   return could;
 }
 
+template <class World>
+void recover(World& w) {
+  w.m.recover([] {});
+}
+
 struct recursive_world {
   covey::recursive_mutex m;
 };
@@ -54,7 +59,10 @@ TEST(StepperRecursiveMutex, LockTwiceAndUnlock) {
                                       w.m.recover([] {});
                                       EXPECT_TRUE(w.m.try_lock());
                                       w.m.unlock();
-                                    }});
+                                      EXPECT_TRUE(others_can_lock(w.m));
+                                    },
+                                .recover = recover<recursive_world>,
+                                .brief = true});
 }
 
 // Its owner is dead, and had locked it twice.
@@ -66,11 +74,6 @@ struct recursive_of_the_dead : recursive_world {
     });
   }
 };
-
-template <class World>
-void recover(World& w) {
-  w.m.recover([] {});
-}
 
 TEST(StepperRecursiveMutex, Recover) {
   using world = recursive_of_the_dead;
@@ -102,14 +105,29 @@ void expect_usable(shared_world& w) {
   w.m.unlock();
 }
 
+// A writer, who forgets readers that died.
+void write(shared_world& w) {
+  try {
+    w.m.lock();
+    w.m.unlock();
+  } catch (const covey::owner_died&) {
+    w.m.recover([] {});
+  }
+}
+
 TEST(StepperSharedMutex, LockShared) {
   step("shared_mutex.lock_shared", stepped<shared_world>{.run = [](shared_world& w) { w.m.lock_shared(); },
                                                          .check =
-                                                             [](shared_world& w, const last_process&) {
-                                                               EXPECT_FALSE(w.m.needs_recovery_approx());
-                                                               EXPECT_TRUE(w.m.try_lock());
-                                                               w.m.unlock();
-                                                             }});
+                                                             [](shared_world& w, const last_process& last) {
+                                                               if (!last.followed || last.finished) {
+                                                                 EXPECT_FALSE(w.m.needs_recovery_approx());
+                                                                 EXPECT_TRUE(w.m.try_lock());
+                                                                 w.m.unlock();
+                                                               }
+                                                               expect_usable(w);
+                                                             },
+                                                         .recover = write,
+                                                         .brief = true});
 }
 
 TEST(StepperSharedMutex, LockSharedAndUnlock) {
@@ -122,7 +140,9 @@ TEST(StepperSharedMutex, LockSharedAndUnlock) {
                                                                     [](shared_world& w, const last_process&) {
                                                                       EXPECT_FALSE(w.m.needs_recovery_approx());
                                                                       expect_usable(w);
-                                                                    }});
+                                                                    },
+                                                                .recover = recover<shared_world>,
+                                                                .brief = true});
 }
 
 TEST(StepperSharedMutex, Lock) {
@@ -136,7 +156,7 @@ TEST(StepperSharedMutex, Lock) {
   step("shared_mutex.lock, repaired",
        stepped<shared_world>{.run = lock,
                              .check = [](shared_world& w, const last_process&) { expect_usable(w); },
-                             .recover = [](shared_world& w) { w.m.recover([] {}); }});
+                             .recover = recover<shared_world>});
 }
 
 TEST(StepperSharedMutex, LockAndUnlock) {
@@ -151,7 +171,9 @@ TEST(StepperSharedMutex, LockAndUnlock) {
                                                                  EXPECT_FALSE(w.m.needs_recovery_approx());
                                                                }
                                                                expect_usable(w);
-                                                             }});
+                                                             },
+                                                         .recover = write,
+                                                         .brief = true});
 }
 
 struct shared_of_the_dead : shared_world {
@@ -208,14 +230,22 @@ TEST(StepperPermits, AcquireAndRelease) {
     w.p.release();
     w.p.release();
   };
+  // Who takes all takes those of the dead too, and dies with them.
+  const auto take_all = [](permits_world& w) {
+    (void)w.p.try_acquire();
+    (void)w.p.try_acquire();
+  };
   step("permits.acquire",
-       stepped<permits_world>{.run = [](permits_world& w) { w.p.acquire(); }, .check = all_came_back});
+       stepped<permits_world>{
+           .run = [](permits_world& w) { w.p.acquire(); }, .check = all_came_back, .recover = take_all, .brief = true});
   step("permits.acquire+release", stepped<permits_world>{.run =
                                                              [](permits_world& w) {
                                                                w.p.acquire();
                                                                w.p.release();
                                                              },
-                                                         .check = all_came_back});
+                                                         .check = all_came_back,
+                                                         .recover = take_all,
+                                                         .brief = true});
 }
 
 struct latch_world {
@@ -236,7 +266,7 @@ TEST(StepperLatch, WaitThatSleeps) {
   step("latch.wait that sleeps", stepped<latch_world>{.run = [](latch_world& w) { w.l.wait(); },
                                                       .check =
                                                           [](latch_world& w, const last_process& last) {
-                                                            EXPECT_FALSE(last.finished);
+                                                            EXPECT_FALSE(last.returned);
                                                             w.l.count_down();
                                                             EXPECT_FALSE(w.l.try_wait());
                                                             w.l.count_down();
@@ -247,7 +277,7 @@ TEST(StepperLatch, WaitThatSleeps) {
   step("latch.arrive_and_wait that sleeps", stepped<latch_world>{.run = [](latch_world& w) { w.l.arrive_and_wait(); },
                                                                  .check =
                                                                      [](latch_world& w, const last_process& last) {
-                                                                       EXPECT_FALSE(last.finished);
+                                                                       EXPECT_FALSE(last.returned);
                                                                        w.l.count_down();
                                                                        const bool was_counted = w.l.try_wait();
                                                                        EXPECT_TRUE(was_counted || !last.slept);
@@ -263,21 +293,27 @@ TEST(StepperLatch, WaitThatSleeps) {
 
 struct once_world {
   covey::once_flag flag;
+  covey::shared_ptr<bool> has_run = covey::make_shared<bool>(false);
 };
 
+void run_once(once_world& w) {
+  covey::call_once(w.flag, [&] { *w.has_run = true; });
+}
+
 TEST(StepperOnce, CallOnce) {
-  step("call_once", stepped<once_world>{.run = [](once_world& w) { covey::call_once(w.flag, [] {}); },
+  step("call_once", stepped<once_world>{.run = run_once,
                                         .check =
                                             [](once_world& w, const last_process& last) {
-                                              if (last.finished) {
-                                                EXPECT_TRUE(w.flag.done());
-                                              }
                                               const bool before = w.flag.done();
+                                              EXPECT_TRUE(before || !last.returned);
+                                              EXPECT_TRUE(*w.has_run || !before) << "done, and nobody did it";
                                               bool ran = false;
                                               covey::call_once(w.flag, [&] { ran = true; });
                                               EXPECT_EQ(ran, !before);
                                               EXPECT_TRUE(w.flag.done());
-                                            }});
+                                            },
+                                        .recover = run_once,
+                                        .brief = true});
 }
 
 // ---- condition_variable
@@ -287,6 +323,11 @@ struct condition_world {
   covey::mutex m;
   covey::condition_variable c;
 };
+
+void recover_and_notify(condition_world& w) {
+  w.m.recover([] {});
+  w.c.notify_all();
+}
 
 TEST(StepperCondition, WaitAndNotify) {
   const auto usable = [](condition_world& w, const last_process&) {
@@ -303,7 +344,9 @@ TEST(StepperCondition, WaitAndNotify) {
                                                             std::unique_lock lock(w.m);
                                                             (void)w.c.wait_for(lock, 0ns);
                                                           },
-                                                      .check = usable});
+                                                      .check = usable,
+                                                      .recover = recover_and_notify,
+                                                      .brief = true});
 }
 
 // ---- barrier
@@ -313,6 +356,14 @@ struct barrier_world {
   covey::barrier b{2};
 };
 
+// Finds the dead party, and says so to all.
+void come_too(barrier_world& w) {
+  try {
+    (void)w.b.arrive();
+  } catch (const covey::broken_barrier&) {
+  }
+}
+
 // Dead before it enlisted, it is unknown; afterwards the barrier is broken, unless it left properly.
 TEST(StepperBarrier, ArriveAndDrop) {
   step("barrier.arrive", stepped<barrier_world>{.run = [](barrier_world& w) { (void)w.b.arrive(); },
@@ -320,11 +371,13 @@ TEST(StepperBarrier, ArriveAndDrop) {
                                                     [](barrier_world& w, const last_process& last) {
                                                       try {
                                                         const auto token = w.b.arrive();
-                                                        EXPECT_FALSE(last.finished);
+                                                        EXPECT_FALSE(last.returned || last.finished);
                                                         EXPECT_FALSE(w.b.wait_for(token, 0ns));
                                                       } catch (const covey::broken_barrier&) {
                                                       }
-                                                    }});
+                                                    },
+                                                .recover = come_too,
+                                                .brief = true});
   step("barrier.arrive_and_drop",
        stepped<barrier_world>{.run = [](barrier_world& w) { w.b.arrive_and_drop(); },
                               .check =
@@ -333,9 +386,11 @@ TEST(StepperBarrier, ArriveAndDrop) {
                                       const auto token = w.b.arrive();
                                       EXPECT_TRUE(w.b.wait_for(token, 0ns) || !last.finished);
                                     } catch (const covey::broken_barrier&) {
-                                      EXPECT_FALSE(last.finished);
+                                      EXPECT_FALSE(last.finished && !last.followed);
                                     }
-                                  }});
+                                  },
+                              .recover = come_too,
+                              .brief = true});
 }
 
 // What others do while a party is stopped, wherever it is: all returns, and waits end in time.
@@ -393,32 +448,40 @@ struct guarded_world {
   covey::guarded<std::string> text{"old"};
 };
 
+void count_up(guarded_world& w) {
+  w.g.update([](twins& t) {
+    for (long& v : t.same) ++v;
+  });
+}
+
 TEST(StepperGuarded, Update) {
-  step("guarded.update", stepped<guarded_world>{.run =
-                                                    [](guarded_world& w) {
-                                                      w.g.update([](twins& t) {
-                                                        for (long& v : t.same) ++v;
-                                                      });
-                                                    },
+  step("guarded.update", stepped<guarded_world>{.run = count_up,
                                                 .check =
                                                     [](guarded_world& w, const last_process& last) {
                                                       const twins now = w.g.load();
                                                       EXPECT_TRUE(now.whole());
-                                                      EXPECT_TRUE(now.same[0] == 1 || !last.finished);
-                                                      w.g.update([](twins& t) {
-                                                        for (long& v : t.same) ++v;
-                                                      });
+                                                      const long least = last.finished && last.followed ? 2 : 1;
+                                                      EXPECT_GE(now.same[0], last.returned ? least : 0);
+                                                      EXPECT_LE(now.same[0], last.followed ? 3 : 1);
+                                                      count_up(w);
                                                       EXPECT_EQ(w.g.load().same[3], now.same[0] + 1);
-                                                    }});
+                                                    },
+                                                .recover = count_up,
+                                                .brief = true});
   step("guarded.store text",
        stepped<guarded_world>{.run = [](guarded_world& w) { w.text.store("another"); },
                               .check =
                                   [](guarded_world& w, const last_process& last) {
                                     const std::string now = w.text.load();
-                                    EXPECT_TRUE(now == "another" || (now == "old" && !last.finished));
+                                    EXPECT_TRUE(now == "another" || (now == "old" && !last.returned) ||
+                                                (now == "a later one" && last.followed))
+                                        << now;
+                                    EXPECT_TRUE(now == "a later one" || !last.finished || !last.followed) << now;
                                     w.text.store("third");
                                     EXPECT_EQ(w.text.load(), "third");
-                                  }});
+                                  },
+                              .recover = [](guarded_world& w) { w.text.store("a later one"); },
+                              .brief = true});
 }
 
 // An updater that is stopped keeps other updaters out until their time is up; readers go on.
@@ -446,12 +509,6 @@ TEST(StepperGuarded, IsReadBesideAStoppedUpdater) {
 struct read_world : guarded_world {
   covey::shared_ptr<twins> got = covey::make_shared<twins>();
 };
-
-void count_up(guarded_world& w) {
-  w.g.update([](twins& t) {
-    for (long& v : t.same) ++v;
-  });
-}
 
 // Two updates while a reader stands anywhere: it waits for nobody, nobody for it, and it gets no mixture of them.
 TEST(StepperGuarded, LoadOfAStoppedOne) {
@@ -507,7 +564,7 @@ TEST(StepperSleep, HarmsNobody) {
        stepped<nothing_to_take>{.run = [](nothing_to_take& w) { w.s.acquire(); },
                                 .check =
                                     [](nothing_to_take& w, const last_process& last) {
-                                      EXPECT_FALSE(last.finished);
+                                      EXPECT_FALSE(last.returned);
                                       w.s.release();
                                       EXPECT_TRUE(w.s.try_acquire());
                                     },
@@ -516,7 +573,7 @@ TEST(StepperSleep, HarmsNobody) {
        stepped<read_by_another>{.run = [](read_by_another& w) { w.m.lock(); },
                                 .check =
                                     [](read_by_another& w, const last_process& last) {
-                                      EXPECT_FALSE(last.finished);
+                                      EXPECT_FALSE(last.returned);
                                       EXPECT_FALSE(w.m.needs_recovery_approx());
                                       EXPECT_TRUE(w.m.try_lock_shared());
                                       w.m.unlock_shared();
@@ -524,12 +581,14 @@ TEST(StepperSleep, HarmsNobody) {
                                       EXPECT_TRUE(w.m.try_lock());
                                       w.m.unlock();
                                     },
-                                .warm = [](read_by_another& w) { (void)w.m.lock_for(0ns); }});
+                                .recover = [](read_by_another& w) { (void)w.m.lock_for(0ns); },
+                                .warm = [](read_by_another& w) { (void)w.m.lock_for(0ns); },
+                                .brief = true});
   step("permits.acquire of none",
        stepped<taken_by_another>{.run = [](taken_by_another& w) { w.p.acquire(); },
                                  .check =
                                      [](taken_by_another& w, const last_process& last) {
-                                       EXPECT_FALSE(last.finished);
+                                       EXPECT_FALSE(last.returned);
                                        w.p.release();
                                        EXPECT_TRUE(w.p.try_acquire());
                                        w.p.release();
@@ -542,17 +601,19 @@ TEST(StepperSleep, HarmsNobody) {
                                                       },
                                                   .check =
                                                       [](condition_world& w, const last_process& last) {
-                                                        EXPECT_FALSE(last.finished);
+                                                        EXPECT_FALSE(last.returned);
                                                         w.m.recover([] {});
                                                         const std::unique_lock lock(w.m, std::try_to_lock);
                                                         EXPECT_TRUE(lock.owns_lock());
                                                         w.c.notify_one();
                                                       },
+                                                  .recover = recover_and_notify,
                                                   .warm =
                                                       [](condition_world& w) {
                                                         std::unique_lock lock(w.m);
                                                         (void)w.c.wait_for(lock, 0ns);
-                                                      }});
+                                                      },
+                                                  .brief = true});
 }
 
 }  // namespace

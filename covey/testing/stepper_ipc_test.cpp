@@ -55,7 +55,7 @@ bool has_all_four(std::vector<int> all) {
 
 void expect_put(three& w, const last_process& last) {
   std::vector<int> all = drain(w.q);
-  if (!last.finished && all.size() == 3) all.push_back(4);
+  if (!last.returned && all.size() == 3) all.push_back(4);
   EXPECT_TRUE(has_all_four(all)) << ::testing::PrintToString(all);
   expect_whole(w.q);
 }
@@ -98,8 +98,10 @@ TEST(StepperQueue, PutOfAStoppedOne) {
   step("queue.put that moves quota, stopped",
        stepped<moved_quota>{.run = [](moved_quota& w) { w.q.put(1); },
                             .check = [](moved_quota& w, const last_process&) { expect_whole(w.q); },
+                            .recover = look<moved_quota>,
                             .warm = [](moved_quota& w) { (void)w.q.try_put(1); },
-                            .while_stopped = [](moved_quota& w) { go_on_with(w.q, 1); }});
+                            .while_stopped = [](moved_quota& w) { go_on_with(w.q, 1); },
+                            .brief = true});
 }
 
 TEST(StepperQueue, GetOfAStoppedOne) {
@@ -109,11 +111,13 @@ TEST(StepperQueue, GetOfAStoppedOne) {
                                                   EXPECT_LE(w.q.size(), 1U);  // what was in its hand
                                                   expect_whole(w.q);
                                                 },
+                                            .recover = look<three>,
                                             .while_stopped =
                                                 [](three& w) {
                                                   EXPECT_GE(drain(w.q).size(), 2U);
                                                   go_on_with(w.q, 0);
-                                                }});
+                                                },
+                                            .brief = true});
 }
 
 TEST(StepperQueue, PutAgain) {
@@ -121,7 +125,7 @@ TEST(StepperQueue, PutAgain) {
                                          .check =
                                              [](empty& w, const last_process& last) {
                                                std::vector<int> all = drain(w.q);
-                                               if (!last.finished && all.size() == 1) all.push_back(2);
+                                               if (!last.returned && all.size() == 1) all.push_back(2);
                                                EXPECT_EQ(all, (std::vector{1, 2}));
                                                expect_whole(w.q);
                                              },
@@ -135,7 +139,7 @@ TEST(StepperQueue, GetAgain) {
                                          .check =
                                              [](three& w, const last_process& last) {
                                                std::vector<int> all = drain(w.q);
-                                               if (!last.finished && all.size() == 3) all.erase(all.begin());
+                                               if (!last.returned && all.size() == 3) all.erase(all.begin());
                                                EXPECT_EQ(all, (std::vector{2, 3}));
                                                expect_whole(w.q);
                                              },
@@ -144,30 +148,27 @@ TEST(StepperQueue, GetAgain) {
 }
 
 TEST(StepperQueue, PutRepaired) {
-  step("queue.put, then size", stepped<three>{.run = put_one<three>,
-                                              .check =
-                                                  [](three& w, const last_process&) {
-                                                    auto all = drain(w.q);
-                                                    if (all.size() == 3) all.push_back(4);
-                                                    EXPECT_TRUE(has_all_four(all)) << ::testing::PrintToString(all);
-                                                    expect_whole(w.q);
-                                                  },
-                                              .recover = look<three>});
+  step("queue.put, then size", stepped<three>{.run = put_one<three>, .check = expect_put, .recover = look<three>});
 }
 
 TEST(StepperQueue, PutFor) {
-  step("queue.put_for", stepped<three>{.run = [](three& w) { (void)w.q.put_for(4, 1h); }, .check = expect_put});
+  step("queue.put_for", stepped<three>{.run = [](three& w) { (void)w.q.put_for(4, 1h); },
+                                       .check = expect_put,
+                                       .recover = [](three& w) { (void)w.q.get(); },
+                                       .brief = true});
 }
 
 TEST(StepperQueue, PutThatSleeps) {
   step("queue.put to a full one", stepped<full>{.run = [](full& w) { w.q.put(7); },
                                                 .check =
                                                     [](full& w, const last_process& last) {
-                                                      EXPECT_FALSE(last.finished);
+                                                      EXPECT_FALSE(last.returned);
                                                       EXPECT_EQ(drain(w.q), (std::vector{1, 2, 3, 4, 5, 6}));
                                                       expect_whole(w.q);
                                                     },
-                                                .warm = [](full& w) { (void)w.q.put_for(7, 1us); }});
+                                                .recover = look<full>,
+                                                .warm = [](full& w) { (void)w.q.put_for(7, 1us); },
+                                                .brief = true});
 }
 
 TEST(StepperQueue, PutOfALargeMessage) {
@@ -178,13 +179,15 @@ TEST(StepperQueue, PutOfALargeMessage) {
                                                   .check =
                                                       [](world& w, const last_process& last) {
                                                         const auto all = drain(w.q);
-                                                        EXPECT_TRUE(all.size() == 1 || (all.empty() && !last.finished));
+                                                        EXPECT_TRUE(all.size() == 1 || (all.empty() && !last.returned));
                                                         if (!all.empty()) {
                                                           EXPECT_EQ(all[0], std::string(5'000, 'a'));
                                                         }
                                                         for (int i = 0; i < 5; ++i) w.q.put(std::string(12'000, 'b'));
                                                         EXPECT_EQ(drain(w.q).size(), 5U);
-                                                      }});
+                                                      },
+                                                  .recover = look<world>,
+                                                  .brief = true});
 }
 
 TEST(StepperQueue, Get) {
@@ -194,8 +197,26 @@ TEST(StepperQueue, Get) {
   };
   step("queue.get",
        stepped<three>{.run = [](three& w) { (void)w.q.get(); }, .check = redelivered, .recover = look<three>});
-  step("queue.get_for", stepped<three>{.run = [](three& w) { (void)w.q.get_for(1h); }, .check = redelivered});
-  step("queue.get_many", stepped<three>{.run = [](three& w) { (void)w.q.get_many(2); }, .check = redelivered});
+  step("queue.get_many", stepped<three>{.run = [](three& w) { (void)w.q.get_many(2); },
+                                        .check = redelivered,
+                                        .recover = [](three& w) { (void)w.q.get_many(2); },
+                                        .brief = true});
+}
+
+// Who puts next gives back what the dead had.
+TEST(StepperQueue, GetThenPut) {
+  step("queue.get_for, then put", stepped<three>{.run = [](three& w) { (void)w.q.get_for(1h); },
+                                                 .check =
+                                                     [](three& w, const last_process& last) {
+                                                       auto all = drain(w.q);
+                                                       const auto put_later = std::erase(all, 4);
+                                                       EXPECT_EQ(all, (std::vector{1, 2, 3}));
+                                                       EXPECT_GE(put_later, last.followed && last.finished ? 1U : 0U);
+                                                       EXPECT_LE(put_later, last.followed ? 2U : 0U);
+                                                       expect_whole(w.q);
+                                                     },
+                                                 .recover = put_one<three>,
+                                                 .brief = true});
 }
 
 // Who dies after a recoverer that died as a consumer too.
@@ -221,21 +242,25 @@ TEST(StepperQueue, GetThatDrops) {
                                                      .check =
                                                          [](world& w, const last_process& last) {
                                                            std::vector<int> all = drain(w.q);
-                                                           if (!last.finished && all.size() == 3)
+                                                           if (!last.returned && all.size() == 3)
                                                              all.erase(all.begin());
                                                            EXPECT_EQ(all, (std::vector{2, 3}));
                                                            expect_whole(w.q);
-                                                         }});
+                                                         },
+                                                     .recover = look<world>,
+                                                     .brief = true});
 }
 
 TEST(StepperQueue, GetThatSleeps) {
   step("queue.get from an empty one", stepped<empty>{.run = [](empty& w) { (void)w.q.get(); },
                                                      .check =
                                                          [](empty& w, const last_process& last) {
-                                                           EXPECT_FALSE(last.finished);
+                                                           EXPECT_FALSE(last.returned);
                                                            expect_whole(w.q);
                                                          },
-                                                     .warm = [](empty& w) { (void)w.q.get_for(1us); }});
+                                                     .recover = look<empty>,
+                                                     .warm = [](empty& w) { (void)w.q.get_for(1us); },
+                                                     .brief = true});
 }
 
 TEST(StepperQueue, TaskDone) {
@@ -247,17 +272,19 @@ TEST(StepperQueue, TaskDone) {
                                              .check =
                                                  [](three& w, const last_process& last) {
                                                    std::vector<int> all = drain(w.q);
-                                                   if (!last.finished && all.size() == 3) all.erase(all.begin());
+                                                   if (!last.returned && all.size() == 3) all.erase(all.begin());
                                                    EXPECT_EQ(all, (std::vector{2, 3}));
                                                    expect_whole(w.q);
-                                                 }});
+                                                 },
+                                             .recover = look<three>,
+                                             .brief = true});
 }
 
 TEST(StepperQueue, Close) {
   step("queue.close", stepped<three>{.run = [](three& w) { w.q.close(); },
                                      .check =
                                          [](three& w, const last_process& last) {
-                                           EXPECT_TRUE(!last.finished || w.q.closed());
+                                           EXPECT_TRUE(!last.returned || w.q.closed());
                                            w.q.close();
                                            EXPECT_THROW(w.q.put(4), covey::queue_closed);
                                            EXPECT_EQ(drain(w.q), (std::vector{1, 2, 3}));
@@ -267,10 +294,12 @@ TEST(StepperQueue, Close) {
   step("queue.close(discard)", stepped<three>{.run = [](three& w) { w.q.close(covey::close_mode::discard); },
                                               .check =
                                                   [](three& w, const last_process& last) {
-                                                    EXPECT_TRUE(!last.finished || w.q.closed());
+                                                    EXPECT_TRUE(!last.returned || w.q.closed());
                                                     w.q.close(covey::close_mode::discard);
                                                     EXPECT_EQ(w.q.get(), std::nullopt);
-                                                  }});
+                                                  },
+                                              .recover = look<three>,
+                                              .brief = true});
 }
 
 TEST(StepperQueue, Join) {
@@ -288,7 +317,7 @@ TEST(StepperQueue, Join) {
   step("queue.join that sleeps", stepped<world>{.run = [](world& w) { w.q.join(); },
                                                 .check =
                                                     [](world& w, const last_process& last) {
-                                                      EXPECT_FALSE(last.finished);
+                                                      EXPECT_FALSE(last.returned);
                                                       w.q.task_done();
                                                       w.in_hand = false;
                                                       w.q.join();

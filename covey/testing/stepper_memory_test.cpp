@@ -195,7 +195,7 @@ TEST(StepperMemory, PushBackThatAllocates) {
                                                                 },
                                                             .check =
                                                                 [](one_heap& w, const last_process& last) {
-                                                                  if (last.finished) {
+                                                                  if (last.returned) {
                                                                     EXPECT_EQ(w.all->numbers.size(), 5U);
                                                                   }
                                                                   expect_heap_usable(w);
@@ -207,7 +207,9 @@ TEST(StepperMemory, PushBackOfAText) {
   step("vector<string>.push_back",
        stepped<one_heap>{
            .run = [](one_heap& w) { w.all->lines.emplace_back("a text that does not fit into its own object"); },
-           .check = [](one_heap& w, const last_process&) { expect_heap_usable(w); }});
+           .check = [](one_heap& w, const last_process&) { expect_heap_usable(w); },
+           .recover = expect_heap_usable,
+           .brief = true});
 }
 
 struct crowded {
@@ -261,12 +263,14 @@ TEST(StepperMemory, PutsAHandleIntoAQueue) {
                                               .check =
                                                   [](mail& w, const last_process& last) {
                                                     const auto got = w.q.try_get();
-                                                    EXPECT_TRUE(!last.finished || got);
+                                                    EXPECT_TRUE(!last.returned || got);
                                                     if (got) {
                                                       EXPECT_EQ(*got, w.e);
                                                       w.q.task_done();
                                                     }
-                                                  }});
+                                                  },
+                                              .recover = [](mail& w) { (void)w.q.size(); },
+                                              .brief = true});
 }
 
 TEST(StepperMemory, GetsAHandleFromAQueue) {
@@ -277,7 +281,9 @@ TEST(StepperMemory, GetsAHandleFromAQueue) {
                                                                ASSERT_TRUE(got);
                                                                EXPECT_TRUE(got->is_set());
                                                                w.q.task_done();
-                                                             }});
+                                                             },
+                                                         .recover = [](mail_on_its_way& w) { (void)w.q.size(); },
+                                                         .brief = true});
 }
 
 }  // namespace

@@ -60,7 +60,9 @@ TEST(StepperNamed, Create) {
                                 }
                                 EXPECT_TRUE(w.is_free());
                               },
-                          .warm = [](free_name& w) { (void)covey::open_or_create<board>(w.name, 1, 1); }});
+                          .recover = [](free_name& w) { (void)covey::open_or_create<board>(w.name, 3, 3); },
+                          .warm = [](free_name& w) { (void)covey::open_or_create<board>(w.name, 1, 1); },
+                          .brief = true});
 }
 
 int hold(const std::string& name, covey::event there, covey::event leave) {
@@ -223,7 +225,7 @@ TEST(StepperNamed, EventWait) {
   step("named_event.wait that sleeps", stepped<world>{.run = [](world& w) { (*w.mine)->e.wait(); },
                                                       .check =
                                                           [](world& w, const last_process& last) {
-                                                            EXPECT_FALSE(last.finished);
+                                                            EXPECT_FALSE(last.returned);
                                                             {
                                                               const auto there = covey::attach<desk>(w.name);
                                                               EXPECT_FALSE(there->e.is_set());

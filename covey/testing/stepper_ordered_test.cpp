@@ -35,7 +35,7 @@ TEST(StepperOrdered, Put) {
                                             .check =
                                                 [](three& w, const last_process& last) {
                                                   auto all = drain(w.q);
-                                                  if (!last.finished && all.size() == 3) all.insert(all.begin() + 1, 2);
+                                                  if (!last.returned && all.size() == 3) all.insert(all.begin() + 1, 2);
                                                   EXPECT_EQ(all, (std::vector{1, 2, 3, 5}));
                                                   expect_whole(w.q);
                                                 },
@@ -51,13 +51,15 @@ TEST(StepperOrdered, PutOfALargeMessage) {
                       .check =
                           [](world& w, const last_process& last) {
                             const auto all = drain(w.q);
-                            EXPECT_TRUE(all.size() == 1 || (all.empty() && !last.finished));
+                            EXPECT_TRUE(all.size() == 1 || (all.empty() && !last.returned));
                             if (!all.empty()) {
                               EXPECT_EQ(all[0], std::string(5'000, 'a'));
                             }
                             for (int i = 0; i < 5; ++i) w.q.put(std::string(12'000, 'b'));
                             EXPECT_EQ(drain(w.q).size(), 5U);
-                          }});
+                          },
+                      .recover = look<world>,
+                      .brief = true});
 }
 
 // ---- written in place ----------------------------------------------------------------------------------------------
@@ -89,7 +91,7 @@ std::vector<std::pair<int, int>> ends_of(const std::vector<numbers>& all) {
 }
 
 template <class Queue>
-void step_loan(const std::string& name, const std::function<void(one_text<Queue>&)>& recover = {}) {
+void step_loan(const std::string& name, bool brief) {
   using world = one_text<Queue>;
   step(name, stepped<world>{.run =
                                 [](world& w) {
@@ -100,21 +102,23 @@ void step_loan(const std::string& name, const std::function<void(one_text<Queue>
                             .check =
                                 [](world& w, const last_process& last) {
                                   auto all = ends_of(drain(w.q));
-                                  if (!last.finished && all.size() == 1) all.insert(all.begin(), {1, 1});
+                                  if (!last.returned && all.size() == 1) all.insert(all.begin(), {1, 1});
                                   EXPECT_EQ(all, (std::vector<std::pair<int, int>>{{1, 1}, {2, 2}}));
                                   for (int i = 0; i < 5; ++i) put(w.q, numbers(750, i));
                                   EXPECT_EQ(drain(w.q).size(), 5U);
                                   EXPECT_TRUE(w.q.join_for(1h));
                                 },
-                            .recover = recover});
+                            .recover = look<world>,
+                            .brief = brief});
 }
 
 TEST(StepperOrdered, LoanPublishedByPriority) {
-  step_loan<covey::priority_queue<numbers>>("priority_queue.loan+publish",
-                                            look<one_text<covey::priority_queue<numbers>>>);
+  step_loan<covey::priority_queue<numbers>>("priority_queue.loan+publish", false);
 }
 
-TEST(StepperOrdered, LoanPublishedNewestFirst) { step_loan<covey::lifo_queue<numbers>>("lifo_queue.loan+publish"); }
+TEST(StepperOrdered, LoanPublishedNewestFirst) {
+  step_loan<covey::lifo_queue<numbers>>("lifo_queue.loan+publish", true);
+}
 
 TEST(StepperOrdered, PutThatSleeps) {
   struct world {
@@ -127,11 +131,13 @@ TEST(StepperOrdered, PutThatSleeps) {
   step("priority_queue.put to a full one", stepped<world>{.run = [](world& w) { w.q.put(0); },
                                                           .check =
                                                               [](world& w, const last_process& last) {
-                                                                EXPECT_FALSE(last.finished);
+                                                                EXPECT_FALSE(last.returned);
                                                                 EXPECT_EQ(drain(w.q), (std::vector{1, 2, 3, 4, 5, 6}));
                                                                 expect_whole(w.q);
                                                               },
-                                                          .warm = [](world& w) { (void)w.q.put_for(7, 1us); }});
+                                                          .recover = look<world>,
+                                                          .warm = [](world& w) { (void)w.q.put_for(7, 1us); },
+                                                          .brief = true});
 }
 
 TEST(StepperOrdered, Get) {
@@ -158,10 +164,12 @@ TEST(StepperOrdered, GetThatSleeps) {
   step("priority_queue.get from an empty one", stepped<world>{.run = [](world& w) { (void)w.q.get(); },
                                                               .check =
                                                                   [](world& w, const last_process& last) {
-                                                                    EXPECT_FALSE(last.finished);
+                                                                    EXPECT_FALSE(last.returned);
                                                                     expect_whole(w.q);
                                                                   },
-                                                              .warm = [](world& w) { (void)w.q.get_for(1us); }});
+                                                              .recover = look<world>,
+                                                              .warm = [](world& w) { (void)w.q.get_for(1us); },
+                                                              .brief = true});
 }
 
 TEST(StepperOrdered, TaskDone) {
@@ -173,7 +181,7 @@ TEST(StepperOrdered, TaskDone) {
                                                       .check =
                                                           [](three& w, const last_process& last) {
                                                             auto all = drain(w.q);
-                                                            if (!last.finished && all.size() == 3)
+                                                            if (!last.returned && all.size() == 3)
                                                               all.erase(all.begin());
                                                             EXPECT_EQ(all, (std::vector{3, 5}));
                                                             expect_whole(w.q);
@@ -231,7 +239,9 @@ void step_stopped(const std::string& name, stepped<watched> operation) {
 TEST(StepperOrdered, PutOfAStoppedOne) {
   step_stopped("priority_queue.put",
                {.run = [](watched& w) { w.q.put(2); },
-                .check = [](watched& w, const last_process& last) { expect_all_once(w, last.finished); }});
+                .check = [](watched& w, const last_process& last) { expect_all_once(w, last.returned); },
+                .recover = look<watched>,
+                .brief = true});
 }
 
 TEST(StepperOrdered, GetOfAStoppedOne) {
@@ -266,11 +276,13 @@ TEST(StepperOrdered, PutOfAStoppedOneThatLooksForRoom) {
                                        std::ranges::sort(all);
                                        EXPECT_TRUE(std::ranges::includes(std::vector{1, 2, 3, 5, 6, 7}, all));
                                        EXPECT_TRUE(std::ranges::includes(all, std::vector{5, 6, 7}));
-                                       EXPECT_TRUE(!last.finished || all.size() == 6);
+                                       EXPECT_TRUE(!last.returned || all.size() == 6);
                                        expect_whole(w.q);
                                      },
+                                 .recover = look<world>,
                                  .while_stopped = [](world& w) { w.seen = drain(w.q); },
-                                 .goes_on = true};
+                                 .goes_on = true,
+                                 .brief = true};
   step("priority_queue.put_many, stopped, and then it goes on", operation);
 }
 
@@ -278,21 +290,25 @@ TEST(StepperOrdered, TaskDoneOfAStoppedOne) {
   const auto got_and_done = [](watched& w) {
     if (w.q.try_get()) w.q.task_done();
   };
-  step_stopped("priority_queue.get+task_done", {.run = got_and_done, .check = [](watched& w, const last_process&) {
-                                                  std::vector<int> all = std::move(w.seen);
-                                                  for (const int n : drain(w.q)) all.push_back(n);
-                                                  std::ranges::sort(all);
-                                                  if (all.size() == 2) all.insert(all.begin(), 1);
-                                                  EXPECT_EQ(all, (std::vector{1, 3, 5}));
-                                                  expect_whole(w.q);
-                                                }});
+  step_stopped("priority_queue.get+task_done", {.run = got_and_done,
+                                                .check =
+                                                    [](watched& w, const last_process&) {
+                                                      std::vector<int> all = std::move(w.seen);
+                                                      for (const int n : drain(w.q)) all.push_back(n);
+                                                      std::ranges::sort(all);
+                                                      if (all.size() == 2) all.insert(all.begin(), 1);
+                                                      EXPECT_EQ(all, (std::vector{1, 3, 5}));
+                                                      expect_whole(w.q);
+                                                    },
+                                                .recover = look<watched>,
+                                                .brief = true});
 }
 
 TEST(StepperOrdered, Close) {
   step("lifo_queue.close(discard)", stepped<stack>{.run = [](stack& w) { w.q.close(covey::close_mode::discard); },
                                                    .check =
                                                        [](stack& w, const last_process& last) {
-                                                         EXPECT_TRUE(!last.finished || w.q.closed());
+                                                         EXPECT_TRUE(!last.returned || w.q.closed());
                                                          w.q.close(covey::close_mode::discard);
                                                          EXPECT_EQ(w.q.get(), std::nullopt);
                                                          EXPECT_TRUE(w.q.join_for(1h));

@@ -69,6 +69,34 @@ TEST(Stepper, FindsWhatIsNotTrueOnceTheOperationReturned) {
   EXPECT_TRUE(r.violation);
 }
 
+// The operation had returned, and a recoverer undoes what it did.
+TEST(Stepper, FindsARecovererWhoTakesBackWhatHadReturned) {
+  const step_report r = try_step(
+      "pair, and who takes back",
+      stepped<one_pair>{
+          .run = [](one_pair& w) { ++w.counts->left; },
+          .check = [](one_pair& w, const last_process& last) { EXPECT_TRUE(!last.returned || w.counts->left == 1); },
+          .recover = [](one_pair& w) { w.counts->left = 0; }});
+  if (r.skipped) GTEST_SKIP() << *r.skipped;
+  EXPECT_EQ(r.killed[0], r.points[0]);
+  ASSERT_TRUE(r.violation);
+  EXPECT_THAT(*r.violation, ::testing::HasSubstr("then its recoverer after"));
+}
+
+// Recoverers find what others did while the operation stood still.
+TEST(Stepper, StopsTheOperationBeforeItsRecoverersCome) {
+  const step_report r =
+      try_step("pair.raise_both, stopped",
+               stepped<one_pair>{.run = raise_both,
+                                 .check = [](one_pair& w, const last_process&) { EXPECT_GE(w.counts->left, 10); },
+                                 .recover = [](one_pair& w) { ++w.counts->right; },
+                                 .while_stopped = [](one_pair& w) { w.counts->left += 10; }});
+  if (r.skipped) GTEST_SKIP() << *r.skipped;
+  EXPECT_GT(r.killed[1], 0U);
+  EXPECT_GT(r.killed[2], 0U);
+  EXPECT_FALSE(r.violation) << *r.violation;
+}
+
 struct leak {
   covey::shared_ptr<pair_of_counts>* lost = new covey::shared_ptr<pair_of_counts>();
 };

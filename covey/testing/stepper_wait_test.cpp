@@ -65,9 +65,15 @@ struct full_waited_for : full_queue {
   full_waited_for() { EXPECT_TRUE(covey::testing::until_asleep(waiter)); }
 };
 
+// Looks after the dead.
+template <class World>
+void look(World& w) {
+  (void)w.q.size();
+}
+
 // What the stopped or dead one had not done, another does.
 template <class World, class Do>
-void wakes_the_waiter(const std::string& name, const Do& once) {
+void wakes_the_waiter(const std::string& name, const Do& once, const std::function<void(World&)>& recover = {}) {
   const auto again = [once](World& w) {
     once(w);
     EXPECT_TRUE(w.waiter.join().success());
@@ -80,12 +86,15 @@ void wakes_the_waiter(const std::string& name, const Do& once) {
                                   else
                                     again(w);
                                 },
+                            .recover = recover,
                             .warm = once,
-                            .while_stopped = again});
+                            .while_stopped = again,
+                            .brief = true});
 }
 
 TEST(StepperWaitAny, PutForOneWhoSleeps) {
-  wakes_the_waiter<several_waited_for>("queue.put for one in wait_any", [](several& w) { w.q.put(1); });
+  wakes_the_waiter<several_waited_for>(
+      "queue.put for one in wait_any", [](several& w) { w.q.put(1); }, look<several_waited_for>);
 }
 
 TEST(StepperWaitAny, ReleaseForOneWhoSleeps) {
@@ -93,10 +102,13 @@ TEST(StepperWaitAny, ReleaseForOneWhoSleeps) {
 }
 
 TEST(StepperWaitAny, GetForOneWhoSleepsForRoom) {
-  wakes_the_waiter<full_waited_for>("queue.get for one in wait_any for room", [](full_queue& w) {
-    (void)w.q.get();
-    w.q.task_done();
-  });
+  wakes_the_waiter<full_waited_for>(
+      "queue.get for one in wait_any for room",
+      [](full_queue& w) {
+        (void)w.q.get();
+        w.q.task_done();
+      },
+      look<full_waited_for>);
 }
 
 // The second sets nothing: the first must have said so, or died.
@@ -127,7 +139,7 @@ TEST(StepperWaitAny, Sleep) {
        stepped<several>{.run = [](several& w) { (void)covey::wait_any(w.e, w.s, w.q); },
                         .check =
                             [](several& w, const last_process& last) {
-                              EXPECT_FALSE(last.finished);
+                              EXPECT_FALSE(last.returned);
                               find_what_comes(w);
                             },
                         .warm = [](several& w) { (void)covey::wait_any_for(1us, w.e, w.s, w.q); },
@@ -148,7 +160,7 @@ TEST(StepperWaitAny, SleepForRoom) {
        stepped<full_queue>{.run = [](full_queue& w) { (void)covey::wait_any(w.e, covey::room{w.q}); },
                            .check =
                                [](full_queue& w, const last_process& last) {
-                                 EXPECT_FALSE(last.finished);
+                                 EXPECT_FALSE(last.returned);
                                  find_room(w);
                                },
                            .warm = [](full_queue& w) { (void)covey::wait_any_for(1us, w.e, covey::room{w.q}); },

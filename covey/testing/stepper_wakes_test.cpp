@@ -1,6 +1,7 @@
 // Who wakes others, killed at each instruction while one of them sleeps: whatever was done before the death, nobody
 // sleeps on for a thing that is there. The sleeper is a process that ends once it has what it waited for.
 #include <gtest/gtest.h>
+#include <chrono>
 #include <covey/ipc.hpp>
 #include <covey/memory/shared_ptr.hpp>
 #include <covey/process/process.hpp>
@@ -12,6 +13,7 @@
 
 namespace {
 
+using namespace std::chrono_literals;
 using covey::testing::eventually;
 using covey::testing::last_process;
 using covey::testing::step;
@@ -81,12 +83,20 @@ void lock_and_unlock(World& w) {
   w.on.unlock();
 }
 
+// One more who looks after the lock, and dies with it; who sleeps may have it already.
+template <class World>
+void recover_now(World& w) {
+  (void)w.on.recover_for(0s, [] {});
+}
+
 template <class World>
 stepped<World> unlocking() {
   return {.run = [](World& w) { w.on.unlock(); },
           .check = expect_woken<World>,
+          .recover = recover_now<World>,
           .warm = lock_and_unlock<World>,
-          .before = own_while_another_waits<World>};
+          .before = own_while_another_waits<World>,
+          .brief = true};
 }
 
 TEST(StepperWakes, MutexUnlock) {
@@ -119,6 +129,7 @@ TEST(StepperWakes, SharedMutexUnlockShared) {
   step("shared_mutex.unlock_shared for a writer who sleeps",
        stepped<world>{.run = [](world& w) { w.on.unlock_shared(); },
                       .check = expect_woken<world>,
+                      .recover = recover_now<world>,
                       .warm =
                           [](world& w) {
                             w.on.lock_shared();
@@ -128,7 +139,8 @@ TEST(StepperWakes, SharedMutexUnlockShared) {
                           [](world& w) {
                             w.on.lock_shared();
                             w.let_sleep();
-                          }});
+                          },
+                      .brief = true});
 }
 
 void acquire(covey::permits& p) { p.acquire(); }
@@ -138,18 +150,21 @@ struct one_permit : slept_on<covey::permits, acquire> {
 };
 
 TEST(StepperWakes, PermitsRelease) {
-  step("permits.release for one who sleeps", stepped<one_permit>{.run = [](one_permit& w) { w.on.release(); },
-                                                                 .check = expect_woken<one_permit>,
-                                                                 .warm =
-                                                                     [](one_permit& w) {
-                                                                       w.on.acquire();
-                                                                       w.on.release();
-                                                                     },
-                                                                 .before =
-                                                                     [](one_permit& w) {
-                                                                       w.on.acquire();
-                                                                       w.let_sleep();
-                                                                     }});
+  step("permits.release for one who sleeps",
+       stepped<one_permit>{.run = [](one_permit& w) { w.on.release(); },
+                           .check = expect_woken<one_permit>,
+                           .recover = [](one_permit& w) { (void)w.on.try_acquire(); },
+                           .warm =
+                               [](one_permit& w) {
+                                 w.on.acquire();
+                                 w.on.release();
+                               },
+                           .before =
+                               [](one_permit& w) {
+                                 w.on.acquire();
+                                 w.let_sleep();
+                               },
+                           .brief = true});
 }
 
 void arrive_and_wait(covey::barrier& b) {
@@ -301,13 +316,17 @@ void hear(signal& s) {
 
 using heard = slept_on<signal, hear>;
 
+void recover_signal(heard& w) {
+  (void)w.on.m.recover_for(0s, [] {});
+}
+
 void say_again(heard& w, const last_process& last) {
   w.on.m.recover([] {});
   const int said = [&] {
     const std::scoped_lock lock(w.on.m);
     return *w.on.said;
   }();
-  EXPECT_TRUE(said == 1 || !last.finished);
+  EXPECT_TRUE(said == 1 || !last.returned);
   if (said == 0) {
     *w.on.said = 1;
     w.on.c.notify_all();
@@ -325,7 +344,9 @@ TEST(StepperWakes, ConditionNotifyOne) {
                                                                        w.on.c.notify_one();
                                                                      },
                                                                  .check = say_again,
-                                                                 .before = let_sleep<heard>});
+                                                                 .recover = recover_signal,
+                                                                 .before = let_sleep<heard>,
+                                                                 .brief = true});
 }
 
 struct heard_by_two : heard {
@@ -354,12 +375,14 @@ TEST(StepperWakes, ConditionNotifyAll) {
                                    say_again(w, last);
                                    EXPECT_TRUE(w.second.join().success());
                                  },
+                             .recover = recover_signal,
                              .before =
                                  [](heard_by_two& w) {
                                    w.let_sleep();
                                    w.second_awake.wait();
                                    EXPECT_TRUE(covey::testing::until_asleep(w.second));
-                                 }});
+                                 },
+                             .brief = true});
 }
 
 // ---- queues --------------------------------------------------------------------------------------------------------
@@ -375,6 +398,12 @@ struct empty_one : slept_on<Queue, get<Queue>> {
   empty_one() : slept_on<Queue, get<Queue>>(small) {}
 };
 
+// Looks after the dead.
+template <class World>
+void look(World& w) {
+  (void)w.on.size();
+}
+
 // What was put is got; if nothing was, another puts it.
 template <class Queue>
 stepped<empty_one<Queue>> putting() {
@@ -383,10 +412,12 @@ stepped<empty_one<Queue>> putting() {
           .check =
               [](world& w, const last_process& last) {
                 EXPECT_TRUE(eventually([&] { return w.on.size() == 0; }));
-                if (!last.finished) w.on.put(2);
+                if (!last.returned) w.on.put(2);
                 EXPECT_TRUE(w.sleeper.join().success());
               },
-          .before = let_sleep<world>};
+          .recover = look<world>,
+          .before = let_sleep<world>,
+          .brief = true};
 }
 
 TEST(StepperWakes, QueuePut) { step("queue.put for one who sleeps", putting<covey::queue<int>>()); }
@@ -413,7 +444,9 @@ TEST(StepperWakes, QueueGet) {
                                                                        EXPECT_EQ(sum, 3);
                                                                        EXPECT_TRUE(w.sleeper.join().success());
                                                                      },
-                                                                 .before = let_sleep<full_one>});
+                                                                 .recover = look<full_one>,
+                                                                 .before = let_sleep<full_one>,
+                                                                 .brief = true});
 }
 
 void join(covey::queue<int>& q) { q.join(); }
@@ -426,10 +459,11 @@ TEST(StepperWakes, QueueTaskDone) {
   step("queue.task_done for one who joins", stepped<joined_one>{.run = [](joined_one& w) { w.on.task_done(); },
                                                                 .check =
                                                                     [](joined_one& w, const last_process& last) {
-                                                                      EXPECT_TRUE(!last.finished || w.on.size() == 0);
+                                                                      EXPECT_TRUE(!last.returned || w.on.size() == 0);
                                                                       while (w.on.try_get()) w.on.task_done();
                                                                       EXPECT_TRUE(w.sleeper.join().success());
                                                                     },
+                                                                .recover = look<joined_one>,
                                                                 .warm =
                                                                     [](joined_one& w) {
                                                                       (void)w.on.get();
@@ -439,7 +473,8 @@ TEST(StepperWakes, QueueTaskDone) {
                                                                     [](joined_one& w) {
                                                                       (void)w.on.get();
                                                                       w.let_sleep();
-                                                                    }});
+                                                                    },
+                                                                .brief = true});
 }
 
 void get_the_end(covey::queue<int>& q) {
@@ -454,10 +489,13 @@ TEST(StepperWakes, QueueClose) {
   step("queue.close for one who sleeps", stepped<ending>{.run = [](ending& w) { w.on.close(); },
                                                          .check =
                                                              [](ending& w, const last_process& last) {
-                                                               if (!last.finished) w.on.close();
+                                                               EXPECT_TRUE(!last.returned || w.on.closed());
+                                                               if (!last.returned) w.on.close();
                                                                EXPECT_TRUE(w.sleeper.join().success());
                                                              },
-                                                         .before = let_sleep<ending>});
+                                                         .recover = look<ending>,
+                                                         .before = let_sleep<ending>,
+                                                         .brief = true});
 }
 
 }  // namespace
