@@ -9,8 +9,6 @@
 namespace covey::detail {
 namespace {
 
-constexpr std::uint64_t commit_step = 256 * 1024;
-
 // Where messages go by rank, they leave in another order than they came, and what is free is in more pieces.
 std::uint64_t data_bytes(const queue_shape& shape) {
   return shape.bytes + (shape.by_rank() ? shape.bytes : shape.bytes / 4) + (1U << 20);

@@ -21,6 +21,9 @@ struct parcel {
   std::uint64_t rank = 0;  // in a queue that goes by rank
 };
 
+/// Pages are had for so many bytes at a time.
+inline constexpr std::uint64_t commit_step = 256 * 1024;
+
 /// Of one thread, from its first put to its end.
 ///
 /// Safety: the thread's own.

@@ -9,11 +9,6 @@
 #include <stdexcept>
 
 namespace covey::detail {
-namespace {
-
-constexpr std::uint64_t commit_step = 256 * 1024;
-
-}  // namespace
 
 // ---- owning a lane -------------------------------------------------------------------------------------------------
 
