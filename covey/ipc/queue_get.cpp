@@ -61,23 +61,14 @@ unsigned lane_limit(queue_side& side) {
   return side.lane_limit;
 }
 
-// Not inlined, here and below, what is seldom: else the way of the others gets longer.
-[[gnu::noinline]] std::size_t take_some_by_rank(queue_side& side, std::size_t n) {
+// One after another. Not inlined: it is for what is seldom, or of other queues, and makes the way of the others longer.
+template <std::optional<held_message> (*Next)(const queue_view&)>
+[[gnu::noinline]] std::size_t take_each(queue_side& side, std::size_t n) {
   std::size_t taken = 0;
   for (; taken < n; ++taken) {
-    const auto first = take_first(side.q);
-    if (!first) break;
-    side.hand.push_back(*first);
-  }
-  return taken;
-}
-
-[[gnu::noinline]] std::size_t take_some_late(queue_side& side, std::size_t n) {
-  std::size_t taken = 0;
-  for (; taken < n; ++taken) {
-    const auto late = take_late(side.q);
-    if (!late) break;
-    side.hand.push_back(*late);
+    const auto next = Next(side.q);
+    if (!next) break;
+    side.hand.push_back(*next);
   }
   return taken;
 }
@@ -86,11 +77,11 @@ unsigned lane_limit(queue_side& side) {
 std::size_t take_some(queue_side& side, std::size_t n) {
   const queue_view& q = side.q;
   if (q.shape.by_rank()) [[unlikely]]
-    return take_some_by_rank(side, n);
+    return take_each<take_first>(side, n);
   const std::size_t lanes = q.lanes_used();
   std::size_t taken = 0;
   if (something_came_back(q)) [[unlikely]]
-    taken = take_some_late(side, n);
+    taken = take_each<take_late>(side, n);
   if (side.in_a_row > 8) fetch_for_writing(&q.slot(side.next_lane, side.last_position + 3), sizeof(message_slot));
   const unsigned limit = lane_limit(side);
   const auto next_lane = [&] {
