@@ -32,7 +32,12 @@ class extent_ring {
 
   /// `bytes` in one piece, as near to the last as possible; `is_free(position)` tells which messages are gone.
   template <class IsFree>
-  std::optional<std::uint64_t> reserve(std::uint64_t bytes, const IsFree& is_free);
+  std::optional<std::uint64_t> reserve(std::uint64_t bytes, const IsFree& is_free) {
+    const std::uint64_t need = rounded(bytes);
+    if (cursor_ + need > wall_) [[unlikely]]
+      return find(need, is_free);
+    return take(need);
+  }
 
   /// The message at `offset` has got its position.
   void publish(std::uint64_t offset, std::uint64_t position);
@@ -42,17 +47,26 @@ class extent_ring {
   void give_back(std::uint64_t offset);
 
  private:
+  std::uint64_t take(std::uint64_t need) {
+    const std::uint64_t offset = std::exchange(cursor_, cursor_ + need);
+    live_.push_back({offset, need, not_published});
+    return offset;
+  }
+  template <class IsFree>
+  std::optional<std::uint64_t> find(std::uint64_t need, const IsFree& is_free);
+
   static constexpr std::uint64_t first_ = unit;  // offset 0 is none
   static constexpr std::uint64_t looked_at_together = 32 * 1024;  // bytes whose messages are looked at in one burst
   std::deque<extent> live_;  // in the order in which the cursor will meet them
   std::uint64_t cursor_ = first_;
+  std::uint64_t wall_ = 0;  // nothing lies between the cursor and here
   std::uint64_t window_ = 64 * 1024;  // the cursor turns back here: what was used lately is near
   std::uint64_t end_;
 };
 
 template <class IsFree>
-std::optional<std::uint64_t> extent_ring::reserve(std::uint64_t bytes, const IsFree& is_free) {
-  const std::uint64_t need = rounded(bytes);
+[[gnu::noinline]] std::optional<std::uint64_t> extent_ring::find(std::uint64_t need, const IsFree& is_free) {
+  wall_ = 0;
   // Who looks at the slot of a message that is just being taken takes its cache line from who takes it. So small ones
   // are looked at when a good many are gone: one look at the last of them tells.
   std::size_t at_once = std::clamp<std::uint64_t>(looked_at_together / need, 1, 32);
@@ -76,9 +90,8 @@ std::optional<std::uint64_t> extent_ring::reserve(std::uint64_t bytes, const IsF
       // Nothing lies before us up to the window's end: the low part, if it has room, is warmer.
       const bool better_low = !ahead && !live_.empty() && !turned && live_.front().offset >= first_ + need;
       if (!better_low && wall >= cursor_ + need) {
-        const std::uint64_t offset = std::exchange(cursor_, cursor_ + need);
-        live_.push_back({offset, need, not_published});
-        return offset;
+        if (at_once > 1) wall_ = wall;  // larger ones are looked after each time
+        return take(need);
       }
       if (ahead && forget_gone()) continue;
       --steps;

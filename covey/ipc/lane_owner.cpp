@@ -25,18 +25,19 @@ void lane_owner::claim() {
   const participant me = this_name();
   queue_header& h = q_.header();
   for (lane_ = 0; lane_ < q_.shape.lanes; ++lane_) {
-    participant owner = q_.lane(lane_).owner.load(std::memory_order_acquire);
+    control_ = &q_.lane(lane_);
+    participant owner = control_->owner.load(std::memory_order_acquire);
     if (owner != 0 && alive(owner)) continue;
     // Counted first: a lane that is in use must be seen.
     std::uint32_t used = h.lanes_used.load(std::memory_order_relaxed);
     while (used <= lane_ && !h.lanes_used.compare_exchange_weak(used, lane_ + 1, std::memory_order_seq_cst)) {
     }
-    if (q_.lane(lane_).owner.compare_exchange_strong(owner, me, std::memory_order_seq_cst)) return;
+    if (control_->owner.compare_exchange_strong(owner, me, std::memory_order_seq_cst)) return;
   }
   throw std::length_error("covey: more than " + std::to_string(q_.shape.lanes) + " threads put into one queue");
 }
 
-void lane_owner::leave() noexcept { q_.lane(lane_).owner.store(0, std::memory_order_release); }
+void lane_owner::leave() noexcept { control_->owner.store(0, std::memory_order_release); }
 
 bool lane_owner::retract(std::uint64_t position) {
   message_slot& s = q_.slot(lane_, position);
@@ -49,7 +50,7 @@ bool lane_owner::retract(std::uint64_t position) {
 
 void lane_owner::have_data() {
   data_ = {};  // a try that failed in the middle is made again
-  lane_control& lane = q_.lane(lane_);
+  lane_control& lane = *control_;
   const std::uint64_t id = lane.data.load(std::memory_order_acquire);
   if (id != 0) {
     try {

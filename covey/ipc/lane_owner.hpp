@@ -57,12 +57,15 @@ class lane_owner {
 
   /// The gate, if it is what its owner left: `tail` are the lower 32 bits.
   [[nodiscard]] std::uint64_t checked_gate(std::uint64_t tail) const {
-    const lane_control& lane = q_.lane(lane_);
-    const std::uint64_t gate = lane.gate.load(std::memory_order_relaxed);
-    if (gate_tail(gate) != static_cast<std::uint32_t>(tail) ||
-        lane.owner.load(std::memory_order_relaxed) != this_name())
+    const std::uint64_t gate = control_->gate.load(std::memory_order_seq_cst);
+    if (gate_tail(gate) != static_cast<std::uint32_t>(tail)) [[unlikely]]
       q_.damaged();
+    expect_to_own();
     return gate;
+  }
+  void expect_to_own() const {
+    if (control_->owner.load(std::memory_order_relaxed) != this_name()) [[unlikely]]
+      q_.damaged();
   }
   /// All of a slot but its state. `bytes_end`: message_slot's. Nothing is computed between the first store and the
   /// commit: who waits for this slot looks at it again and again, and each look takes the line away.
@@ -87,6 +90,7 @@ class lane_owner {
 
   queue_view q_;
   std::uint32_t lane_ = 0;
+  lane_control* control_ = nullptr;  // the lane's
   bool with_references_ = false;  // messages of this lane may have had some
 
  private:
@@ -135,7 +139,7 @@ inline void copy_small(std::byte* to, const std::byte* from, std::size_t n) noex
   std::memcpy(to + n - step, from + n - step, step);
 }
 
-inline void lane_owner::fill(message_slot& s, std::uint64_t position, std::uint64_t bytes_end, const parcel& p) const {
+[[gnu::always_inline]] inline void lane_owner::fill(message_slot& s, std::uint64_t position, std::uint64_t bytes_end, const parcel& p) const {
   const std::uint64_t size_and_attachments = p.size | std::uint64_t{p.references.size()} << 40;
   const std::uint64_t extent = p.extent | (p.in_place ? written_in_place : 0);
   const std::array<std::uint64_t, 4> words{position, bytes_end, size_and_attachments, extent};
@@ -154,8 +158,8 @@ template <class Writer>
 bool lane_owner::get_room(Writer& writer, const parcel& p) {
   // As they are in our turn: granted() looks whether it still is. Nobody else raises them, and who takes our place
   // changes them first.
-  const lane_control& lane = writer.q_.lane(writer.lane_);
-  const std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
+  const lane_control& lane = *writer.control_;
+  const std::uint64_t gate = writer.gate_now();
   const std::uint64_t bytes_word = lane.bytes_quota.load(std::memory_order_seq_cst);
   return writer.has_room_anywhere(p, gate) || writer.gather_quota(gate, bytes_word, writer.need_for(p), p.size);
 }

@@ -15,7 +15,7 @@ namespace covey::detail {
 lane_writer::lane_writer(const queue_view& q) : lane_owner(q) { adopt(); }
 
 void lane_writer::adopt() {
-  const lane_control& lane = q_.lane(lane_);
+  const lane_control& lane = *control_;
   slots_ = &q_.slot(lane_, 0);
   recover_lane(q_, lane_);
   head_ = settle_head(q_, lane_);
@@ -38,7 +38,6 @@ void lane_writer::adopt() {
   }
   // Once all are gone all bytes are, whatever the slots say.
   if (head_ != tail_) bytes_end_[(tail_ - 1) & (q_.shape.slots - 1)] = bytes_;
-  waiting_ = tail_ - head_ - skipped_.size();
 }
 
 // ---- room ----------------------------------------------------------------------------------------------------------
@@ -49,22 +48,35 @@ void lane_writer::see_head(std::uint64_t head) {
   head_ = head;
   bytes_gone_ = bytes_end_[(head - 1) & (q_.shape.slots - 1)];
   while (!skipped_.empty() && skipped_.front() < head) skipped_.pop_front();
-  waiting_ = tail_ - head_ - skipped_.size();
+  set_limits();
 }
 
-// As has_room(), after a look at where the head is now.
+void lane_writer::see_quotas(std::uint64_t gate) {
+  gate_ = gate;
+  bytes_quota_ = control_->bytes_quota.load(std::memory_order_relaxed);
+  if (tail_ >= slots_ready_) commit_slots();
+  set_limits();
+}
+
+void lane_writer::set_limits() noexcept {
+  const std::uint64_t quota = gate_quota(gate_);
+  tail_limit_ = std::min({head_ + q_.shape.slots - 2, tail_ + quota - std::min(quota, waiting()), slots_ready_});
+  bytes_limit_ = bytes_gone_ + quota_in_bytes(bytes_quota_);
+}
+
+// As has_room(), after a look at the quotas and at where the head is now.
 bool lane_writer::find_room(const parcel& p, std::uint64_t gate) {
-  const std::uint64_t quota = quota_in_bytes(q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed));
-  see_head(q_.lane(lane_).head.load(std::memory_order_acquire));
-  if (room_for_one(gate) && room_for_bytes(p.size, quota)) return true;
+  see_quotas(gate);
+  if (fits(p)) return true;
+  see_head(control_->head.load(std::memory_order_acquire));
+  if (fits(p)) return true;
   see_head(settle_head(q_, lane_));  // takers let it lag behind
-  return room_for_one(gate) && room_for_bytes(p.size, quota);
+  return fits(p);
 }
 
 // Whether the slot of `position` still has an older message: that one keeps it. Mostly it was free since the last
 // round.
-inline bool lane_writer::is_taken(std::uint64_t position) const {
-  const message_slot& s = slot(position);
+inline bool lane_writer::is_taken(const message_slot& s, std::uint64_t position) const {
   const std::uint64_t raw = s.state.load(std::memory_order_acquire);  // pairs with release()
   if (raw == q_.raw(slot_state::at(slot_kind::free, position - q_.shape.slots))) [[likely]]
     return false;
@@ -97,29 +109,43 @@ bool lane_writer::has_slot() {
   see_head(settle_head(q_, lane_));
   const std::uint64_t end = head_ == tail_ ? tail_ + q_.shape.slots : head_ + q_.shape.slots - 2;
   for (std::uint64_t p = tail_; p < end; ++p)
-    if ((p & (q_.shape.slots - 1)) >= touched || !is_taken(p)) return true;
+    if ((p & (q_.shape.slots - 1)) >= touched || !is_taken(slot(p), p)) return true;
   return false;
 }
 
 // ---- publishing ----------------------------------------------------------------------------------------------------
 
-// The next `count` positions, for so many bytes. False: `gate` is no longer so.
-inline bool lane_writer::reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes) {
-  lane_control& lane = q_.lane(lane_);
+// The next `count` positions, for so many bytes. False: the gate is not what was last seen.
+inline bool lane_writer::reserve_positions(std::uint64_t count, std::uint64_t bytes) {
+  lane_control& lane = *control_;
   // Before the look at the quotas: who takes quota away lowers it first and then looks here.
   if (bytes != 0) lane.bytes_tail.store(bytes_ + bytes, std::memory_order_release);
-  const std::uint64_t next = gate_with_tail(gate, static_cast<std::uint32_t>(tail_ + count));
-  return lane.gate.compare_exchange_strong(gate, next, std::memory_order_seq_cst, std::memory_order_relaxed);
+  const std::uint64_t next = gate_with_tail(gate_, static_cast<std::uint32_t>(tail_ + count));
+  if (!lane.gate.compare_exchange_strong(gate_, next, std::memory_order_seq_cst, std::memory_order_relaxed)) {
+    see_quotas(gate_now());
+    return false;
+  }
+  gate_ = next;
+  return true;
+}
+
+// After reserve_positions(): whether the quota in bytes still has room for them.
+inline bool lane_writer::may_have_bytes(std::uint64_t bytes) {
+  const std::uint64_t quota = control_->bytes_quota.load(std::memory_order_seq_cst);
+  if (quota == bytes_quota_) [[likely]]
+    return true;
+  bytes_quota_ = quota;
+  set_limits();
+  return bytes_ + bytes <= bytes_limit_;
 }
 
 // The next position, which is reserved, is not used.
 void lane_writer::pass_over() noexcept {
-  lane_control& lane = q_.lane(lane_);
+  lane_control& lane = *control_;
   lane.last_skipped.store(tail_ + 1, std::memory_order_release);
   slot(tail_).skipped.store(tail_ + 1, std::memory_order_release);
   try {
     skipped_.push_back(tail_);
-    --waiting_;
   } catch (const std::bad_alloc&) {
     // Then it counts for a message until the head has passed it.
   }
@@ -130,7 +156,6 @@ void lane_writer::pass_over() noexcept {
 inline void lane_writer::advance(std::uint64_t bytes) noexcept {
   bytes_ += bytes;
   bytes_end_[tail_ & (q_.shape.slots - 1)] = bytes_;
-  ++waiting_;
   ++tail_;
 }
 
@@ -142,61 +167,58 @@ void lane_writer::attach_to_next(std::span<const std::uint64_t> references) {
     attach(q_.id, number, references);
   } catch (...) {
     detach(q_.id, number);
-    q_.lane(lane_).bytes_tail.store(bytes_, std::memory_order_relaxed);
+    control_->bytes_tail.store(bytes_, std::memory_order_relaxed);
     pass_over();
     throw;
   }
 }
 
 std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
-  lane_control& lane = q_.lane(lane_);
   // When every slot has a message that is in somebody's hand, there is none to come to.
   const std::uint64_t last = tail_ + q_.shape.slots;
-  for (;;) {
-    const std::uint64_t gate = checked_gate(tail_);
-    if (tail_ == last || !has_room(p, gate)) return std::nullopt;
-    if ((tail_ + 1) * sizeof(message_slot) > slots_committed_) commit_slots(1);
-    const bool taken = is_taken(tail_);
-    if (!reserve_positions(gate, 1, taken ? 0 : p.size)) continue;
-    if (taken || !room_for_bytes(p.size, quota_in_bytes(lane.bytes_quota.load(std::memory_order_seq_cst)))) {
-      lane.bytes_tail.store(bytes_, std::memory_order_relaxed);
+  while (has_room(p)) {
+    expect_to_own();
+    const std::uint64_t position = tail_;
+    message_slot& s = slot(position);
+    const bool taken = is_taken(s, position);
+    if (!reserve_positions(1, taken ? 0 : p.size)) [[unlikely]]
+      continue;
+    if (taken || !may_have_bytes(p.size)) [[unlikely]] {
+      control_->bytes_tail.store(bytes_, std::memory_order_relaxed);
       pass_over();
+      if (tail_ == last) break;
       continue;
     }
-    message_slot& s = slot(tail_);
     forget_former(s);
     if (!p.references.empty()) attach_to_next(p.references);
-    fill(s, tail_, bytes_ + p.size, p);
-    const std::uint64_t position = tail_;
+    fill(s, position, bytes_ + p.size, p);
     advance(p.size);
     extent_has(p, position);
+    message_slot& soon = slot(position + 4);
     // The commit. An exchange, so that the look for sleepers that follows comes after it.
     s.state.exchange(q_.raw(slot_state::at(slot_kind::queued, position)), std::memory_order_seq_cst);
-    fetch_for_writing(&slot(tail_ + 3), sizeof(message_slot));
+    fetch_for_writing(&soon, sizeof(message_slot));
     return position;
   }
+  return std::nullopt;
 }
 
 lane_writer::published lane_writer::publish_several(std::span<const parcel> parcels) {
-  lane_control& lane = q_.lane(lane_);
-  const std::uint64_t gate = checked_gate(tail_);
-  if (parcels.empty() || !has_room(parcels.back(), gate)) return {tail_, 0};
-  const auto room_now = [&] { return std::min(gate_quota(gate) - waiting_, q_.shape.slots - 2 - (tail_ - head_)); };
-  if (room_now() < parcels.size()) see_head(settle_head(q_, lane_));
-  const std::uint64_t room = room_now();
-  const std::uint64_t bytes_used = bytes_ - bytes_gone_;
-  const std::uint64_t bytes_quota =
-      std::max(bytes_used, quota_in_bytes(lane.bytes_quota.load(std::memory_order_relaxed)));
-  if ((tail_ + parcels.size()) * sizeof(message_slot) > slots_committed_) commit_slots(parcels.size());
+  if (parcels.empty() || !has_room(parcels.back())) return {tail_, 0};
+  expect_to_own();
+  if (tail_limit_ - tail_ < parcels.size()) {
+    see_quotas(gate_now());
+    see_head(settle_head(q_, lane_));
+  }
   std::uint64_t bytes = 0;
   std::size_t count = 0;
-  while (count < std::min<std::uint64_t>(parcels.size(), room) &&
-         bytes + parcels[count].size <= bytes_quota - bytes_used && !is_taken(tail_ + count))
+  while (count < parcels.size() && tail_ + count < tail_limit_ &&
+         bytes_ + bytes + parcels[count].size <= bytes_limit_ && !is_taken(slot(tail_ + count), tail_ + count))
     bytes += parcels[count++].size;
-  if (count == 0 || !reserve_positions(gate, count, bytes)) return {tail_, 0};
+  if (count == 0 || !reserve_positions(count, bytes)) return {tail_, 0};
   const std::uint64_t first = tail_;
-  if (!room_for_bytes(bytes, quota_in_bytes(lane.bytes_quota.load(std::memory_order_seq_cst)))) {
-    lane.bytes_tail.store(bytes_, std::memory_order_relaxed);
+  if (!may_have_bytes(bytes)) {
+    control_->bytes_tail.store(bytes_, std::memory_order_relaxed);
     for (std::size_t i = 0; i < count; ++i) pass_over();
     return {tail_, 0};
   }
@@ -214,16 +236,16 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
 
 // ---- memory --------------------------------------------------------------------------------------------------------
 
-void lane_writer::commit_slots(std::uint64_t count) {
-  const std::uint64_t all = q_.shape.slots * sizeof(message_slot);
-  const std::byte* const begin = reinterpret_cast<const std::byte*>(slots_);
-  if (tail_ >= q_.shape.slots) slots_committed_ = all;
-  while (slots_committed_ < std::min(all, (tail_ + count) * sizeof(message_slot))) {
-    const std::uint64_t more = std::min(commit_step, all - slots_committed_);
-    commit_pages(begin + slots_committed_, more).value();
-    slots_committed_ += more;
+void lane_writer::commit_slots() {
+  constexpr std::uint64_t step = commit_step / sizeof(message_slot);
+  const std::uint64_t all = q_.shape.slots;
+  if (tail_ >= all) slots_ready_ = all;
+  while (slots_ready_ <= tail_) {
+    const std::uint64_t more = std::min(step, all - slots_ready_);
+    commit_pages(reinterpret_cast<const std::byte*>(slots_ + slots_ready_), more * sizeof(message_slot)).value();
+    slots_ready_ += more;
   }
-  if (slots_committed_ == all) slots_committed_ = ~0ULL;
+  if (slots_ready_ == all) slots_ready_ = ~0ULL;
 }
 
 }  // namespace covey::detail

@@ -40,51 +40,50 @@ class lane_writer : public lane_owner {
   /// cold after a rest.
   void fetch_ahead() const noexcept {
     fetch_for_writing(&slot(tail_), sizeof(message_slot));
-    fetch_for_writing(&q_.lane(lane_).gate, 1);
-    fetch_for_reading(&q_.lane(lane_).owner, 1);
-    fetch_for_reading(&q_.header().flags, 1);
-    fetch_for_writing(&bytes_end_[tail_ & (q_.shape.slots - 1)], 1);
+    fetch_for_writing(&control_->gate, 1);
   }
 
   /// Whether something was taken from this lane since the last publish, or nothing waits in it.
   [[nodiscard]] bool might_have_room() const noexcept {
-    return q_.lane(lane_).head.load(std::memory_order_relaxed) != head_;
+    return control_->head.load(std::memory_order_relaxed) != head_;
   }
 
  private:
   friend lane_owner;
   void adopt();
   [[nodiscard]] message_slot& slot(std::uint64_t position) const { return slots_[position & (q_.shape.slots - 1)]; }
-  [[nodiscard]] bool room_for_one(std::uint64_t gate) const noexcept {
-    return tail_ - head_ + 2 < q_.shape.slots && waiting_ < gate_quota(gate);
+  /// Whether it fits between what was last seen of the head and of the quotas.
+  [[nodiscard]] bool fits(const parcel& p) const noexcept {
+    return tail_ < tail_limit_ && bytes_ + p.size <= bytes_limit_;
   }
-  [[nodiscard]] bool room_for_bytes(std::uint64_t bytes, std::uint64_t quota) const noexcept {
-    return bytes_ + bytes - bytes_gone_ <= quota;
-  }
-  void see_head(std::uint64_t head);
-  [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate) {
-    const std::uint64_t quota = quota_in_bytes(q_.lane(lane_).bytes_quota.load(std::memory_order_relaxed));
-    return (room_for_one(gate) && room_for_bytes(p.size, quota)) || find_room(p, gate);
-  }
-  [[nodiscard]] bool has_room_anywhere(const parcel& p, std::uint64_t gate) { return has_room(p, gate); }
-  [[nodiscard]] bool has_slot();
+  [[nodiscard]] bool has_room(const parcel& p) { return fits(p) || find_room(p, gate_now()); }
+  [[nodiscard]] bool has_room_anywhere(const parcel& p, std::uint64_t gate) { return find_room(p, gate); }
   [[nodiscard]] bool find_room(const parcel& p, std::uint64_t gate);
-  [[nodiscard]] inline bool is_taken(std::uint64_t position) const;
+  [[nodiscard]] bool has_slot();
+  [[nodiscard]] std::uint64_t gate_now() const { return checked_gate(tail_); }
+  [[nodiscard]] std::uint64_t waiting() const noexcept { return tail_ - head_ - skipped_.size(); }
+  void see_head(std::uint64_t head);
+  void see_quotas(std::uint64_t gate);
+  void set_limits() noexcept;
+  [[nodiscard]] inline bool is_taken(const message_slot& s, std::uint64_t position) const;
   [[nodiscard]] bool has_older(const message_slot& s, std::uint64_t raw, std::uint64_t position) const;
-  [[nodiscard]] inline bool reserve_positions(std::uint64_t gate, std::uint64_t count, std::uint64_t bytes);
+  [[nodiscard]] inline bool reserve_positions(std::uint64_t count, std::uint64_t bytes);
+  [[nodiscard]] inline bool may_have_bytes(std::uint64_t bytes);
   void pass_over() noexcept;
   void attach_to_next(std::span<const std::uint64_t> references);
   inline void advance(std::uint64_t bytes) noexcept;
-  [[nodiscard]] need need_for(const parcel& p) const noexcept { return {waiting_ + 1, bytes_ + p.size - bytes_gone_}; }
-  void commit_slots(std::uint64_t count);
+  [[nodiscard]] need need_for(const parcel& p) const noexcept { return {waiting() + 1, bytes_ + p.size - bytes_gone_}; }
+  void commit_slots();
 
   message_slot* slots_ = nullptr;  // the lane's
   std::uint64_t tail_ = 0;  // the next position
-  std::uint64_t head_ = 0;  // as last seen
-  std::uint64_t waiting_ = 0;  // positions from there on, without those passed over
   std::uint64_t bytes_ = 0;  // as lane_control::bytes_tail
+  // As last seen, and what follows from it: so far, and no further, may tail_ and bytes_ go without another look.
+  std::uint64_t gate_ = 0, bytes_quota_ = 0;
+  std::uint64_t head_ = 0;
   std::uint64_t bytes_gone_ = 0;  // of those before head_
-  std::uint64_t slots_committed_ = 0;
+  std::uint64_t tail_limit_ = 0, bytes_limit_ = 0;
+  std::uint64_t slots_ready_ = 0;  // positions whose slots have memory
   std::unique_ptr<std::uint64_t[]> bytes_end_;  // of the positions from the head on, by slot
   std::deque<std::uint64_t> skipped_;  // positions passed over, not before head_, in order
 };

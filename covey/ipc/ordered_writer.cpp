@@ -261,7 +261,7 @@ void ordered_writer::attach_to(const free_slot& slot, std::span<const std::uint6
 
 std::optional<std::uint64_t> ordered_writer::publish(const parcel& p) {
   tidy_up();
-  while (has_room(p, checked_gate(puts_))) {
+  while (has_room(p, gate_now())) {
     const auto slot = next_slot();
     if (!slot) return std::nullopt;
     const std::uint64_t number = q_.header().next_number.fetch_add(1, std::memory_order_relaxed) + 1;
@@ -282,7 +282,7 @@ std::optional<std::uint64_t> ordered_writer::publish(const parcel& p) {
 bool ordered_writer::publish_in(const free_slot& slot, const order& o, const parcel& p) {
   const auto [it, is_new] = list_.emplace(o, listed{.index = slot.index, .position = slot.position, .size = p.size});
   if (!is_new) q_.damaged();  // whose numbers come again
-  const std::uint64_t gate = checked_gate(puts_);
+  const std::uint64_t gate = gate_now();
   if (!fits_now(p, gate) || !reserve_slot(slot, p, gate)) return false;
   if (!p.references.empty()) attach_to(slot, p.references);
   message_slot& s = q_.slot(lane_, slot.index);

@@ -52,6 +52,7 @@ class ordered_writer : public lane_owner {
 
   void adopt();
   [[nodiscard]] bool has_room(const parcel& p, std::uint64_t gate);
+  [[nodiscard]] std::uint64_t gate_now() const { return checked_gate(puts_); }
   [[nodiscard]] bool has_room_anywhere(const parcel& p, std::uint64_t gate);
   [[nodiscard]] bool fits_now(const parcel& p, std::uint64_t gate) const noexcept;
   [[nodiscard]] need need_for(const parcel& p) const noexcept { return {waiting_.items + 1, waiting_.bytes + p.size}; }

@@ -354,10 +354,10 @@ inline std::uint64_t checksum_of_large(const queue_view& q, std::span<const std:
   // Each at a multiple of eight from the start, as it was just written: a load across two stores would wait for both.
   constexpr unsigned fraction = 8;
   const std::size_t last = payload.size() - word;
-  const std::size_t step = (last << fraction) / steps;
+  const std::size_t step = (last / word << fraction) / steps;
   std::uint64_t seen = word_at(payload.data() + last);
   for (std::size_t i = 0, at = 0; i < steps; ++i, at += step)
-    seen = std::rotl(seen, 9) + word_at(payload.data() + (at >> fraction & ~(word - 1)));
+    seen = std::rotl(seen, 9) + word_at(payload.data() + (at >> fraction) * word);
   return checksum_of(q.key, std::array{words[0], words[1], words[2], words[3], seen}, {});
 }
 

@@ -32,18 +32,13 @@ void refuse_if_too_large(const queue_view& q, std::size_t bytes) {
     too_large(bytes);
 }
 
-// Not inlined: else the way of the other queues gets longer.
-template <class F>
-[[gnu::noinline]] auto with_writer_by_rank(queue_side& side, const F& f) {
-  if (!side.by_rank) side.by_rank.emplace(side.q);
-  return f(*side.by_rank);
-}
-
 // Calls f with this thread's writer.
 template <class F>
 auto with_writer(queue_side& side, const F& f) {
-  if (side.q.shape.by_rank()) [[unlikely]]
-    return with_writer_by_rank(side, f);
+  if (side.q.shape.by_rank()) {
+    if (!side.by_rank) side.by_rank.emplace(side.q);
+    return f(*side.by_rank);
+  }
   if (!side.writer) side.writer.emplace(side.q);
   return f(*side.writer);
 }
@@ -56,7 +51,7 @@ auto with_writer(queue_side& side, const F& f) {
 
 constexpr std::uint32_t flags_that_refuse = flag_closed | flag_readers_lost;
 
-void throw_if_refused(const queue_view& q) {
+[[gnu::always_inline]] inline void throw_if_refused(const queue_view& q) {
   const std::uint32_t flags = q.flags();
   if ((flags & flags_that_refuse) != 0) [[unlikely]]
     refuse(flags);
@@ -65,12 +60,15 @@ void throw_if_refused(const queue_view& q) {
 // Which pains a try may take: none, or to look for room in all lanes.
 enum class effort { little, all };
 
-// As put_when_room(), after a try that failed under these deaths.
+// Tries until `once` has succeeded. False: `until` passed, or stopped. Not inlined, as a first try mostly succeeds.
 template <class Writer, class Once>
-[[gnu::noinline]] bool put_later(const Writer& w, const queue_view& q, const deadline& until, const stop_word* stop,
-                                 std::uint32_t deaths, const Once& once) {
+[[gnu::noinline]] bool try_until(const Writer& w, const queue_view& q, const deadline& until, const stop_word* stop,
+                                 const Once& once) {
   queue_header& h = q.header();
   for (bool spun = false;;) {
+    const std::uint32_t deaths = sweep_if_needed(q);
+    throw_if_refused(q);
+    if (once(effort::little)) return true;
     // Not at once at the first free slot: looking at the head takes its cache line from those who move it.
     if (!out_of_time(until, stop) && !std::exchange(spun, true) &&
         look_and_yield_until([&] { return w.might_have_room(); }, true)) {
@@ -87,69 +85,18 @@ template <class Writer, class Once>
       if (done) return true;
       spun = false;
     }
-    deaths = sweep_if_needed(q);
-    throw_if_refused(q);
-    if (once(effort::little)) return true;
   }
 }
 
-// Tries until `once` has succeeded. False: `until` passed, or stopped.
-template <class Writer, class Once>
-bool put_when_room(const Writer& w, const queue_view& q, const deadline& until, const stop_word* stop,
-                   const Once& once) {
-  const std::uint32_t deaths = sweep_if_needed(q);
-  throw_if_refused(q);
-  return once(effort::little) || put_later(w, q, until, stop, deaths, once);
-}
-
-// What a put has got hold of until its message is committed.
+// Nothing: no memory for it until `until`, or stopped.
 template <class Writer>
-class unpublished {
- public:
-  unpublished(Writer& writer, const queue_core::outgoing& message, std::size_t size)
-      : writer_(writer), message_(message) {
-    parcel_.size = size;
-    parcel_.references = message.attachments;
-    parcel_.rank = message.rank;
-  }
-  unpublished(const unpublished&) = delete;
-  unpublished& operator=(const unpublished&) = delete;
-  ~unpublished() {
-    if (!position_ && parcel_.extent != 0) writer_.give_back(parcel_.extent);
-  }
-
-  bool try_once(effort e) {
-    if (!prepare()) return false;
-    position_ = e == effort::little ? writer_.publish(parcel_) : writer_.publish_with_more(parcel_);
-    return position_.has_value();
-  }
-  [[nodiscard]] std::uint64_t position() const { return *position_; }
-
- private:
-  // False: there is no memory for it now.
-  bool prepare() {
-    if (prepared_) return true;
-    if (parcel_.size > inline_bytes_max) {
-      const auto extent = writer_.reserve(parcel_.size);
-      if (!extent) return false;
-      parcel_.extent = *extent;
-      store_payload(message_, writer_.payload(*extent));
-    } else if (parcel_.size == message_.bytes.size()) {
-      parcel_.here = message_.bytes.data();
-    } else {
-      store_payload(message_, here_);
-      parcel_.here = here_;
-    }
-    return prepared_ = true;
-  }
-
-  Writer& writer_;
-  const queue_core::outgoing& message_;
-  parcel parcel_;
-  std::byte here_[inline_bytes_max];
-  bool prepared_ = false;
-  std::optional<std::uint64_t> position_;
-};
+std::optional<std::uint64_t> reserve(Writer& w, const queue_view& q, std::uint64_t bytes, const deadline& until,
+                                     const stop_word* stop) {
+  std::optional<std::uint64_t> extent = w.reserve(bytes);
+  if (!extent) [[unlikely]]
+    try_until(w, q, until, stop, [&](effort) { return (extent = w.reserve(bytes)).has_value(); });
+  return extent;
+}
 
 // Closed meanwhile: then readers may have been told of the end already.
 [[gnu::noinline]] void take_back(lane_owner& writer, const queue_view& q, std::uint64_t position) {
@@ -159,25 +106,91 @@ class unpublished {
 }
 
 // It was committed.
-void after_commit(lane_owner& writer, const queue_view& q, std::uint64_t position) {
+[[gnu::always_inline]] inline void after_commit(lane_owner& writer, const queue_view& q, std::uint64_t position) {
   if ((q.flags() & flag_closed) != 0) [[unlikely]]
     take_back(writer, q, position);
   wake_readers(q.header(), 1);
+}
+
+// Commits `p` when there is room. False: `until` passed, or stopped.
+template <class Writer>
+[[gnu::always_inline]] inline bool publish_when_room(Writer& w, const queue_view& q, const parcel& p,
+                                                     const deadline& until, const stop_word* stop) {
+  sweep_if_needed(q);
+  throw_if_refused(q);
+  std::optional<std::uint64_t> position = w.publish(p);
+  if (!position) [[unlikely]] {
+    const auto once = [&](effort e) {
+      return (position = e == effort::little ? w.publish(p) : w.publish_with_more(p)).has_value();
+    };
+    if (!try_until(w, q, until, stop, once)) return false;
+  }
+  after_commit(w, q, *position);
+  return true;
+}
+
+// A message that fits into its slot, but comes in several pieces.
+template <class Writer>
+[[gnu::noinline]] bool put_pieces(Writer& w, const queue_view& q, const queue_core::outgoing& message, parcel& p,
+                                  const deadline& until, const stop_word* stop) {
+  std::byte here[inline_bytes_max];
+  store_payload(message, here);
+  p.here = here;
+  return publish_when_room(w, q, p, until, stop);
+}
+
+// Comes back unless it was published.
+template <class Writer>
+struct reserved_extent {
+  reserved_extent(Writer& writer, std::uint64_t at) : w(writer), extent(at) {}
+  reserved_extent(const reserved_extent&) = delete;
+  reserved_extent& operator=(const reserved_extent&) = delete;
+  ~reserved_extent() {
+    if (!published) [[unlikely]]
+      w.give_back(extent);
+  }
+  Writer& w;
+  std::uint64_t extent;
+  bool published = false;
+};
+
+template <class Writer>
+bool put_large(Writer& w, const queue_view& q, const queue_core::outgoing& message, parcel& p, const deadline& until,
+               const stop_word* stop) {
+  const auto extent = reserve(w, q, p.size, until, stop);
+  if (!extent) return false;
+  p.extent = *extent;
+  reserved_extent payload(w, p.extent);
+  store_payload(message, w.payload(p.extent));
+  return payload.published = publish_when_room(w, q, p, until, stop);
+}
+
+template <class Writer>
+[[gnu::always_inline]] inline bool put_by(Writer& w, const queue_view& q, const queue_core::outgoing& message,
+                                          const deadline& until, const stop_word* stop) {
+  const std::size_t size = stored_size(message);
+  refuse_if_too_large(q, size);
+  parcel p{.size = size, .references = message.attachments, .rank = message.rank};
+  if (size > inline_bytes_max) return put_large(w, q, message, p, until, stop);
+  if (size != message.bytes.size()) return put_pieces(w, q, message, p, until, stop);
+  p.here = message.bytes.data();
+  return publish_when_room(w, q, p, until, stop);
+}
+
+// By rank, or this thread's first.
+[[gnu::noinline]] bool put_otherwise(queue_side& side, const queue_core::outgoing& message, const deadline& until,
+                                     const stop_word* stop) {
+  return with_writer(side, [&](auto& w) { return put_by(w, side.q, message, until, stop); });
 }
 
 }  // namespace
 
 bool queue_core::put(const outgoing& message, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
-  if (side.writer) side.writer->fetch_ahead();
-  const std::size_t size = stored_size(message);
-  refuse_if_too_large(side.q, size);
-  return with_writer(side, [&](auto& w) {
-    unpublished u(w, message, size);
-    if (!put_when_room(w, side.q, until, stop, [&](effort e) { return u.try_once(e); })) return false;
-    after_commit(w, side.q, u.position());
-    return true;
-  });
+  if (!side.writer) [[unlikely]]
+    return put_otherwise(side, message, until, stop);
+  side.writer->fetch_ahead();
+  return put_by(*side.writer, side.q, message, until, stop);
 }
 
 std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadline& until,
@@ -222,9 +235,10 @@ std::optional<queue_core::loan> queue_core::borrow(std::size_t bytes, const dead
   queue_side& side = side_of(region_);
   refuse_if_too_large(side.q, bytes);
   return with_writer(side, [&](auto& w) -> std::optional<loan> {
-    std::optional<std::uint64_t> extent;
-    const auto once = [&](effort) { return (extent = w.reserve(bytes)).has_value(); };
-    if (!put_when_room(w, side.q, until, stop, once)) return std::nullopt;
+    sweep_if_needed(side.q);
+    throw_if_refused(side.q);
+    const auto extent = reserve(w, side.q, bytes, until, stop);
+    if (!extent) return std::nullopt;
     return loan{*extent, {w.payload(*extent), bytes}};
   });
 }
@@ -235,14 +249,7 @@ bool queue_core::publish(const loan& written, const deadline& until, const stop_
     if (!w.has_reserved(written.extent))
       throw std::logic_error("covey: a loan is published by the thread that took it, and once");
     const parcel p{.size = written.bytes.size(), .extent = written.extent, .in_place = true, .rank = written.rank};
-    std::optional<std::uint64_t> position;
-    const auto once = [&](effort e) {
-      position = e == effort::little ? w.publish(p) : w.publish_with_more(p);
-      return position.has_value();
-    };
-    if (!put_when_room(w, side.q, until, stop, once)) return false;
-    after_commit(w, side.q, *position);
-    return true;
+    return publish_when_room(w, side.q, p, until, stop);
   });
 }
 
