@@ -44,7 +44,7 @@ bool lane_owner::retract(std::uint64_t position) {
   std::uint64_t raw = q_.raw(slot_state::at(slot_kind::queued, position));
   if (!s.state.compare_exchange_strong(raw, q_.raw(slot_state::in_hand_of(this_name(), 0)), std::memory_order_seq_cst))
     return false;
-  release(q_, {lane_, position, 0});
+  release(q_, held_message::of(q_, lane_, position, 0));
   return true;
 }
 

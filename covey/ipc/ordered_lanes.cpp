@@ -136,7 +136,7 @@ std::optional<held_message> take_first(const queue_view& q) {
     message_slot& s = q.slot(m->lane, m->position);
     if (!take_slot(q, s, m->raw)) continue;
     if (s.bytes_end.load(std::memory_order_relaxed) != sum_of_order(q.key, m->rank, m->number)) q.damaged();
-    return held_message{m->lane, m->position, q.state_of(m->raw).delivered_again()};
+    return held_message::of(q, m->lane, m->position, q.state_of(m->raw).delivered_again());
   }
   return std::nullopt;
 }

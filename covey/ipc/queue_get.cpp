@@ -31,9 +31,9 @@ class change_of_hand {
   queue_side& side_;
 };
 
-std::size_t release_all(queue_side& side) {
-  const std::size_t n = side.hand.size();
-  for (const held_message& m : side.hand) release(side.q, m);
+inline std::size_t release_all(queue_side& side) {
+  std::size_t n = 0;
+  for (const held_message& m : side.hand) release(side.q, m), ++n;
   side.hand.clear();
   return n;
 }
@@ -73,17 +73,12 @@ template <std::optional<held_message> (*Next)(const queue_view&)>
   return taken;
 }
 
-// Into the hand, which has room for them: at most `n`.
-std::size_t take_some(queue_side& side, std::size_t n) {
+// At most `n`, from wherever they are.
+[[gnu::noinline]] std::size_t take_from_all(queue_side& side, std::size_t n, unsigned limit) {
   const queue_view& q = side.q;
-  if (q.shape.by_rank()) [[unlikely]]
-    return take_each<take_first>(side, n);
+  if (q.shape.by_rank()) return take_each<take_first>(side, n);
   const std::size_t lanes = q.lanes_used();
-  std::size_t taken = 0;
-  if (something_came_back(q)) [[unlikely]]
-    taken = take_each<take_late>(side, n);
-  if (side.in_a_row > 8) fetch_for_writing(&q.slot(side.next_lane, side.last_position + 3), sizeof(message_slot));
-  const unsigned limit = lane_limit(side);
+  std::size_t taken = something_came_back(q) ? take_each<take_late>(side, n) : 0;
   const auto next_lane = [&] {
     side.from_same_lane = 0;
     if (++side.next_lane >= lanes) side.next_lane = 0;
@@ -97,10 +92,25 @@ std::size_t take_some(queue_side& side, std::size_t n) {
     empty = got != 0 ? 0 : empty + 1;
     if (got == 0) next_lane();
   }
+  return taken;
+}
+
+// Into the hand, which has room for them: at most `n`. Mostly they are the next of the lane that gave the last one.
+[[gnu::always_inline]] inline std::size_t take_some(queue_side& side, std::size_t n) {
+  const queue_view& q = side.q;
+  const unsigned limit = lane_limit(side);
+  lane_cursor& cursor = side.cursor;
+  std::size_t taken = 0;
+  if (cursor.slots != nullptr && cursor.lane == side.next_lane && side.from_same_lane + n <= limit &&
+      !something_came_back(q)) [[likely]] {
+    if (side.in_a_row > 8) fetch_for_writing(&cursor.slots[(cursor.next + 2) & (q.shape.slots - 1)], sizeof(message_slot));
+    taken = take_in_a_row(q, side.name, n, cursor, side.hand);
+    side.from_same_lane += static_cast<unsigned>(taken);
+  }
+  if (taken < n) taken += take_from_all(side, n - taken, limit);
   if (taken == 0) return side.in_a_row = 0;
   ++side.in_a_row;
   side.busy = std::min(side.busy + 1, 64U);
-  side.last_position = side.hand.back().position;
   return taken;
 }
 
@@ -134,7 +144,7 @@ void fetch_ahead(const queue_side& side) {
 }
 
 // A message in hand. Small ones are copied to `copy`.
-payload_view content(queue_side& side, const held_message& m, std::span<std::byte, inline_bytes_max> copy) {
+[[gnu::always_inline]] inline payload_view content(queue_side& side, const held_message& m, std::span<std::byte, inline_bytes_max> copy) {
   const payload_view p = payload_of(side.q, m, copy, [&](std::size_t l) { return side.data_of(l); });
   const bool is_large = p.bytes.data() != copy.data();
   if (is_large && side.in_a_row > 8 && p.bytes.size() <= fetched_payload_max)
@@ -146,12 +156,12 @@ std::span<const std::byte> without_ids(const payload_view& p) {
   return p.bytes.subspan(p.attachments * sizeof(std::uint64_t));
 }
 
-void show(queue_side& side, const held_message& m, queue_core::incoming& out) {
+[[gnu::always_inline]] inline void show(queue_side& side, const held_message& m, queue_core::incoming& out) {
   const payload_view p = content(side, m, out.small);
   out.large = p.bytes.data() == out.small.data() ? std::span<const std::byte>() : p.bytes;
   if (p.attachments != 0 && !out.large.empty()) check_large(side.q, m, p.bytes);  // before anything is opened
   out.bytes = without_ids(p);
-  out.deliveries = static_cast<std::uint32_t>(m.deliveries);
+  out.deliveries = m.deliveries;
 }
 
 }  // namespace
@@ -163,11 +173,11 @@ struct queue_core::found_nothing {
   std::size_t released;  // and not said to others yet
 };
 
-inline queue_core::several queue_core::take(queue_side& side, std::size_t n, const deadline& until,
+[[gnu::always_inline]] inline queue_core::several queue_core::take(queue_side& side, std::size_t n, const deadline& until,
                                             const stop_word* stop, const std::uint32_t* deaths_known) const {
   const queue_view& q = side.q;
   const change_of_hand changes(side);
-  if (!out_of_time(until, stop)) own_turns.give_to_woken();
+  if (own_turns.has_woken() && !out_of_time(until, stop)) own_turns.give_to_woken();
   std::size_t released = release_all(side);
   const std::uint32_t deaths = sweep_if_needed(q);
   const std::uint32_t flags = q.flags();  // before the look for messages
@@ -277,7 +287,7 @@ queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, 
   out.lane = m.lane;
   out.position = m.position;
   out.hand = this_name();
-  out.deliveries = static_cast<std::uint32_t>(m.deliveries);
+  out.deliveries = m.deliveries;
   side.hand.pop_back();
   ++locks_owned;  // it may be read, or forgotten, elsewhere
   return result;
@@ -292,7 +302,7 @@ void queue_core::finish(const viewed& v) const noexcept {
   if (v.hand == thread_name && locks_owned != 0) --locks_owned;
   try {
     const queue_side& side = side_of(region_);
-    release(side.q, {v.lane, v.position, v.deliveries}, v.hand);
+    release(side.q, held_message::of(side.q, v.lane, v.position, v.deliveries), v.hand);
     after_release(side.q, 1);
   } catch (...) {
     // Damaged: nobody will get it again.

@@ -118,7 +118,7 @@ std::optional<held_message> take_scanning(const queue_view& q, const Wanted& wan
       if (best != nullptr && m.lane != l) return true;
       best = &s;
       best_raw = raw;
-      m = {static_cast<std::uint32_t>(l), state.position(), state.delivered_again()};
+      m = held_message::of(q, l, state.position(), state.delivered_again());
       return false;
     });
     if (best == nullptr) return std::nullopt;
@@ -128,7 +128,7 @@ std::optional<held_message> take_scanning(const queue_view& q, const Wanted& wan
 
 // Into this thread's hand first: what others still read or change is not looked into.
 void take_and_release(const queue_view& q, std::size_t l, message_slot& s, std::uint64_t raw, std::uint64_t position) {
-  if (take_slot(q, s, raw)) release(q, {static_cast<std::uint32_t>(l), position, 0});
+  if (take_slot(q, s, raw)) release(q, held_message::of(q, l, position, 0));
 }
 
 // What becomes of a message that comes back from a consumer.
@@ -224,7 +224,7 @@ std::size_t take_at_head(const queue_view& q, lane_cursor& cursor, std::vector<h
     const look seen = look_at_head(q, cursor.lane, head);
     if (seen.what == sight::empty) return 0;
     if (!take_slot(q, q.slot(cursor.lane, head), seen.raw)) continue;
-    out.push_back({static_cast<std::uint32_t>(cursor.lane), head, q.state_of(seen.raw).delivered_again()});
+    out.push_back(held_message::of(q, cursor.lane, head, q.state_of(seen.raw).delivered_again()));
     cursor.next = head + 1;
     cursor.ahead = 1;
     return 1;
@@ -238,7 +238,7 @@ void give_back_references(const queue_view& q, std::size_t l, message_slot& s, s
 }
 
 void put_back(const queue_view& q, const held_message& m) {
-  message_slot& s = q.slot(m.lane, m.position);
+  message_slot& s = *m.slot;
   const std::uint64_t raw = s.state.load(std::memory_order_relaxed);
   if (!is_in_hand(q, s, raw, m.position, this_name())) return;
   const slot_state state = q.state_of(raw);
@@ -248,7 +248,7 @@ void put_back(const queue_view& q, const held_message& m) {
 }
 
 void check_large(const queue_view& q, const held_message& m, std::span<const std::byte> payload) {
-  const message_slot& s = q.slot(m.lane, m.position);
+  const message_slot& s = *m.slot;
   if (checksum_of_large(q, checked_words(s), payload) != s.checksum) q.damaged();
 }
 

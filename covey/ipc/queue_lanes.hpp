@@ -10,14 +10,21 @@ namespace covey::detail {
 
 /// A message in somebody's hand.
 struct held_message {
-  std::uint32_t lane;
+  message_slot* slot;
   std::uint64_t position;
-  std::uint64_t deliveries;  // with this one
+  std::uint32_t lane;
+  std::uint32_t deliveries;  // with this one
+
+  static held_message of(const queue_view& q, std::size_t lane, std::uint64_t position, std::uint64_t deliveries) {
+    return {&q.slot(lane, position), position, static_cast<std::uint32_t>(lane),
+            static_cast<std::uint32_t>(deliveries)};
+  }
 };
 
 /// How far one taker has come in a lane: it took all before `next`, or found that they had been taken. It lets the
 /// lane's head lag behind a little, because to move it costs as much as to take; whoever needs the head moves it.
 struct lane_cursor {
+  message_slot* slots = nullptr;  // the lane's; nullptr: in none yet
   std::size_t lane = 0;
   std::uint64_t next = 0;
   std::uint64_t ahead = 0;  // of the head, at most

@@ -35,7 +35,6 @@ struct queue_side {
   std::chrono::steady_clock::time_point timed_at{};
   unsigned in_a_row = 0;                // takes that found something
   unsigned busy = 0;                    // how often it found something lately
-  std::uint64_t last_position = 0;
 
   /// Throws queue_damaged.
   std::span<const std::byte> data_of(std::size_t l) {

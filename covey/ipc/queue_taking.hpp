@@ -17,33 +17,34 @@ inline void move_head(const queue_view& q, lane_cursor& cursor) {
   }
 }
 
-/// As take_oldest(), of lane `cursor.lane`, as far as they lie there one after another and came the first time.
-inline std::size_t take_in_a_row(const queue_view& q, std::size_t n, lane_cursor& cursor,
-                                 std::vector<held_message>& out) {
-  message_slot* const slots = &q.slot(cursor.lane, 0);
-  const std::uint64_t taken_by_me = q.raw(slot_state::in_hand_of(this_name(), 0));
-  std::size_t taken = 0;
-  for (; taken < n; ++taken, ++cursor.next) {
-    message_slot& s = slots[cursor.next & (q.shape.slots - 1)];
-    std::uint64_t raw = q.raw(slot_state::at(slot_kind::queued, cursor.next));
+/// As take_oldest(), where `cursor` stands, as far as they lie there one after another and came the first time.
+[[gnu::always_inline]] inline std::size_t take_in_a_row(const queue_view& q, participant me, std::size_t n,
+                                                        lane_cursor& cursor, std::vector<held_message>& out) {
+  const std::uint64_t mask = q.shape.slots - 1, taken_by_me = q.raw(slot_state::in_hand_of(me, 0));
+  const std::uint64_t first = cursor.next;
+  std::uint64_t position = first;
+  for (; position - first < n; ++position) {
+    message_slot& s = cursor.slots[position & mask];
+    std::uint64_t raw = q.raw(slot_state::at(slot_kind::queued, position));
     if (s.state.load(std::memory_order_relaxed) != raw) break;
     fetch_for_reading(s.inlined + sizeof s.inlined - 1, 1);  // comes while the state is swapped
     if (!s.state.compare_exchange_strong(raw, taken_by_me, std::memory_order_seq_cst, std::memory_order_relaxed)) break;
-    out.push_back({static_cast<std::uint32_t>(cursor.lane), cursor.next, 1});
+    out.push_back({&s, position, static_cast<std::uint32_t>(cursor.lane), 1});
   }
-  cursor.ahead += taken;
-  if (cursor.ahead > std::min<std::uint64_t>(q.shape.items / 4, 8) || taken == 0) move_head(q, cursor);
-  return taken;
+  cursor.next = position;
+  cursor.ahead += position - first;
+  if (cursor.ahead > std::min<std::uint64_t>(q.shape.items / 4, 8) || position == first) move_head(q, cursor);
+  return position - first;
 }
 
 /// Takes the oldest messages of lane `l`, up to `n`; they are appended to `out`. How many. Throws queue_damaged.
 inline std::size_t take_oldest(const queue_view& q, std::size_t l, std::size_t n, lane_cursor& cursor,
                                std::vector<held_message>& out) {
-  if (cursor.lane != l) {
+  if (cursor.lane != l || cursor.slots == nullptr) {
     move_head(q, cursor);
-    cursor = {.lane = l, .next = q.lane(l).head.load(std::memory_order_acquire)};
+    cursor = {.slots = &q.slot(l, 0), .lane = l, .next = q.lane(l).head.load(std::memory_order_acquire)};
   }
-  const std::size_t taken = take_in_a_row(q, n, cursor, out);
+  const std::size_t taken = take_in_a_row(q, this_name(), n, cursor, out);
   // Nothing: or others were here, or it was passed over, or came back to the head.
   return taken != 0 ? taken : take_at_head(q, cursor, out);
 }
@@ -59,7 +60,7 @@ inline bool is_in_hand(const queue_view& q, const message_slot& s, std::uint64_t
 /// in flight → free, by way of *done* when it has references, which are given back. Does nothing when it is no longer
 /// in that hand (0: this thread's): somebody took it for dead. No fence.
 inline void release(const queue_view& q, const held_message& m, participant hand = 0) {
-  message_slot& s = q.slot(m.lane, m.position);
+  message_slot& s = *m.slot;
   const std::uint64_t raw = s.state.load(std::memory_order_relaxed);
   const participant me = this_name();
   if (!is_in_hand(q, s, raw, m.position, hand != 0 ? hand : me)) return;
@@ -86,9 +87,9 @@ inline std::array<std::uint64_t, 4> checked_words(const message_slot& s) {
 /// All that is read from the slot is copied, then checked. `data` is the lane's own region, mapped; asked for only when
 /// the payload lies there.
 template <class Data>
-payload_view payload_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy,
+[[gnu::always_inline]] inline payload_view payload_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy,
                         const Data& data) {
-  const message_slot& s = q.slot(m.lane, m.position);
+  const message_slot& s = *m.slot;
   const std::array<std::uint64_t, 4> words = checked_words(s);
   const std::uint64_t expected = s.checksum;
   const std::uint64_t size = words[2] & size_mask;
@@ -97,9 +98,11 @@ payload_view payload_of(const queue_view& q, const held_message& m, std::span<st
   if (attachments > size / sizeof(std::uint64_t) || words[0] != m.position) [[unlikely]]
     q.damaged();
   if (extent == 0) {
-    if (size > inline_bytes_max) q.damaged();
+    if (size > inline_bytes_max) [[unlikely]]
+      q.damaged();
     std::memcpy(copy.data(), s.inlined, inline_bytes_max);  // all: a known number is copied at once
-    if (checksum_of(q.key, words, copy.first(size)) != expected) q.damaged();
+    if (checksum_of(q.key, words, copy.first(size)) != expected) [[unlikely]]
+      q.damaged();
     return {copy.first(size), attachments};
   }
   const std::span<const std::byte> all = data(m.lane);

@@ -124,6 +124,7 @@ class turns {
   /// One, if this thread has woken somebody since the last time: that may be who answers.
   bool give_to_woken() noexcept { return std::exchange(woke_, false) && give(); }
   void woke() noexcept { woke_ = true; }
+  [[nodiscard]] bool has_woken() const noexcept { return woke_; }
 
  private:
   bool woke_ = false;
