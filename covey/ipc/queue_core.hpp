@@ -74,6 +74,7 @@ enum class queue_order : std::uint64_t {
 
 enum class queue_role : std::uint32_t { reader = 1, writer = 2 };
 
+struct message_slot;
 struct queue_side;
 
 class queue_core {
@@ -125,7 +126,17 @@ class queue_core {
     alignas(8) std::array<std::byte, 72> small;  // a small one is copied
     std::span<const std::byte> bytes{};
     std::span<const std::byte> large{};  // all of its payload, if it lies there
+    const queue_side* side = nullptr;    // whose thread has it
+    const message_slot* slot = nullptr;
     std::uint32_t deliveries = 0;
+
+    /// After it was read: throws queue_damaged when its producer has written over it.
+    void expect_unchanged() const {
+      if (!large.empty()) check();
+    }
+
+   private:
+    void check() const;
   };
   /// As above, without a copy. Its bytes are there until it is acknowledged. What was read of them counts once
   /// expect_unchanged() has said nothing.
@@ -140,10 +151,6 @@ class queue_core {
   several get_many(std::size_t n, const deadline& until, const stop_word* stop) const;
   /// The `n`th of those in the hand of this thread.
   void look_at(std::size_t n, incoming& out) const;
-  /// After `m`, the `n`th, was read: throws queue_damaged when its producer has written over it.
-  void expect_unchanged(std::size_t n, const incoming& m) const {
-    if (!m.large.empty()) check_in_hand(n, m);
-  }
 
   /// A message that is read in place. It stays in flight until it is given to finish(), whatever else its thread gets.
   struct viewed {
@@ -200,7 +207,6 @@ class queue_core {
 
  private:
   explicit queue_core(region r) : region_(std::move(r)) {}
-  void check_in_hand(std::size_t n, const incoming& m) const;
   inline several take(queue_side& side, std::size_t n, const deadline& until, const stop_word* stop,
                       const std::uint32_t* deaths) const;
   struct found_nothing;

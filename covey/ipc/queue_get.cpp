@@ -159,8 +159,10 @@ std::span<const std::byte> without_ids(const payload_view& p) {
 [[gnu::always_inline]] inline void show(queue_side& side, const held_message& m, queue_core::incoming& out) {
   const payload_view p = content(side, m, out.small);
   out.large = p.bytes.data() == out.small.data() ? std::span<const std::byte>() : p.bytes;
-  if (p.attachments != 0 && !out.large.empty()) check_large(side.q, m, p.bytes);  // before anything is opened
+  if (p.attachments != 0 && !out.large.empty()) check_large(side.q, *m.slot, p.bytes);  // before anything is opened
   out.bytes = without_ids(p);
+  out.side = &side;
+  out.slot = m.slot;
   out.deliveries = m.deliveries;
 }
 
@@ -212,6 +214,8 @@ struct queue_core::found_nothing {
     const auto one_waits = [&] { return streaming ? several_wait(side) || something_waits(q) : something_waits(q); };
     if (!std::exchange(spun, true) && look_and_yield_until(one_waits, streaming)) {
       if (streaming) side.busy = 64;
+      // At once, for it may be the answer that somebody waits for: who closed the queue meanwhile came after it.
+      if (const std::size_t count = take_some(side, n); count != 0) return {get_result::got, count};
     } else {
       std::size_t count = 0;
       const auto look = [&] {
@@ -235,10 +239,7 @@ void queue_core::look_at(std::size_t n, incoming& out) const {
   show(side, side.hand[n], out);
 }
 
-void queue_core::check_in_hand(std::size_t n, const incoming& m) const {
-  const queue_side& side = side_of(region_);
-  check_large(side.q, side.hand[n], m.large);
-}
+void queue_core::incoming::check() const { check_large(side->q, *slot, large); }
 
 queue_core::get_result queue_core::get(incoming& out, const deadline& until, const stop_word* stop) const {
   queue_side& side = side_of(region_);
@@ -261,7 +262,7 @@ queue_core::get_result queue_core::get(taken& out, const deadline& until, const 
     drop_one_put_back_others(none);  // somebody else may have memory
     throw;
   }
-  expect_unchanged(0, m);
+  m.expect_unchanged();
   return result;
 }
 
@@ -281,7 +282,7 @@ queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, 
   const payload_view p = content(side, m, out.small);
   const auto bytes = without_ids(p);
   out.large = bytes.data() == out.small.data() ? std::span<const std::byte>() : bytes;
-  if (!out.large.empty()) check_large(side.q, m, p.bytes);
+  if (!out.large.empty()) check_large(side.q, *m.slot, p.bytes);
   out.data = out.large.empty() ? region() : side.data[m.lane].held;
   out.small_bytes = bytes.size();
   out.lane = m.lane;

@@ -247,8 +247,7 @@ void put_back(const queue_view& q, const held_message& m) {
   came_back(q, m.lane);
 }
 
-void check_large(const queue_view& q, const held_message& m, std::span<const std::byte> payload) {
-  const message_slot& s = *m.slot;
+void check_large(const queue_view& q, const message_slot& s, std::span<const std::byte> payload) {
   if (checksum_of_large(q, checked_words(s), payload) != s.checksum) q.damaged();
 }
 

@@ -73,7 +73,7 @@ void put_back(const queue_view& q, const held_message& m);
 
 /// Whether the payload and the slot of a message in hand, which lies in a lane's own region, still belong together.
 /// Its producer may write there at any time, so this tells of what was read before it. Throws queue_damaged.
-void check_large(const queue_view& q, const held_message& m, std::span<const std::byte> payload);
+void check_large(const queue_view& q, const message_slot& s, std::span<const std::byte> payload);
 
 /// Says again that the message that was last in a free slot of lane `l` holds no references.
 void detach_again(const queue_view& q, std::size_t l, const message_slot& s);

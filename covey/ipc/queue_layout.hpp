@@ -356,9 +356,13 @@ inline std::uint64_t checksum_of_large(const queue_view& q, std::span<const std:
   const std::size_t last = payload.size() - word;
   const std::size_t step = (last / word << fraction) / steps;
   std::uint64_t seen = word_at(payload.data() + last);
-  for (std::size_t i = 0, at = 0; i < steps; ++i, at += step)
+  std::size_t at = 0;
+  const auto look = [&] {
     seen = std::rotl(seen, 9) + word_at(payload.data() + (at >> fraction) * word);
-  return checksum_of(q.key, std::array{words[0], words[1], words[2], words[3], seen}, {});
+    at += step;
+  };
+  look(), look(), look(), look(), look(), look(), look();
+  return checksum_of(q.key + seen, words, {});
 }
 
 /// What a message's slot says of its rank and number.

@@ -12,7 +12,7 @@ namespace covey::detail {
 namespace {
 
 // The payload as it is stored: the ids of the regions that it names, then its bytes.
-void store_payload(const queue_core::outgoing& message, std::byte* to) {
+[[gnu::noinline]] void store_pieces(const queue_core::outgoing& message, std::byte* to) {
   for (const auto part : {std::as_bytes(message.attachments), message.head, message.bytes}) {
     if (!part.empty()) std::memcpy(to, part.data(), part.size());
     to += part.size();
@@ -134,7 +134,7 @@ template <class Writer>
 [[gnu::noinline]] bool put_pieces(Writer& w, const queue_view& q, const queue_core::outgoing& message, parcel& p,
                                   const deadline& until, const stop_word* stop) {
   std::byte here[inline_bytes_max];
-  store_payload(message, here);
+  store_pieces(message, here);
   p.here = here;
   return publish_when_room(w, q, p, until, stop);
 }
@@ -161,7 +161,11 @@ bool put_large(Writer& w, const queue_view& q, const queue_core::outgoing& messa
   if (!extent) return false;
   p.extent = *extent;
   reserved_extent payload(w, p.extent);
-  store_payload(message, w.payload(p.extent));
+  std::byte* const to = w.payload(p.extent);
+  if (p.size == message.bytes.size())
+    std::memcpy(to, message.bytes.data(), p.size);
+  else
+    store_pieces(message, to);
   return payload.published = publish_when_room(w, q, p, until, stop);
 }
 

@@ -233,25 +233,25 @@ class queue_verbs : public get_forms<queue_verbs<Self, T>, T>, public in_place_f
     return done;
   }
 
-  // The `n`th in hand, or queue_damaged, if its producer wrote over it before it was read.
-  T decode_unchanged(std::size_t n, const detail::queue_core::incoming& message) const {
+  // Throws queue_damaged if its producer wrote over it before it was read.
+  static T decode_unchanged(const detail::queue_core::incoming& message) {
     const auto read = [&] {
       try {
         return detail::decode_message<T>(message.bytes);
       } catch (const bad_message&) {
-        core_.expect_unchanged(n, message);
+        message.expect_unchanged();
         throw;
       }
     };
     T value = read();
-    core_.expect_unchanged(n, message);
+    message.expect_unchanged();
     return value;
   }
 
   // What cannot be read will be no better the next time; but when there is no memory, somebody else may have some.
   T decode_in_hand(const detail::queue_core::incoming& message) const {
     try {
-      return decode_unchanged(0, message);
+      return decode_unchanged(message);
     } catch (const std::bad_alloc&) {
       core_.drop_one_put_back_others(detail::queue_core::none);
       throw;
@@ -289,7 +289,7 @@ class queue_verbs : public get_forms<queue_verbs<Self, T>, T>, public in_place_f
       values.reserve(count);
       for (std::size_t n = 0; n < count; ++n) {
         core_.look_at(n, message);
-        values.push_back(decode_unchanged(n, message));
+        values.push_back(decode_unchanged(message));
       }
     } catch (const std::bad_alloc&) {
       core_.drop_one_put_back_others(detail::queue_core::none);
