@@ -139,7 +139,8 @@ inline void copy_small(std::byte* to, const std::byte* from, std::size_t n) noex
   std::memcpy(to + n - step, from + n - step, step);
 }
 
-[[gnu::always_inline]] inline void lane_owner::fill(message_slot& s, std::uint64_t position, std::uint64_t bytes_end, const parcel& p) const {
+[[gnu::always_inline]] inline void lane_owner::fill(message_slot& s, std::uint64_t position, std::uint64_t bytes_end,
+                                                    const parcel& p) const {
   const std::uint64_t size_and_attachments = p.size | std::uint64_t{p.references.size()} << 40;
   const std::uint64_t extent = p.extent | (p.in_place ? written_in_place : 0);
   const std::array<std::uint64_t, 4> words{position, bytes_end, size_and_attachments, extent};

@@ -95,7 +95,7 @@ void overwrite(fuzz_input& in, const d::queue_core& q) {
   }
 }
 
-void check_whole(const d::queue_core& q, std::size_t n, const d::queue_core::incoming& m) {
+void check_whole(const d::queue_core::incoming& m) {
   m.expect_unchanged();
   check_uniform(m.bytes);
 }
@@ -118,13 +118,13 @@ void step(fuzz_input& in, const d::queue_core& q) {
     }
     case 8:
     case 9:
-      if (q.get(m, now, nullptr) == d::queue_core::get_result::got) check_whole(q, 0, m);
+      if (q.get(m, now, nullptr) == d::queue_core::get_result::got) check_whole(m);
       break;
     case 10: {
       const std::size_t count = q.get_many(in.next<std::uint8_t>() % 8, now, nullptr).count;
       for (std::size_t i = 0; i < count; ++i) {
         q.look_at(i, m);
-        check_whole(q, i, m);
+        check_whole(m);
       }
       if (count != 0) q.drop_one_put_back_others(in.next<std::uint8_t>() % count);
       break;
@@ -132,7 +132,7 @@ void step(fuzz_input& in, const d::queue_core& q) {
     case 11: (void)q.acknowledge(); break;
     case 12:
       (void)q.failed();
-      if (q.get_failed(m)) check_whole(q, 0, m);
+      if (q.get_failed(m)) check_whole(m);
       break;
     case 13: (void)q.join(now, nullptr); break;
     case 14:

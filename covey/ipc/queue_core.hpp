@@ -126,7 +126,7 @@ class queue_core {
     alignas(8) std::array<std::byte, 72> small;  // a small one is copied
     std::span<const std::byte> bytes{};
     std::span<const std::byte> large{};  // all of its payload, if it lies there
-    const queue_side* side = nullptr;    // whose thread has it
+    const queue_side* side = nullptr;  // whose thread has it
     const message_slot* slot = nullptr;
     std::uint32_t deliveries = 0;
 

@@ -103,7 +103,8 @@ template <std::optional<held_message> (*Next)(const queue_view&)>
   std::size_t taken = 0;
   if (cursor.slots != nullptr && cursor.lane == side.next_lane && side.from_same_lane + n <= limit &&
       !something_came_back(q)) [[likely]] {
-    if (side.in_a_row > 8) fetch_for_writing(&cursor.slots[(cursor.next + 2) & (q.shape.slots - 1)], sizeof(message_slot));
+    if (side.in_a_row > 8)
+      fetch_for_writing(&cursor.slots[(cursor.next + 2) & (q.shape.slots - 1)], sizeof(message_slot));
     taken = take_in_a_row(q, side.name, n, cursor, side.hand);
     side.from_same_lane += static_cast<unsigned>(taken);
   }
@@ -144,7 +145,8 @@ void fetch_ahead(const queue_side& side) {
 }
 
 // A message in hand. Small ones are copied to `copy`.
-[[gnu::always_inline]] inline payload_view content(queue_side& side, const held_message& m, std::span<std::byte, inline_bytes_max> copy) {
+[[gnu::always_inline]] inline payload_view content(queue_side& side, const held_message& m,
+                                                   std::span<std::byte, inline_bytes_max> copy) {
   const payload_view p = payload_of(side.q, m, copy, [&](std::size_t l) { return side.data_of(l); });
   const bool is_large = p.bytes.data() != copy.data();
   if (is_large && side.in_a_row > 8 && p.bytes.size() <= fetched_payload_max)
@@ -175,8 +177,9 @@ struct queue_core::found_nothing {
   std::size_t released;  // and not said to others yet
 };
 
-[[gnu::always_inline]] inline queue_core::several queue_core::take(queue_side& side, std::size_t n, const deadline& until,
-                                            const stop_word* stop, const std::uint32_t* deaths_known) const {
+[[gnu::always_inline]] inline queue_core::several queue_core::take(queue_side& side, std::size_t n,
+                                                                   const deadline& until, const stop_word* stop,
+                                                                   const std::uint32_t* deaths_known) const {
   const queue_view& q = side.q;
   const change_of_hand changes(side);
   if (own_turns.has_woken() && !out_of_time(until, stop)) own_turns.give_to_woken();

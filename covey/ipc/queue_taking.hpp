@@ -87,8 +87,8 @@ inline std::array<std::uint64_t, 4> checked_words(const message_slot& s) {
 /// All that is read from the slot is copied, then checked. `data` is the lane's own region, mapped; asked for only when
 /// the payload lies there.
 template <class Data>
-[[gnu::always_inline]] inline payload_view payload_of(const queue_view& q, const held_message& m, std::span<std::byte, inline_bytes_max> copy,
-                        const Data& data) {
+[[gnu::always_inline]] inline payload_view payload_of(const queue_view& q, const held_message& m,
+                                                      std::span<std::byte, inline_bytes_max> copy, const Data& data) {
   const message_slot& s = *m.slot;
   const std::array<std::uint64_t, 4> words = checked_words(s);
   const std::uint64_t expected = s.checksum;
