@@ -240,7 +240,7 @@ void lane_writer::commit_slots() {
   constexpr std::uint64_t step = commit_step / sizeof(message_slot);
   const std::uint64_t all = q_.shape.slots;
   if (tail_ >= all) slots_ready_ = all;
-  while (slots_ready_ <= tail_) {
+  while (slots_ready_ <= tail_ && slots_ready_ != all) {
     const std::uint64_t more = std::min(step, all - slots_ready_);
     commit_pages(reinterpret_cast<const std::byte*>(slots_ + slots_ready_), more * sizeof(message_slot)).value();
     slots_ready_ += more;

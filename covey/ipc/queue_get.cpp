@@ -76,7 +76,6 @@ template <std::optional<held_message> (*Next)(const queue_view&)>
 // At most `n`, from wherever they are.
 [[gnu::noinline]] std::size_t take_from_all(queue_side& side, std::size_t n, unsigned limit) {
   const queue_view& q = side.q;
-  if (q.shape.by_rank()) return take_each<take_first>(side, n);
   const std::size_t lanes = q.lanes_used();
   std::size_t taken = something_came_back(q) ? take_each<take_late>(side, n) : 0;
   const auto next_lane = [&] {
@@ -108,7 +107,10 @@ template <std::optional<held_message> (*Next)(const queue_view&)>
     taken = take_in_a_row(q, side.name, n, cursor, side.hand);
     side.from_same_lane += static_cast<unsigned>(taken);
   }
-  if (taken < n) taken += take_from_all(side, n - taken, limit);
+  if (taken < n) {
+    if (q.shape.by_rank()) return take_each<take_first>(side, n);
+    taken += take_from_all(side, n - taken, limit);
+  }
   if (taken == 0) return side.in_a_row = 0;
   ++side.in_a_row;
   side.busy = std::min(side.busy + 1, 64U);
