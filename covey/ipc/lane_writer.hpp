@@ -36,10 +36,10 @@ class lane_writer : public lane_owner {
   /// Whether publish_with_more() would commit such a message. Throws queue_damaged.
   [[nodiscard]] bool has_room_for(const parcel& p) { return lane_owner::has_room_for(*this, p); }
 
-  /// Asks for what the next publish() will need: the slot, which who waits for it looks at again and again, and what is
-  /// cold after a rest.
+  /// Asks for what the next publish() will need and may be cold after a rest. Not for the slot's first line: who waits
+  /// for it looks there again and again, and would have taken it away before it is filled.
   void fetch_ahead() const noexcept {
-    fetch_for_writing(&slot(tail_), sizeof(message_slot));
+    fetch_for_writing(slot(tail_).inlined + inline_bytes_max - 1, 1);
     fetch_for_writing(&control_->gate, 1);
   }
 
