@@ -88,10 +88,15 @@ struct made_by {
   operator decltype(std::declval<const F&>()())() const { return make(); }  // NOLINT(google-explicit-constructor)
 };
 
+/// A T that may be made first and then overwritten as a whole: a constant member would keep what it was constructed
+/// with, as the compiler sees it.
+template <class T>
+concept made_then_copied =
+    std::is_trivially_copy_assignable_v<T> && (std::is_trivially_default_constructible_v<T> || constant_default<T>);
+
 /// The bytes of a bitwise T as one. A function of its own: GCC 12 makes what is returned where it will stay only when
 /// it is declared in the outermost block, and copies it else.
-template <class T>
-  requires(std::is_trivially_default_constructible_v<T> || constant_default<T>)
+template <made_then_copied T>
 T copied(std::span<const std::byte> bytes) {
   T value;  // one copy, no more: compilers drop what is overwritten whole
   std::memcpy(static_cast<void*>(&value), bytes.data(), sizeof value);
@@ -102,9 +107,7 @@ template <class T>
 T decode_message(std::span<const std::byte> bytes) {
   if constexpr (is_bitwise<T>()) {
     if (bytes.size() != sizeof(T)) throw bad_message("covey: a message has not the size of what is read from it");
-    // A constant member keeps what it was constructed with, as the compiler sees it.
-    constexpr bool may_be_overwritten = std::is_trivially_copy_assignable_v<T>;
-    if constexpr (may_be_overwritten && (std::is_trivially_default_constructible_v<T> || constant_default<T>)) {
+    if constexpr (made_then_copied<T>) {
       return copied<T>(bytes);
     } else {
       std::array<std::byte, sizeof(T)> all;

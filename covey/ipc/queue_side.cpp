@@ -41,7 +41,7 @@ std::span<const std::byte> queue_side::open_data(std::size_t l, std::uint64_t id
   }
   if (held.kind() != region_kind::lane) q.damaged();
   const std::span<const std::byte> bytes{held.data(), held.size()};
-  data[l] = {id, bytes, std::move(held)};
+  data[l] = {bytes, std::move(held)};
   return bytes;
 }
 

@@ -22,7 +22,6 @@ struct queue_side {
   region kept;                          // the queue, while something is in hand: that outlives the thread's handles
   // The region of a lane that was read from, with its larger payloads.
   struct lane_data {
-    std::uint64_t id = 0;
     std::span<const std::byte> bytes;
     region held;
   };
@@ -39,7 +38,7 @@ struct queue_side {
   /// Throws queue_damaged.
   std::span<const std::byte> data_of(std::size_t l) {
     const std::uint64_t id = q.lane(l).data.load(std::memory_order_acquire);
-    return l < data.size() && data[l].id == id && id != 0 ? data[l].bytes : open_data(l, id);
+    return l < data.size() && data[l].held.id() == id && id != 0 ? data[l].bytes : open_data(l, id);
   }
 
   // For side_table.
