@@ -146,12 +146,21 @@ void fetch_ahead(const queue_side& side) {
   fetch_for_reading(&q.lane(side.next_lane).head, 1);
 }
 
+// Whether the next message of the lane that gave the last one is there: a line of one that is being written is not
+// taken away.
+bool next_waits(const queue_side& side) {
+  const lane_cursor& c = side.cursor;
+  if (c.slots == nullptr) return false;
+  const message_slot& s = c.slots[c.next & (side.q.shape.slots - 1)];
+  return s.state.load(std::memory_order_relaxed) == side.q.raw(slot_state::at(slot_kind::queued, c.next));
+}
+
 // A message in hand. Small ones are copied to `copy`.
 [[gnu::always_inline]] inline payload_view content(queue_side& side, const held_message& m,
                                                    std::span<std::byte, inline_bytes_max> copy) {
   const payload_view p = payload_of(side.q, m, copy, [&](std::size_t l) { return side.data_of(l); });
   const bool is_large = p.bytes.data() != copy.data();
-  if (is_large && side.in_a_row > 8 && p.bytes.size() <= fetched_payload_max)
+  if (is_large && side.in_a_row > 8 && p.bytes.size() <= fetched_payload_max && next_waits(side))
     fetch_for_reading(p.bytes.data() + extent_ring::rounded(p.bytes.size()), p.bytes.size());
   return p;
 }
