@@ -131,7 +131,7 @@ template <class Writer>
 
 // A message that fits into its slot, but comes in several pieces.
 template <class Writer>
-[[gnu::noinline]] bool put_pieces(Writer& w, const queue_view& q, const queue_core::outgoing& message, parcel& p,
+[[gnu::noinline]] bool put_pieces(Writer& w, const queue_view& q, const queue_core::outgoing& message, parcel p,
                                   const deadline& until, const stop_word* stop) {
   std::byte here[inline_bytes_max];
   store_pieces(message, here);
