@@ -41,6 +41,9 @@ class lane_writer : public lane_owner {
   void fetch_ahead() const noexcept {
     fetch_for_writing(slot(tail_).inlined + inline_bytes_max - 1, 1);
     fetch_for_writing(&control_->gate, 1);
+    fetch_for_reading(&control_->owner, 1);
+    fetch_for_reading(&q_.header().flags, 1);
+    fetch_for_writing(&bytes_end_[tail_ & (q_.shape.slots - 1)], 1);
   }
 
   /// Whether something was taken from this lane since the last publish, or nothing waits in it.

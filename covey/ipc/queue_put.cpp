@@ -51,10 +51,13 @@ auto with_writer(queue_side& side, const F& f) {
 
 constexpr std::uint32_t flags_that_refuse = flag_closed | flag_readers_lost;
 
-[[gnu::always_inline]] inline void throw_if_refused(const queue_view& q) {
+// Before each try: looks after the dead and throws if nothing may be put. Returns the deaths that it knows of.
+[[gnu::always_inline]] inline std::uint32_t expect_open(const queue_view& q) {
+  const std::uint32_t deaths = sweep_if_needed(q);
   const std::uint32_t flags = q.flags();
   if ((flags & flags_that_refuse) != 0) [[unlikely]]
     refuse(flags);
+  return deaths;
 }
 
 // Which pains a try may take: none, or to look for room in all lanes.
@@ -66,8 +69,7 @@ template <class Writer, class Once>
                                  const Once& once) {
   queue_header& h = q.header();
   for (bool spun = false;;) {
-    const std::uint32_t deaths = sweep_if_needed(q);
-    throw_if_refused(q);
+    const std::uint32_t deaths = expect_open(q);
     if (once(effort::little)) return true;
     // Not at once at the first free slot: looking at the head takes its cache line from those who move it.
     if (!out_of_time(until, stop) && !std::exchange(spun, true) &&
@@ -116,8 +118,7 @@ std::optional<std::uint64_t> reserve(Writer& w, const queue_view& q, std::uint64
 template <class Writer>
 [[gnu::always_inline]] inline bool publish_when_room(Writer& w, const queue_view& q, const parcel& p,
                                                      const deadline& until, const stop_word* stop) {
-  sweep_if_needed(q);
-  throw_if_refused(q);
+  expect_open(q);
   std::optional<std::uint64_t> position = w.publish(p);
   if (!position) [[unlikely]] {
     const auto once = [&](effort e) {
@@ -139,7 +140,7 @@ template <class Writer>
   return publish_when_room(w, q, p, until, stop);
 }
 
-// Comes back unless it was published.
+// Comes back unless it was published, and when the message was taken back.
 template <class Writer>
 struct reserved_extent {
   reserved_extent(Writer& writer, std::uint64_t at) : w(writer), extent(at) {}
@@ -203,8 +204,7 @@ std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadl
   queue_header& h = side.q.header();
   std::size_t done = 0;
   while (done < messages.size()) {
-    sweep_if_needed(side.q);
-    throw_if_refused(side.q);
+    expect_open(side.q);
     std::array<parcel, lane_writer::several_max> parcels;
     std::size_t n = 0;
     for (; n < parcels.size() && done + n < messages.size(); ++n) {
@@ -239,8 +239,7 @@ std::optional<queue_core::loan> queue_core::borrow(std::size_t bytes, const dead
   queue_side& side = side_of(region_);
   refuse_if_too_large(side.q, bytes);
   return with_writer(side, [&](auto& w) -> std::optional<loan> {
-    sweep_if_needed(side.q);
-    throw_if_refused(side.q);
+    expect_open(side.q);
     const auto extent = reserve(w, side.q, bytes, until, stop);
     if (!extent) return std::nullopt;
     return loan{*extent, {w.payload(*extent), bytes}};
@@ -273,8 +272,7 @@ void queue_core::give_back(const loan& unwanted) const noexcept {
 bool queue_core::has_room(std::size_t bytes) const {
   try {
     queue_side& side = side_of(region_);
-    sweep_if_needed(side.q);
-    throw_if_refused(side.q);
+    expect_open(side.q);
     refuse_if_too_large(side.q, bytes);
     return with_writer(side, [&](auto& w) {
       if (bytes > inline_bytes_max) {
