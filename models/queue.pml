@@ -8,7 +8,7 @@
    then the states; commit, then `closed`) both sides have a sequentially consistent read-modify-write or fence between the two.
    Positions never go back, and each slot's state is one word, so an old value read late fails its compare-and-swap.
 
-   Not here: bytes and quotas (quota.pml), roles, payloads, 64 in a row.
+   Not here: bytes and quotas (quota.pml), roles, payloads, several put or got at once, when another lane has its turn.
 
    Shown: a message is taken again only when who had it is dead; it is finished at most once; (no invalid end state) all that
    was committed is finished, and nobody sleeps for ever; no state is seen that the code would call damage.
@@ -58,6 +58,9 @@
 #endif
 #ifndef FIRST_VICTIM
 #define FIRST_VICTIM 0
+#endif
+#ifndef LAG
+#define LAG 1  /* so many more than one may a taker have taken before it moves the head */
 #endif
 #define SLOTS 2
 #define QUOTA 2
@@ -311,6 +314,20 @@ inline take(l, p) {  /* the state seen in `s`; `got` says whether */
   }
 }
 
+inline move_head() {
+  if
+  :: ahead != 0 ->
+     atomic { ahead = 0; head = lane[row].head }
+     do
+     :: atomic { head < next -> if :: lane[row].head == head -> lane[row].head = next; head = next :: else -> head = lane[row].head fi }
+     :: else -> break
+     od;
+     head = 0
+  :: else
+  fi
+}
+
+/* Late ones first; then the next of the lane that gave the last one, if it came the first time; then what stands at the lanes' heads. */
 inline take_some() {
   known_late = late_done;
   atomic { if :: late != known_late -> from = late; at = 0 :: else -> at = LANES * SLOTS fi; known_late = 0 }
@@ -322,14 +339,23 @@ inline take_some() {
      atomic { if :: seen == WAITING -> take(at / SLOTS, at); at = 0 :: else fi }
   :: atomic { else -> if :: !got && from > late_done -> late_done = from :: else fi; from = 0; at = 0; break }
   od;
+  if
+  :: !got && next != 0 ->
+     atomic { LOAD(row, next); if :: s.kind == queued && s.at == next && s.deliveries == 0 -> seen = WAITING :: else -> seen = EMPTY fi }
+     atomic { if :: seen == WAITING -> take(row, next) :: else fi; if :: got -> next++; ahead++ :: else fi }
+     if :: !got || ahead > LAG -> move_head() :: else fi
+  :: else
+  fi
   do
-  :: at < LANES && !got -> settle(at);
+  :: at < LANES && !got ->
+     if :: at != row -> move_head() :: else fi
+     settle(at);
      if
      :: atomic { seen == EMPTY -> at++ }
      :: atomic { seen == WAITING && BUG == 1 -> if :: lane[at].head == head -> lane[at].head++ :: else -> seen = PASSED fi }
         if :: seen == WAITING -> take(at, head) :: else fi
      :: atomic { seen == WAITING && BUG != 1 -> take(at, head) }
-        atomic { if :: got && lane[mine].head == head -> lane[mine].head++ :: else fi }
+        atomic { if :: got -> row = at; next = head + 1; ahead = 1 :: else fi }
      fi
   :: atomic { else -> at = 0; head = 0; seen = EMPTY; s.kind = fresh; s.at = 0; s.deliveries = 0; s.hand = 0; break }
   od
@@ -337,6 +363,7 @@ inline take_some() {
 
 proctype consumer(byte me) {
   state_t s; byte seen, has, head, from, to, at, was, n, i, known, known_late, expected, mine, position, message; bool got, end;
+  byte row, next, ahead;  /* where it stands, and how far the head may lag behind that */
   {
     do
     :: sweep();
@@ -399,9 +426,9 @@ inline claim() {
 /* `got` says whether the message was committed. */
 inline publish() {
   do
-  :: settle(own);
+  :: if :: lane[own].tail - limit >= QUOTA -> settle(own); atomic { limit = head; head = 0; seen = EMPTY } :: else fi
      if
-     :: lane[own].tail - head >= QUOTA -> break  /* no room */
+     :: lane[own].tail - limit >= QUOTA -> break  /* no room */
      :: else ->
         position = lane[own].tail;
         d_step { LOAD(own, position); got = (s.kind == queued || s.kind == in_flight) }  /* is_taken */
@@ -427,8 +454,10 @@ inline publish() {
 
 proctype producer(byte me) {
   state_t s; byte seen, has, head, from, to, at, was, n, i, known, expected, own, position, message, round; bool got, end;
+  byte limit;  /* the head, when it was last looked at */
   {
     claim();
+    limit = lane[own].head;
     do
     :: round < MESSAGES ->
        message = me * MESSAGES + round;

@@ -1,4 +1,4 @@
-/* The quotas of a queue's lanes (lane_writer.cpp: publish, take_items, take_bytes, gather_quota; docs/design/queue.md): two owners put,
+/* The quotas of a queue's lanes (lane_writer.cpp: publish; lane_quota.cpp: take_items, take_bytes, gather_quota; docs/design/queue.md): two owners put,
    each may, one at a time, move quota from the other's lane to its own; somebody takes messages; up to KILLS owners are killed
    between any two atomic steps, and up to STOPS times one that moves quota is stopped for so long that the other takes its place
    (and then it goes on). models/check runs this.

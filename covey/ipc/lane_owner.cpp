@@ -73,7 +73,7 @@ void lane_owner::have_data() {
     const message_slot& s = q_.slot(lane_, i);
     const slot_kind kind = q_.state_of(s.state.load(std::memory_order_acquire)).kind();
     const std::uint64_t size = s.size_and_attachments.load(std::memory_order_relaxed) & size_mask;
-    const std::uint64_t extent = s.extent & ~written_in_place;
+    const std::uint64_t extent = s.extent;
     if (kind == slot_kind::fresh || kind == slot_kind::free || extent == 0) continue;
     if (extent > data_.size() || size > data_.size() - extent) q_.damaged();
     live.push_back({extent, extent_ring::rounded(size), s.position.load(std::memory_order_relaxed)});

@@ -17,7 +17,6 @@ struct parcel {
   std::span<const std::uint64_t> references{};  // its payload begins with them
   const std::byte* here = nullptr;
   std::uint64_t extent = 0;
-  bool in_place = false;  // its payload was written where it lies
   std::uint64_t rank = 0;  // in a queue that goes by rank
 };
 
@@ -142,8 +141,7 @@ inline void copy_small(std::byte* to, const std::byte* from, std::size_t n) noex
 [[gnu::always_inline]] inline void lane_owner::fill(message_slot& s, std::uint64_t position, std::uint64_t bytes_end,
                                                     const parcel& p) const {
   const std::uint64_t size_and_attachments = p.size | std::uint64_t{p.references.size()} << 40;
-  const std::uint64_t extent = p.extent | (p.in_place ? written_in_place : 0);
-  const std::array<std::uint64_t, 4> words{position, bytes_end, size_and_attachments, extent};
+  const std::array<std::uint64_t, 4> words{position, bytes_end, size_and_attachments, p.extent};
   const std::size_t here = p.extent == 0 ? p.size : 0;
   const std::uint64_t checksum = p.extent == 0 ? checksum_of(q_.key, words, std::span(p.here, here))
                                                : checksum_of_large(q_, words, {payload(p.extent), p.size});

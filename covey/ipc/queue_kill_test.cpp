@@ -82,6 +82,37 @@ TEST(QueueDeath, RedeliversAllThatADeadConsumerGotAtOnce) {
   q.join();
 }
 
+// The head of a lane lags behind what was taken, so what comes back may stand at it, before others that are gone.
+TEST(QueueDeath, OfAConsumerLeavesNothingCountedThatIsGone) {
+  using numbers = std::vector<int>;  // what can be viewed is a range
+  const covey::queue<numbers> q{64};
+  const covey::event got;
+  for (int i = 0; i < 4; ++i) q.put({i});
+  covey::process consumer{[](covey::queue<numbers> in, covey::event e) {
+                            const auto first = in.get_view();
+                            (void)in.get();
+                            (void)in.get();  // which is done with the second
+                            e.set();
+                            for (;;) ::pause();
+                          },
+                          q, got};
+  got.wait();
+  EXPECT_EQ(q.size(), 1U);
+  consumer.kill();
+  consumer.join();
+  EXPECT_EQ(q.size(), 3U);
+  EXPECT_FALSE(q.empty());
+  q.put({4});
+  EXPECT_EQ(q.size(), 4U);
+  std::vector<int> all;
+  for (std::size_t left = 4; left > 0; --left) {
+    EXPECT_EQ(q.size(), left);
+    all.push_back(q.try_get().value().front());
+  }
+  EXPECT_EQ(q.size(), 0U);
+  EXPECT_EQ(all, (std::vector{0, 2, 3, 4}));
+}
+
 // What is in a hand has left the bounds, and may come back: see queue_options.
 TEST(QueueDeath, ReturnsNoMoreThanTheDeadHadAndIsBoundedAgainAfterwards) {
   constexpr int items = 4;

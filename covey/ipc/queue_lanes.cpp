@@ -262,26 +262,27 @@ namespace {
 
 // Two equal ones with nothing but looking between them: nothing was put, taken or returned meanwhile.
 struct snapshot {
-  std::vector<std::uint64_t> heads, tails;
-  std::vector<std::uint64_t> states{};  // by rank, instead
-  std::uint32_t late = 0;
+  std::vector<std::uint64_t> heads, tails;  // not by rank
+  std::vector<std::uint64_t> states;  // of all slots: by rank, or where what waits is not all that lies in a row
   bool operator==(const snapshot&) const = default;
 };
 
 snapshot snapshot_of(const queue_view& q) {
   snapshot s;
-  if (q.shape.by_rank()) {
+  // What came back lies behind its lane's head; or at it, if that lagged, and what was taken lies after it.
+  bool in_a_row = !q.shape.by_rank() && !something_came_back(q) && (q.flags() & flag_discarded) == 0;
+  for (std::size_t l = 0; !q.shape.by_rank() && l < q.lanes_used(); ++l) {
+    std::uint64_t head = 0;
+    const look first = look_at_head(q, l, head);
+    if (first.what == sight::waiting && is_late(q.state_of(first.raw))) in_a_row = false;
+    s.heads.push_back(head);
+    s.tails.push_back(tail_of(q, l, head));
+  }
+  if (!in_a_row)
     for_each_slot(q, [&](std::size_t, message_slot&, std::uint64_t raw, slot_state) {
       s.states.push_back(raw);
       return false;
     });
-    return s;
-  }
-  s.late = q.header().late.load(std::memory_order_seq_cst);
-  for (std::size_t l = 0; l < q.lanes_used(); ++l) {
-    s.heads.push_back(settle_head(q, l));
-    s.tails.push_back(tail_of(q, l, s.heads.back()));
-  }
   return s;
 }
 
@@ -293,21 +294,11 @@ std::size_t count_between(const queue_view& q, std::size_t l, std::uint64_t head
   };
   std::size_t n = 0;
   if (q.lane(l).last_skipped.load(std::memory_order_acquire) <= head) {
-    // All of them are messages, but perhaps the last ones, which are being put.
+    // The first was never taken, so none was: all of them are messages, but perhaps the last ones, which are being put.
     while (tail > head && !waits(tail - 1)) --tail;
     return tail - head;
   }
   for (std::uint64_t p = head; p < tail; ++p) n += waits(p) ? 1 : 0;
-  return n;
-}
-
-std::size_t count_late(const queue_view& q, const snapshot& now) {
-  if (now.late == q.header().late_done.load(std::memory_order_acquire)) return 0;
-  std::size_t n = 0;
-  for_each_slot(q, [&](std::size_t l, message_slot&, std::uint64_t, slot_state s) {
-    n += s.kind() == slot_kind::queued && l < now.heads.size() && s.position() < now.heads[l] ? 1 : 0;
-    return false;
-  });
   return n;
 }
 
@@ -362,8 +353,9 @@ std::size_t count_waiting(const queue_view& q) {
   std::optional<counting> paused;
   for (int tries = 0;; ++tries) {
     const snapshot before = snapshot_of(q);
-    std::size_t n = count_late(q, before) + std::ranges::count_if(before.states, is_queued);
-    for (std::size_t l = 0; l < before.heads.size(); ++l) n += count_between(q, l, before.heads[l], before.tails[l]);
+    std::size_t n = std::ranges::count_if(before.states, is_queued);
+    for (std::size_t l = 0; before.states.empty() && l < before.heads.size(); ++l)
+      n += count_between(q, l, before.heads[l], before.tails[l]);
     if (before == snapshot_of(q)) return n;
     if (tries % 10 == 9) paused.emplace(q);
   }

@@ -103,8 +103,6 @@ inline void fetch_for_reading(const void* begin, std::size_t bytes) noexcept {
 inline constexpr std::size_t fetched_payload_max = 4096;
 
 inline constexpr std::uint64_t size_mask = (1ULL << 40) - 1;
-/// In message_slot::extent: the payload was written in place, and the checksum is not of it.
-inline constexpr std::uint64_t written_in_place = 1ULL << 63;
 
 /// By which the keeper knows the references of a message (detail::attach). Never used for another one: positions rise.
 inline constexpr std::uint64_t message_number(std::size_t lane, std::uint64_t position) {
@@ -344,13 +342,12 @@ inline std::uint64_t word_at(const std::byte* p) noexcept {
 
 /// As checksum_of(), for a message whose payload is not in its slot. Of the payload it takes eight words, spread from
 /// the first to the last: who writes over all that he may write hits them, and no message costs more for it. By rank it
-/// takes all, for there the other words do not tell whose payload it is; of what was written in place, nothing.
+/// takes all, for there the other words do not tell whose payload it is.
 inline std::uint64_t checksum_of_large(const queue_view& q, std::span<const std::uint64_t, 4> words,
                                        std::span<const std::byte> payload) noexcept {
   constexpr std::size_t steps = 7, word = sizeof(std::uint64_t);
   if (q.shape.by_rank() || payload.size() < (steps + 1) * word) [[unlikely]]
     return checksum_of(q.key, words, payload);
-  if ((words[3] & written_in_place) != 0) return checksum_of(q.key, words, {});
   // Each at a multiple of eight from the start, as it was just written: a load across two stores would wait for both.
   constexpr unsigned fraction = 8;
   const std::size_t last = payload.size() - word;

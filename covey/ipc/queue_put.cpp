@@ -251,7 +251,7 @@ bool queue_core::publish(const loan& written, const deadline& until, const stop_
   return with_writer(side, [&](auto& w) {
     if (!w.has_reserved(written.extent))
       throw std::logic_error("covey: a loan is published by the thread that took it, and once");
-    const parcel p{.size = written.bytes.size(), .extent = written.extent, .in_place = true, .rank = written.rank};
+    const parcel p{.size = written.bytes.size(), .extent = written.extent, .rank = written.rank};
     return publish_when_room(w, side.q, p, until, stop);
   });
 }

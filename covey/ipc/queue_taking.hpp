@@ -94,7 +94,7 @@ template <class Data>
   const std::uint64_t expected = s.checksum;
   const std::uint64_t size = words[2] & size_mask;
   const std::uint64_t attachments = words[2] >> 40;
-  const std::uint64_t extent = words[3] & ~written_in_place;
+  const std::uint64_t extent = words[3];
   if (attachments > size / sizeof(std::uint64_t) || words[0] != m.position) [[unlikely]]
     q.damaged();
   if (extent == 0) {

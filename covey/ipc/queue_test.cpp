@@ -250,6 +250,7 @@ TEST(Queue, OfManyOneThatCannotBeReadIsDroppedAlone) {
   const covey::queue<superstitious> q;
   for (int i = 12; i < 16; ++i) q.put({i});
   EXPECT_THROW((void)q.get_many(3), covey::bad_message);
+  EXPECT_EQ(q.size(), 3U);
   std::vector<int> rest;
   for (const auto& each : q.get_many(9)) rest.push_back(each.number);
   EXPECT_EQ(rest, (std::vector{12, 14, 15}));
