@@ -60,7 +60,7 @@
 #define FIRST_VICTIM 0
 #endif
 #ifndef LAG
-#define LAG 1  /* so many more than one may a taker have taken before it moves the head */
+#define LAG 1  /* how many a taker may have taken without moving the head */
 #endif
 #define SLOTS 2
 #define QUOTA 2

@@ -1,6 +1,6 @@
 // A plain main for fuzzers, so that a fuzzer is also an ordinary test: `PROGRAM FOLDER [SEED]` replays every file of a
-// corpus, then 5,000 inputs that are made from them at random. What is not survived is met again with the seed that is
-// printed first.
+// corpus, then 5,000 inputs that are made from them at random. What is not survived is the file that was named last, or
+// is met again with the seed that was.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -17,20 +17,30 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 namespace {
 
 constexpr int mutated_inputs = 5'000;
-constexpr std::size_t longest = 4'096;  // libFuzzer's own bound where a corpus names none
-
-std::vector<std::string> read_corpus(const std::string& folder) {
-  std::vector<std::string> inputs;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
-    if (!entry.is_regular_file()) continue;
-    std::ifstream file(entry.path(), std::ios::binary);
-    inputs.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-  }
-  return inputs;
-}
+constexpr std::size_t longest = 4'096;  // as libFuzzer's own, where none is given
 
 void run(const std::string& input) {
   LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(input.data()), input.size());
+}
+
+// By their names, so that a seed means the same wherever it is used.
+std::vector<std::filesystem::path> files_in(const char* folder) {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::vector<std::string> replay(const char* folder) {
+  std::vector<std::string> inputs;
+  for (const auto& path : files_in(folder)) {
+    std::ifstream file(path, std::ios::binary);
+    inputs.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    std::fprintf(stderr, "%s\n", path.c_str());
+    run(inputs.back());
+  }
+  return inputs;
 }
 
 class mutator {
@@ -79,12 +89,11 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: %s FOLDER [SEED]\n", argv[0]);
     return 2;
   }
-  const std::vector<std::string> corpus = read_corpus(argv[1]);
+  const std::vector<std::string> corpus = replay(argv[1]);
   if (corpus.empty()) {
     std::fprintf(stderr, "%s: there is no input\n", argv[1]);
     return 1;
   }
-  for (const std::string& input : corpus) run(input);
   std::printf("replayed %zu inputs\n", corpus.size());
 
   const std::uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : std::random_device()();

@@ -270,8 +270,9 @@ struct snapshot {
 snapshot snapshot_of(const queue_view& q) {
   snapshot s;
   // What came back lies behind its lane's head; or at it, if that lagged, and what was taken lies after it.
+  const std::size_t lanes = q.shape.by_rank() ? 0 : q.lanes_used();
   bool in_a_row = !q.shape.by_rank() && !something_came_back(q) && (q.flags() & flag_discarded) == 0;
-  for (std::size_t l = 0; !q.shape.by_rank() && l < q.lanes_used(); ++l) {
+  for (std::size_t l = 0; l < lanes; ++l) {
     std::uint64_t head = 0;
     const look first = look_at_head(q, l, head);
     if (first.what == sight::waiting && is_late(q.state_of(first.raw))) in_a_row = false;
@@ -354,8 +355,8 @@ std::size_t count_waiting(const queue_view& q) {
   for (int tries = 0;; ++tries) {
     const snapshot before = snapshot_of(q);
     std::size_t n = std::ranges::count_if(before.states, is_queued);
-    for (std::size_t l = 0; before.states.empty() && l < before.heads.size(); ++l)
-      n += count_between(q, l, before.heads[l], before.tails[l]);
+    if (before.states.empty())
+      for (std::size_t l = 0; l < before.heads.size(); ++l) n += count_between(q, l, before.heads[l], before.tails[l]);
     if (before == snapshot_of(q)) return n;
     if (tries % 10 == 9) paused.emplace(q);
   }
