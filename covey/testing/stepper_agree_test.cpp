@@ -484,6 +484,34 @@ TEST(StepperGuarded, Update) {
                               .brief = true});
 }
 
+// Both places of a large value are pages of their own, taken by the update that needs one first.
+TEST(StepperGuarded, UpdateThatTakesPages) {
+  using numbers = std::array<long, 500>;
+  struct world {
+    covey::guarded<numbers> g;
+  };
+  const auto count = [](world& w) {
+    w.g.update([](numbers& n) {
+      ++n.front();
+      ++n.back();
+    });
+  };
+  step("guarded.update that takes pages", stepped<world>{.run = count,
+                                                         .check =
+                                                             [=](world& w, const last_process& last) {
+                                                               const numbers now = w.g.load();
+                                                               EXPECT_EQ(now.front(), now.back());
+                                                               EXPECT_GE(now.front(), last.returned ? 1 : 0);
+                                                               EXPECT_LE(now.front(), last.followed ? 3 : 1);
+                                                               count(w);
+                                                               count(w);
+                                                               EXPECT_EQ(w.g.load().front(), now.front() + 2);
+                                                               EXPECT_EQ(w.g.load().back(), now.front() + 2);
+                                                             },
+                                                         .recover = count,
+                                                         .brief = true});
+}
+
 // An updater that is stopped keeps other updaters out until their time is up; readers go on.
 TEST(StepperGuarded, IsReadBesideAStoppedUpdater) {
   const auto add = [](twins& t) {

@@ -1,9 +1,10 @@
 // References, the heap and containers of covey/memory, killed at their instructions: whatever the dead were about to
 // do, others can go on with the same objects, and all memory comes back with them.
 #include <gtest/gtest.h>
-#include <covey/ipc/queue.hpp>
+#include <covey/ipc.hpp>
 #include <covey/memory.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/sync/guarded.hpp>
 #include <covey/sync/mutex.hpp>
 #include <covey/testing/settle.hpp>
 #include <covey/testing/stepper.hpp>
@@ -37,6 +38,27 @@ TEST(StepperMemory, MakeAndDrop) {
   step("make_shared<vector> made and dropped",
        stepped<nothing>{.run = [](nothing&) { (void)covey::make_shared<covey::vector<int>>(8U, 1); },
                         .check = expect_memory_can_be_had});
+  step("shared_array made and dropped",
+       stepped<nothing>{.run = [](nothing&) { (void)covey::make_shared_array<int>(3000); },
+                        .check = expect_memory_can_be_had});
+  step("guarded made and dropped",
+       stepped<nothing>{.run = [](nothing&) { (void)covey::guarded<int>(3); }, .check = expect_memory_can_be_had});
+}
+
+// Transport memory is made by whoever makes the object, and is gone when its last holder is.
+TEST(StepperMemory, MakeAndDropTransport) {
+  step("queue made and dropped",
+       stepped<nothing>{.run = [](nothing&) { (void)covey::queue<int>(); }, .check = expect_memory_can_be_had});
+  step("priority_queue made and dropped", stepped<nothing>{.run = [](nothing&) { (void)covey::priority_queue<int>(); },
+                                                           .check = expect_memory_can_be_had});
+  step("broadcast made, subscribed and dropped", stepped<nothing>{.run =
+                                                                      [](nothing&) {
+                                                                        const covey::broadcast<int> b;
+                                                                        (void)b.subscribe();
+                                                                      },
+                                                                  .check = expect_memory_can_be_had});
+  step("pipe made and dropped",
+       stepped<nothing>{.run = [](nothing&) { (void)covey::make_pipe<int>(); }, .check = expect_memory_can_be_had});
 }
 
 // ---- a handle in shared memory

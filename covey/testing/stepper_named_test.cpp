@@ -188,6 +188,44 @@ TEST(StepperNamed, MutexRecover) {
                                              .before = sit_down<world>});
 }
 
+int nothing(desk&) { return 0; }
+
+// The kernel tells of the owner's death; whoever comes next learns of it and repairs.
+TEST(StepperNamed, MutexLock) {
+  using world = held_desk<nothing, when::before>;
+  const auto lock = [](world& w) { (*w.mine)->m.lock(); };
+  const auto unlock = [](world& w) { (*w.mine)->m.unlock(); };
+  const auto lock_and_unlock = [lock, unlock](world& w) {
+    sit_down(w);
+    lock(w);
+    unlock(w);
+  };
+  const auto sit_down_and_lock = [lock](world& w) {
+    sit_down(w);
+    lock(w);
+  };
+  // Owned by the dead once it was locked, and while it is not yet unlocked.
+  const auto check = [](bool owned_at_the_end) {
+    return [owned_at_the_end](world& w, const last_process& last) {
+      {
+        const auto there = covey::attach<desk>(w.name);
+        const bool repaired = there->m.recover([] {});
+        if (last.finished) {
+          EXPECT_EQ(repaired, owned_at_the_end);
+        }
+        EXPECT_FALSE(there->m.recover([] {}));
+        EXPECT_TRUE(there->m.try_lock());
+        there->m.unlock();
+      }
+      w.expect_left_in_order();
+    };
+  };
+  step("named_mutex.lock",
+       stepped<world>{.run = lock, .check = check(true), .warm = lock_and_unlock, .before = sit_down<world>});
+  step("named_mutex.unlock",
+       stepped<world>{.run = unlock, .check = check(false), .warm = lock_and_unlock, .before = sit_down_and_lock});
+}
+
 int wait_for_it(desk& d) {
   d.e.wait();
   return d.e.is_set() ? 0 : 1;
@@ -217,8 +255,6 @@ TEST(StepperNamed, EventSet) {
                                                                   sit_down(w);
                                                                 }});
 }
-
-int nothing(desk&) { return 0; }
 
 TEST(StepperNamed, EventWait) {
   using world = held_desk<nothing, when::before>;

@@ -1,10 +1,14 @@
 // The operations of covey/sync, killed at their instructions. What must hold after each is in `check`.
 #include <gtest/gtest.h>
 #include <covey/process/process.hpp>
+#include <covey/sync/deadlock.hpp>
 #include <covey/sync/event.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/sync/shared_mutex.hpp>
 #include <covey/testing/settle.hpp>
 #include <covey/testing/stepper.hpp>
+
+#include <algorithm>
 
 namespace {
 
@@ -172,6 +176,120 @@ TEST(StepperMutex, LockThatThrowsOwnerDied) {
                                       },
                                   .recover = recover<mutex_of_the_dead>,
                                   .brief = true});
+}
+
+// ---- locks that look for deadlocks
+// --------------------------------------------------------------------------------------
+
+constexpr covey::mutex_options looks{.detect_deadlock = true};
+
+struct watched_mutex {
+  covey::mutex m{looks};
+};
+
+TEST(StepperWatched, Unlock) {
+  step("watched mutex.lock+unlock", stepped<watched_mutex>{.run =
+                                                               [](watched_mutex& w) {
+                                                                 w.m.lock();
+                                                                 w.m.unlock();
+                                                               },
+                                                           .check =
+                                                               [](watched_mutex& w, const last_process& last) {
+                                                                 if (last.finished) {
+                                                                   EXPECT_FALSE(says_owner_died(w.m));
+                                                                 }
+                                                                 w.m.recover([] {});
+                                                                 expect_usable(w.m);
+                                                               },
+                                                           .recover = recover<watched_mutex>,
+                                                           .brief = true});
+}
+
+// What the dead said of their waits is believed by nobody: neither the owner, who then waits for others, nor those.
+TEST(StepperWatched, LockThatSleeps) {
+  struct world : watched_mutex {
+    world() { m.lock(); }
+  };
+  step("watched mutex.lock of another's", stepped<world>{.run = [](world& w) { w.m.lock(); },
+                                                         .check =
+                                                             [](world& w, const last_process& last) {
+                                                               EXPECT_FALSE(last.returned);
+                                                               w.m.unlock();
+                                                               expect_usable(w.m);
+                                                             },
+                                                         .warm = [](world& w) { (void)w.m.lock_for(1us); }});
+}
+
+TEST(StepperWatched, LockOfSeveralReaders) {
+  struct world {
+    covey::shared_mutex m{looks};
+    world() { m.lock_shared(); }
+  };
+  step("watched shared_mutex.lock while read", stepped<world>{.run = [](world& w) { w.m.lock(); },
+                                                              .check =
+                                                                  [](world& w, const last_process& last) {
+                                                                    EXPECT_FALSE(last.returned);
+                                                                    w.m.unlock_shared();
+                                                                    EXPECT_TRUE(w.m.try_lock());
+                                                                    w.m.unlock();
+                                                                  },
+                                                              .warm = [](world& w) { (void)w.m.lock_for(1us); }});
+}
+
+// Each of two owns what the other waits for, and the one who finds it is killed: the other gets both.
+struct circle {
+  covey::mutex own{looks}, of_the_other{looks};
+  covey::event go, has_it;
+  covey::process other{covey::process_options{.daemon = true},
+                       [](covey::mutex first, covey::mutex second, covey::event begin, covey::event begun) {
+                         first.lock();
+                         begun.set();
+                         begin.wait();
+                         try {
+                           second.lock();
+                           second.unlock();
+                         } catch (const covey::owner_died&) {
+                           second.recover([] {});
+                         }
+                         first.unlock();
+                       },
+                       of_the_other,
+                       own,
+                       go,
+                       has_it};
+
+  void begin() {
+    own.lock();
+    has_it.wait();
+    go.set();
+    EXPECT_TRUE(covey::testing::eventually([&] { return other_waits(); }));
+  }
+
+ private:
+  // The ledger's cells of its threads say so.
+  [[nodiscard]] bool other_waits() const {
+    const auto& cells = covey::detail::cells_of(covey::detail::slot_of_process(other.id()));
+    return std::ranges::any_of(cells.waits,
+                               [&](const auto& wait) { return wait.lock == own.number() && wait.epoch % 2 == 0; });
+  }
+};
+
+TEST(StepperWatched, LockThatFindsADeadlock) {
+  const auto close = [](circle& w) { EXPECT_THROW(w.of_the_other.lock(), covey::deadlock_detected); };
+  step("mutex.lock that finds a deadlock", stepped<circle>{.run = close,
+                                                           .check =
+                                                               [](circle& w, const last_process&) {
+                                                                 EXPECT_TRUE(w.other.join().success());
+                                                                 EXPECT_TRUE(w.own.try_lock());
+                                                                 w.own.unlock();
+                                                                 expect_usable(w.of_the_other);
+                                                               },
+                                                           .warm =
+                                                               [close](circle& w) {
+                                                                 w.begin();
+                                                                 close(w);
+                                                               },
+                                                           .before = [](circle& w) { w.begin(); }});
 }
 
 // ---- event
