@@ -203,18 +203,18 @@ std::optional<std::uint64_t> lane_writer::publish(const parcel& p) {
   return std::nullopt;
 }
 
-lane_writer::published lane_writer::publish_several(std::span<const parcel> parcels) {
-  if (parcels.empty() || !has_room(parcels.back())) return {tail_, 0};
+lane_writer::published lane_writer::publish_several(std::span<const std::span<const std::byte>> payloads) {
+  if (payloads.empty() || !has_room({.size = payloads.back().size()})) return {tail_, 0};
   expect_to_own();
-  if (tail_limit_ - tail_ < parcels.size()) {
+  if (tail_limit_ - tail_ < payloads.size()) {
     see_quotas(gate_now());
     see_head(settle_head(q_, lane_));
   }
   std::uint64_t bytes = 0;
   std::size_t count = 0;
-  while (count < parcels.size() && tail_ + count < tail_limit_ &&
-         bytes_ + bytes + parcels[count].size <= bytes_limit_ && !is_taken(slot(tail_ + count), tail_ + count))
-    bytes += parcels[count++].size;
+  while (count < payloads.size() && tail_ + count < tail_limit_ &&
+         bytes_ + bytes + payloads[count].size() <= bytes_limit_ && !is_taken(slot(tail_ + count), tail_ + count))
+    bytes += payloads[count++].size();
   if (count == 0 || !reserve_positions(count, bytes)) return {tail_, 0};
   const std::uint64_t first = tail_;
   if (!may_have_bytes(bytes)) {
@@ -222,12 +222,12 @@ lane_writer::published lane_writer::publish_several(std::span<const parcel> parc
     for (std::size_t i = 0; i < count; ++i) pass_over();
     return {tail_, 0};
   }
-  for (std::size_t i = 0; i < count; ++i) {
+  for (const auto payload : payloads.first(count)) {
     message_slot& s = slot(tail_);
     forget_former(s);
-    fill(s, tail_, bytes_ + parcels[i].size, parcels[i]);
+    fill(s, tail_, bytes_ + payload.size(), {.size = payload.size(), .here = payload.data()});
     s.state.store(q_.raw(slot_state::at(slot_kind::queued, tail_)), std::memory_order_release);
-    advance(parcels[i].size);
+    advance(payload.size());
     fetch_for_writing(&slot(tail_ + 4), sizeof(message_slot));
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);  // as the exchange in publish()

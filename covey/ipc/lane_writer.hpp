@@ -21,14 +21,14 @@ class lane_writer : public lane_owner {
   /// queue_damaged, std::system_error.
   std::optional<std::uint64_t> publish(const parcel& p);
 
-  /// Commits the first of `parcels`, all of which are small: as many as there is room for in consecutive slots, perhaps
-  /// none.
+  /// Commits the first of `payloads`, all of which are small: as many as there is room for in consecutive slots,
+  /// perhaps none.
   static constexpr std::size_t several_max = 16;
   struct published {
     std::uint64_t first;
     std::size_t count;
   };
-  published publish_several(std::span<const parcel> parcels);
+  published publish_several(std::span<const std::span<const std::byte>> payloads);
 
   /// As publish, with room that other lanes have and do not use: lane_owner::publish_with_more().
   std::optional<std::uint64_t> publish_with_more(const parcel& p) { return lane_owner::publish_with_more(*this, p); }

@@ -121,12 +121,12 @@ void step(fuzz_input& in, const d::queue_core& q) {
       if (q.get(m, now, nullptr) == d::queue_core::get_result::got) check_whole(m);
       break;
     case 10: {
-      const std::size_t count = q.get_many(in.next<std::uint8_t>() % 8, now, nullptr).count;
-      for (std::size_t i = 0; i < count; ++i) {
-        q.look_at(i, m);
+      const auto got = q.get_many(in.next<std::uint8_t>() % 8, now, nullptr);
+      for (std::size_t i = 0; i < got.count; ++i) {
+        d::queue_core::look_at(got, i, m);
         check_whole(m);
       }
-      if (count != 0) q.drop_one_put_back_others(in.next<std::uint8_t>() % count);
+      if (got.count != 0) q.drop_one_put_back_others(in.next<std::uint8_t>() % got.count);
       break;
     }
     case 11: (void)q.acknowledge(); break;

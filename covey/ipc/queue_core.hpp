@@ -145,12 +145,13 @@ class queue_core {
   struct several {
     get_result result = get_result::not_now;
     std::size_t count = 0;  // got
+    queue_side* side = nullptr;  // whose thread has them
   };
 
   /// Takes as many as wait, at most `n` and no more than `items`; all of them stay in flight.
   several get_many(std::size_t n, const deadline& until, const stop_word* stop) const;
-  /// The `n`th of those in the hand of this thread.
-  void look_at(std::size_t n, incoming& out) const;
+  /// The `n`th of `those`, which are still in the hand of this thread.
+  static void look_at(const several& those, std::size_t n, incoming& out);
 
   /// A message that is read in place. It stays in flight until it is given to finish(), whatever else its thread gets.
   struct viewed {

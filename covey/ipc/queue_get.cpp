@@ -248,9 +248,8 @@ struct queue_core::found_nothing {
   }
 }
 
-void queue_core::look_at(std::size_t n, incoming& out) const {
-  queue_side& side = side_of(region_);
-  show(side, side.hand[n], out);
+void queue_core::look_at(const several& those, std::size_t n, incoming& out) {
+  show(*those.side, those.side->hand[n], out);
 }
 
 void queue_core::incoming::check() const { check_large(side->q, *slot, large); }
@@ -284,7 +283,9 @@ queue_core::several queue_core::get_many(std::size_t n, const deadline& until, c
   queue_side& side = side_of(region_);
   const std::size_t most = std::min<std::size_t>(n, side.q.shape.items);
   side.hand.reserve(most);
-  return take(side, most, until, stop, nullptr);
+  several got = take(side, most, until, stop, nullptr);
+  got.side = &side;
+  return got;
 }
 
 queue_core::get_result queue_core::get_view(viewed& out, const deadline& until, const stop_word* stop) const {
@@ -334,7 +335,7 @@ bool queue_core::get_failed(incoming& out) const {
   if (!m) return false;
   side.hand.push_back(*m);
   side.kept = region_;
-  look_at(0, out);
+  show(side, side.hand.front(), out);
   return true;
 }
 

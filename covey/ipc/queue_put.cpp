@@ -205,15 +205,15 @@ std::size_t queue_core::put_many(std::span<const outgoing> messages, const deadl
   std::size_t done = 0;
   while (done < messages.size()) {
     expect_open(side.q);
-    std::array<parcel, lane_writer::several_max> parcels;
+    std::array<std::span<const std::byte>, lane_writer::several_max> payloads;
     std::size_t n = 0;
-    for (; n < parcels.size() && done + n < messages.size(); ++n) {
+    for (; n < payloads.size() && done + n < messages.size(); ++n) {
       const outgoing& m = messages[done + n];
       if (m.bytes.size() > inline_bytes_max || stored_size(m) != m.bytes.size()) break;
-      parcels[n] = {.size = m.bytes.size(), .here = m.bytes.data()};
+      payloads[n] = m.bytes;
     }
     if (!side.writer) side.writer.emplace(side.q);
-    const auto published = side.writer->publish_several(std::span(parcels).first(n));
+    const auto published = side.writer->publish_several(std::span(payloads).first(n));
     if (published.count == 0) {
       if (!put(messages[done], until, stop)) break;
       ++done;

@@ -282,13 +282,13 @@ class queue_verbs : public get_forms<queue_verbs<Self, T>, T>, public in_place_f
   std::vector<T> get_many_until_deadline(std::size_t max, const detail::deadline& until,
                                          const detail::stop_word* stop) const {
     if (max == 0) return {};
-    const std::size_t count = core_.get_many(max, until, stop).count;
+    const auto got = core_.get_many(max, until, stop);
     std::vector<T> values;
     detail::queue_core::incoming message;
     try {
-      values.reserve(count);
-      for (std::size_t n = 0; n < count; ++n) {
-        core_.look_at(n, message);
+      values.reserve(got.count);
+      for (std::size_t n = 0; n < got.count; ++n) {
+        detail::queue_core::look_at(got, n, message);
         values.push_back(decode_unchanged(message));
       }
     } catch (const std::bad_alloc&) {
