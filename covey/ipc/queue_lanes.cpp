@@ -269,8 +269,8 @@ struct snapshot {
 
 snapshot snapshot_of(const queue_view& q) {
   snapshot s;
-  // What came back lies behind its lane's head; or at it, if that lagged, and what was taken lies after it.
   const std::size_t lanes = q.shape.by_rank() ? 0 : q.lanes_used();
+  // What came back lies behind its lane's head; or at it, if that lagged, and what was taken lies after it.
   bool in_a_row = !q.shape.by_rank() && !something_came_back(q) && (q.flags() & flag_discarded) == 0;
   for (std::size_t l = 0; l < lanes; ++l) {
     std::uint64_t head = 0;

@@ -82,18 +82,8 @@ TEST(Deadlock, IsFoundBetweenThreadsAndKinds) {
   EXPECT_EQ(refused, 1);
 }
 
-bool one_waits_for(const covey::detail::process_cells& cells, std::uint32_t lock) {
-  return std::ranges::any_of(cells.waits, [&](const auto& w) { return w.lock == lock && w.epoch % 2 == 0; });
-}
-
-// Whether a thread of the process says that it waits for the lock.
-bool says_that_it_waits_for(const covey::process& p, std::uint32_t lock) {
-  return one_waits_for(covey::detail::cells_of(covey::detail::slot_of_process(p.id())), lock);
-}
-
-// Whether one of this process does.
 bool somebody_here_waits_for(std::uint32_t lock) {
-  return one_waits_for(covey::detail::cells_of(covey::detail::slot_of(covey::detail::this_name())), lock);
+  return somebody_waits_for(covey::detail::slot_of(covey::detail::this_name()), lock);
 }
 
 // The other one's wait was no deadlock when it began.

@@ -42,12 +42,12 @@ bool is_long() { return std::getenv("COVEY_LONG_TESTS") != nullptr; }
 // Instructions of a process that is killed after each of them, rather than where it matters or is new.
 constexpr std::size_t few_instructions = 400;
 std::size_t every_below() { return is_long() ? 10'000 : few_instructions; }
-std::size_t kills_of_the_operation() { return is_long() ? 10'000 : 250; }
+std::size_t kills_of_the_operation() { return is_long() ? 10'000 : 250; }  // of a longer one
 constexpr std::size_t depths = 3;  // the operation, its recoverer, the recoverer of that
 
 // Work is counted in single steps, which cost some 12 us. The victim is killed whatever that costs; what follows shares
 // this.
-std::size_t work_of_recoverers(bool brief) { return is_long() ? 1'000'000 : brief ? 5'000 : 40'000; }
+std::size_t work_of_recoverers(bool brief) { return is_long() ? 1'000'000 : brief ? 7'500 : 60'000; }
 // For each of the two to die after its every instruction.
 constexpr std::size_t work_of_every = 1'000'000;
 constexpr std::size_t work_of_a_kill = 60;  // of each process
@@ -310,12 +310,13 @@ const recording& stepping::record_after(const std::vector<death>& deaths) {
 
 void stepping::kill_the_operation() {
   const recording& seen = record_after({});
-  const std::vector<std::size_t> all = seen.size() < every_below() ? seen.all() : seen.distinct();
+  const bool few = seen.size() < every_below();
+  const std::vector<std::size_t> all = few ? seen.all() : seen.distinct();
   report_.instructions = seen.size();
   report_.matter = seen.matters.size() - 1;
   report_.slept = seen.slept;
   report_.points[0] = united(all, seen.matters).size();
-  for (const std::size_t point : united(thinned(all, kills_of_the_operation(), 1), seen.always())) {
+  for (const std::size_t point : united(few ? all : thinned(all, kills_of_the_operation(), 1), seen.always())) {
     die({{&seen, point}});
     if (report_.violation) return;
   }

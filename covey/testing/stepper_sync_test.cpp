@@ -7,14 +7,17 @@
 #include <covey/sync/shared_mutex.hpp>
 #include <covey/testing/settle.hpp>
 #include <covey/testing/stepper.hpp>
+#include <covey/testing/victims.hpp>
 
-#include <algorithm>
+#include <cstdlib>
 
 namespace {
 
 using namespace std::chrono_literals;
+using covey::testing::eventually;
 using covey::testing::in_one_that_dies;
 using covey::testing::last_process;
+using covey::testing::says_that_it_waits_for;
 using covey::testing::step;
 using covey::testing::stepped;
 
@@ -165,8 +168,16 @@ TEST(StepperMutex, Recover) {
 
 // A throw has tens of thousands of instructions; what comes before it matters.
 TEST(StepperMutex, LockThatThrowsOwnerDied) {
+  const auto lock = [](mutex_of_the_dead& w) {
+    try {
+      w.m.lock();
+      std::abort();
+    } catch (const covey::owner_died&) {
+      return;
+    }
+  };
   step("mutex.lock that throws owner_died",
-       stepped<mutex_of_the_dead>{.run = [](mutex_of_the_dead& w) { EXPECT_THROW(w.m.lock(), covey::owner_died); },
+       stepped<mutex_of_the_dead>{.run = lock,
                                   .check =
                                       [](mutex_of_the_dead& w, const last_process& last) {
                                         EXPECT_TRUE(last.followed || says_owner_died(w.m));
@@ -205,19 +216,24 @@ TEST(StepperWatched, Unlock) {
                                                            .brief = true});
 }
 
-// What the dead said of their waits is believed by nobody: neither the owner, who then waits for others, nor those.
+// What the dead said of their waits is believed by nobody: who comes to a lock of theirs hears of the death, and of no
+// deadlock.
 TEST(StepperWatched, LockThatSleeps) {
   struct world : watched_mutex {
+    covey::mutex of_the_dead{looks};
     world() { m.lock(); }
   };
   step("watched mutex.lock of another's", stepped<world>{.run = [](world& w) { w.m.lock(); },
                                                          .check =
                                                              [](world& w, const last_process& last) {
                                                                EXPECT_FALSE(last.returned);
+                                                               EXPECT_THROW(w.of_the_dead.lock(), covey::owner_died);
+                                                               EXPECT_TRUE(w.of_the_dead.recover([] {}));
                                                                w.m.unlock();
                                                                expect_usable(w.m);
                                                              },
-                                                         .warm = [](world& w) { (void)w.m.lock_for(1us); }});
+                                                         .warm = [](world& w) { (void)w.m.lock_for(1us); },
+                                                         .before = [](world& w) { w.of_the_dead.lock(); }});
 }
 
 TEST(StepperWatched, LockOfSeveralReaders) {
@@ -236,7 +252,8 @@ TEST(StepperWatched, LockOfSeveralReaders) {
                                                               .warm = [](world& w) { (void)w.m.lock_for(1us); }});
 }
 
-// Each of two owns what the other waits for, and the one who finds it is killed: the other gets both.
+// Each of two owns what the other waits for, and the one who finds it is killed: the other gets both. It is stopped
+// until then, for it looks again, too, and says anew that it waits.
 struct circle {
   covey::mutex own{looks}, of_the_other{looks};
   covey::event go, has_it;
@@ -262,32 +279,36 @@ struct circle {
     own.lock();
     has_it.wait();
     go.set();
-    EXPECT_TRUE(covey::testing::eventually([&] { return other_waits(); }));
+    EXPECT_TRUE(eventually([&] { return says_that_it_waits_for(other, own.number()); }));
+    covey::testing::stop_and_wait(other);
   }
 
- private:
-  // The ledger's cells of its threads say so.
-  [[nodiscard]] bool other_waits() const {
-    const auto& cells = covey::detail::cells_of(covey::detail::slot_of_process(other.id()));
-    return std::ranges::any_of(cells.waits,
-                               [&](const auto& wait) { return wait.lock == own.number() && wait.epoch % 2 == 0; });
+  // Nobody hears of what a process that is stepped expects, but of its end.
+  void close() {
+    try {
+      of_the_other.lock();
+      std::abort();
+    } catch (const covey::deadlock_detected&) {
+      return;
+    }
   }
 };
 
 TEST(StepperWatched, LockThatFindsADeadlock) {
-  const auto close = [](circle& w) { EXPECT_THROW(w.of_the_other.lock(), covey::deadlock_detected); };
-  step("mutex.lock that finds a deadlock", stepped<circle>{.run = close,
+  step("mutex.lock that finds a deadlock", stepped<circle>{.run = [](circle& w) { w.close(); },
                                                            .check =
-                                                               [](circle& w, const last_process&) {
+                                                               [](circle& w, const last_process& last) {
+                                                                 EXPECT_FALSE(last.slept);
+                                                                 ::kill(w.other.pid(), SIGCONT);
                                                                  EXPECT_TRUE(w.other.join().success());
                                                                  EXPECT_TRUE(w.own.try_lock());
                                                                  w.own.unlock();
                                                                  expect_usable(w.of_the_other);
                                                                },
                                                            .warm =
-                                                               [close](circle& w) {
+                                                               [](circle& w) {
                                                                  w.begin();
-                                                                 close(w);
+                                                                 w.close();
                                                                },
                                                            .before = [](circle& w) { w.begin(); }});
 }

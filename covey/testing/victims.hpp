@@ -7,6 +7,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 #include <algorithm>
+#include <covey/memory/family.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
 
@@ -38,6 +39,27 @@ inline bool until_asleep(const process& p) {
     std::this_thread::yield();
   }
   return false;
+}
+
+/// Whether a thread of the process in that slot says that it waits for a lock that looks for deadlocks.
+inline bool somebody_waits_for(std::uint32_t slot, std::uint32_t lock) {
+  return std::ranges::any_of(detail::cells_of(slot).waits,
+                             [&](const auto& w) { return w.lock == lock && w.epoch % 2 == 0; });
+}
+
+/// The same of a process.
+inline bool says_that_it_waits_for(const process& p, std::uint32_t lock) {
+  return somebody_waits_for(detail::slot_of_process(p.id()), lock);
+}
+
+/// Stops a process as SIGSTOP does; returns when it stands.
+inline void stop_and_wait(const process& p) {
+  ::kill(p.pid(), SIGSTOP);
+  const std::string about = "/proc/" + std::to_string(p.pid()) + "/stat";
+  for (std::string text; p.alive(); std::this_thread::yield()) {
+    std::getline(std::ifstream(about), text);
+    if (text.substr(text.rfind(')') + 2, 1) == "T") return;
+  }
 }
 
 /// Does nothing more.
