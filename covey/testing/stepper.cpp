@@ -47,7 +47,7 @@ constexpr std::size_t depths = 3;  // the operation, its recoverer, the recovere
 
 // Work is counted in single steps, which cost some 12 us. The victim is killed whatever that costs; what follows shares
 // this.
-std::size_t work_of_recoverers(bool brief) { return is_long() ? 1'000'000 : brief ? 7'500 : 60'000; }
+std::size_t work_of_recoverers(bool brief) { return is_long() ? 1'000'000 : brief ? 10'000 : 80'000; }
 // For each of the two to die after its every instruction.
 constexpr std::size_t work_of_every = 1'000'000;
 constexpr std::size_t work_of_a_kill = 60;  // of each process
