@@ -6,6 +6,7 @@
 #include <covey/sync/mutex.hpp>
 #include <covey/sync/shared_mutex.hpp>
 #include <covey/testing/settle.hpp>
+#include <covey/testing/sleepers.hpp>
 #include <covey/testing/stepper.hpp>
 #include <covey/testing/victims.hpp>
 
@@ -107,25 +108,25 @@ TEST(StepperMutex, LockFor) {
                                              .brief = true});
 }
 
-TEST(StepperMutex, Unlock) {
-  struct world {
-    covey::mutex m;
-  };
-  step("mutex.lock+unlock", stepped<world>{.run =
-                                               [](world& w) {
-                                                 w.m.lock();
-                                                 w.m.unlock();
-                                               },
-                                           .check =
-                                               [](world& w, const last_process& last) {
-                                                 if (last.finished) {
-                                                   EXPECT_FALSE(says_owner_died(w.m));
-                                                 }
-                                                 w.m.recover([] {});
-                                                 expect_usable(w.m);
-                                               },
-                                           .recover = recover<world>});
+template <class World>
+stepped<World> locked_and_unlocked() {
+  return {.run =
+              [](World& w) {
+                w.m.lock();
+                w.m.unlock();
+              },
+          .check =
+              [](World& w, const last_process& last) {
+                if (last.finished) {
+                  EXPECT_FALSE(says_owner_died(w.m));
+                }
+                w.m.recover([] {});
+                expect_usable(w.m);
+              },
+          .recover = recover<World>};
 }
+
+TEST(StepperMutex, Unlock) { step("mutex.lock+unlock", locked_and_unlocked<free_mutex>()); }
 
 // Killed on its way to sleep and in its sleep: the owner goes on, and so does who comes after it.
 TEST(StepperMutex, LockThatSleeps) {
@@ -166,16 +167,15 @@ TEST(StepperMutex, Recover) {
                                                    .recover = recover<mutex_of_the_dead>});
 }
 
+// Nobody hears of what a process that is stepped expects, but of its end.
+template <class Exception, class F>
+void throws_or_aborts(const F& f) {
+  if (!covey::testing::throws<Exception>(f)) std::abort();
+}
+
 // A throw has tens of thousands of instructions; what comes before it matters.
 TEST(StepperMutex, LockThatThrowsOwnerDied) {
-  const auto lock = [](mutex_of_the_dead& w) {
-    try {
-      w.m.lock();
-      std::abort();
-    } catch (const covey::owner_died&) {
-      return;
-    }
-  };
+  const auto lock = [](mutex_of_the_dead& w) { throws_or_aborts<covey::owner_died>([&] { w.m.lock(); }); };
   step("mutex.lock that throws owner_died",
        stepped<mutex_of_the_dead>{.run = lock,
                                   .check =
@@ -199,21 +199,9 @@ struct watched_mutex {
 };
 
 TEST(StepperWatched, Unlock) {
-  step("watched mutex.lock+unlock", stepped<watched_mutex>{.run =
-                                                               [](watched_mutex& w) {
-                                                                 w.m.lock();
-                                                                 w.m.unlock();
-                                                               },
-                                                           .check =
-                                                               [](watched_mutex& w, const last_process& last) {
-                                                                 if (last.finished) {
-                                                                   EXPECT_FALSE(says_owner_died(w.m));
-                                                                 }
-                                                                 w.m.recover([] {});
-                                                                 expect_usable(w.m);
-                                                               },
-                                                           .recover = recover<watched_mutex>,
-                                                           .brief = true});
+  auto operation = locked_and_unlocked<watched_mutex>();
+  operation.brief = true;
+  step("watched mutex.lock+unlock", operation);
 }
 
 // What the dead said of their waits is believed by nobody: who comes to a lock of theirs hears of the death, and of no
@@ -280,17 +268,11 @@ struct circle {
     has_it.wait();
     go.set();
     EXPECT_TRUE(eventually([&] { return says_that_it_waits_for(other, own.number()); }));
-    covey::testing::stop_and_wait(other);
+    EXPECT_TRUE(covey::testing::stop_and_wait(other));
   }
 
-  // Nobody hears of what a process that is stepped expects, but of its end.
   void close() {
-    try {
-      of_the_other.lock();
-      std::abort();
-    } catch (const covey::deadlock_detected&) {
-      return;
-    }
+    throws_or_aborts<covey::deadlock_detected>([&] { of_the_other.lock(); });
   }
 };
 

@@ -10,6 +10,7 @@
 #include <covey/memory/family.hpp>
 #include <covey/process/process.hpp>
 #include <covey/sync/event.hpp>
+#include <covey/testing/settle.hpp>
 
 #include <fstream>
 #include <initializer_list>
@@ -18,15 +19,21 @@
 
 namespace covey::testing {
 
+/// The letter by which the system tells what thread `id`, or the first thread of process `id`, does; 0 when it is no
+/// more.
+inline char state_of(pid_t id) {
+  std::string text;
+  std::getline(std::ifstream("/proc/" + std::to_string(id) + "/stat"), text);
+  const auto end = text.rfind(')');
+  return end != std::string::npos && end + 2 < text.size() ? text[end + 2] : '\0';
+}
+
 /// Whether thread `id`, or the first thread of process `id`, sleeps in one of these system calls. Where the kernel does
 /// not tell in which, whether it sleeps.
 inline bool sleeps_in(std::initializer_list<long> calls, pid_t id) {
-  const std::string about = "/proc/" + std::to_string(id);
+  if (state_of(id) != 'S') return false;
   std::string text;
-  std::getline(std::ifstream(about + "/stat"), text);
-  const auto end = text.rfind(')');
-  if (end == std::string::npos || text.substr(end + 2, 1) != "S") return false;
-  std::ifstream syscall(about + "/syscall");
+  std::ifstream syscall("/proc/" + std::to_string(id) + "/syscall");
   if (!std::getline(syscall, text)) return true;
   return std::any_of(calls.begin(), calls.end(), [&](long c) { return text.starts_with(std::to_string(c) + ' '); });
 }
@@ -52,14 +59,10 @@ inline bool says_that_it_waits_for(const process& p, std::uint32_t lock) {
   return somebody_waits_for(detail::slot_of_process(p.id()), lock);
 }
 
-/// Stops a process as SIGSTOP does; returns when it stands.
-inline void stop_and_wait(const process& p) {
+/// Stops a process as SIGSTOP does; whether it stands within ten seconds.
+inline bool stop_and_wait(const process& p) {
   ::kill(p.pid(), SIGSTOP);
-  const std::string about = "/proc/" + std::to_string(p.pid()) + "/stat";
-  for (std::string text; p.alive(); std::this_thread::yield()) {
-    std::getline(std::ifstream(about), text);
-    if (text.substr(text.rfind(')') + 2, 1) == "T") return;
-  }
+  return eventually([&] { return state_of(p.pid()) == 'T'; });
 }
 
 /// Does nothing more.
