@@ -24,6 +24,9 @@
 #include <covey/memory/fork.hpp>
 #include <covey/memory/messages.hpp>
 #include <covey/memory/older_kernel.hpp>
+#include <cstdio>
+#include <cstring>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -42,10 +45,10 @@ constexpr std::uint64_t arena_wanted = 1ULL << 36;
 #if __has_feature(thread_sanitizer)
 constexpr std::uint64_t arena_wanted = 1ULL << 36;
 #else
-constexpr std::uint64_t arena_wanted = 1ULL << 44;
+constexpr std::uint64_t arena_wanted = 1ULL << arena_bits;
 #endif
 #else
-constexpr std::uint64_t arena_wanted = 1ULL << 44;
+constexpr std::uint64_t arena_wanted = 1ULL << arena_bits;
 #endif
 constexpr std::uint64_t arena_least = 1ULL << 30;
 
@@ -193,9 +196,17 @@ result<void> found_family() {
   return {};
 }
 
-int count_threads() {
-  struct stat s{};
-  return ::stat("/proc/self/task", &s) == 0 ? static_cast<int>(s.st_nlink) - 2 : 1;
+// Whether that thread of this process still runs the program's code. One that was joined is listed a moment longer.
+bool thread_runs(const char* tid) {
+  const std::string path = std::string("/proc/self/task/") + tid + "/stat";
+  const unique_fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::array<char, 512> text{};
+  if (!fd || ::read(fd.get(), text.data(), text.size() - 1) <= 0) return false;
+  const char* const after_name = std::strrchr(text.data(), ')');
+  unsigned flags = 0;
+  constexpr unsigned exiting = 4;  // PF_EXITING: proc(5) tells a task's flags
+  return after_name == nullptr || std::sscanf(after_name + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) != 1 ||
+         (flags & exiting) == 0;
 }
 
 // ---- the cells of this process -------------------------------------------------------------------------------------
@@ -205,6 +216,7 @@ std::bitset<threads_max> cells_used;  // guarded by cells_mutex
 // Guarded by cells_mutex. Taken in turn: a cell's generation has 12 bits in a name, and so the same name comes again
 // after four million threads, not after four thousand.
 std::uint32_t next_cell = 0;
+std::atomic<std::uint32_t> threads_named{0};  // how many of cells_used
 
 // Runs dismiss_this_thread() when the thread ends. A key rather than a thread_local object, whose destructor would come
 // before those of objects that were made earlier, and these still lock and acknowledge.
@@ -232,7 +244,7 @@ void found_before_main() noexcept {
 
 void found_late_or_throw() {
   if (!why_not) {
-    if (count_threads() > 1)
+    if (has_other_threads())
       why_not = from_errno(EDEADLK,
                            "covey: link with the option -Wl,--wrap=main (CMake's covey targets and covey.pc carry it); "
                            "without it covey must be used before the first thread starts");
@@ -240,6 +252,17 @@ void found_late_or_throw() {
       found_before_main();
   }
   if (why_not) throw std::system_error(why_not->code, why_not->context);
+}
+
+bool has_other_threads() {
+  struct stat s{};
+  constexpr nlink_t alone = 3;
+  if (::stat("/proc/self/task", &s) < 0 || s.st_nlink <= alone) return false;
+  const std::unique_ptr<DIR, int (*)(DIR*)> tasks(::opendir("/proc/self/task"), ::closedir);
+  const std::string self = std::to_string(::gettid());
+  while (const dirent* const task = tasks ? ::readdir(tasks.get()) : nullptr)
+    if (task->d_name[0] != '.' && task->d_name != self && thread_runs(task->d_name)) return true;
+  return false;
 }
 
 pid_t our_fork() noexcept {
@@ -258,10 +281,22 @@ participant enlist_this_thread() {
     const std::uint32_t cell = std::exchange(next_cell, (next_cell + 1) % threads_max);
     if (cells_used.test(cell)) continue;
     cells_used.set(cell);
+    threads_named.fetch_add(1, std::memory_order_relaxed);
     const std::uint32_t generation = cells_of(family.slot).thread_generation[cell].load(std::memory_order_relaxed);
     return thread_name = make_name(family.slot, family.generation, cell, generation);
   }
   throw std::system_error(EAGAIN, std::system_category(), "covey: more than 1000 threads of one process take part");
+}
+
+bool enlist_to_be_seen() noexcept {
+  if (!family.takes_part) return false;
+  if (thread_name != 0) return true;
+  if (threads_named.load(std::memory_order_relaxed) >= threads_max / 8) return false;
+  try {
+    return enlist_this_thread() != 0;
+  } catch (const std::system_error&) {
+    return false;
+  }
 }
 
 namespace {
@@ -285,6 +320,7 @@ void dismiss_this_thread() noexcept {
   {
     const std::scoped_lock lock(cells_mutex);
     cells_used.reset(cell_of(name));
+    threads_named.fetch_sub(1, std::memory_order_relaxed);
   }
   // Nobody counts the deaths of threads: who sleeps until this one unlocks shall look.
   if (std::exchange(locks_owned, 0) != 0) tell_keeper(keeper_op::thread_died, {});
@@ -349,6 +385,7 @@ void start_afresh(std::uint32_t slot, std::uint64_t generation) noexcept {
   thread_name = 0;
   locks_owned = 0;
   cells_used.reset();
+  threads_named = 0;
   next_cell = 0;
   reset_keeper_line();
 }

@@ -40,6 +40,9 @@ inline void family_check() {
   if (!family.takes_part) found_late_or_throw();
 }
 
+/// Whether another thread of this process runs. One that was joined, and that the kernel still lists, does not.
+bool has_other_threads();
+
 /// This process.
 inline process_id this_process_id() { return make_process_id(family.slot, family.generation); }
 
@@ -55,6 +58,10 @@ participant enlist_this_thread();
 
 /// The name under which this thread holds locks.
 inline participant this_name() { return thread_name != 0 ? thread_name : enlist_this_thread(); }
+
+/// Gives this thread a name if it has none, and few threads (an eighth of threads_max) have one: those who need one
+/// shall find one. False when it has none, and in a process that takes part in no family.
+bool enlist_to_be_seen() noexcept;
 
 /// Whether this process was forked from a member past covey: what its memory says that it owns is the parent's. What it
 /// can still read stays mapped, so that looking does no harm; whatever acts for a participant asks first.

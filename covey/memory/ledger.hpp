@@ -118,9 +118,21 @@ struct lock_wait {
   std::atomic<std::uint32_t> releases;  // raised before this thread gives up such a lock
 };
 
+/// An offset in the arena has so many bits: 16 TiB.
+inline constexpr unsigned arena_bits = 44;
+
+/// On what a thread sleeps, for inspect: the generation of its process, and where in the arena the word is; 0 when it
+/// does not sleep. What the dead left there has another generation than the process that lives in their place.
+inline constexpr std::uint64_t sleep_note(std::uint64_t generation, std::uint64_t offset) {
+  return generation << arena_bits | offset;
+}
+inline constexpr std::uint64_t sleep_offset(std::uint64_t note) { return note & ((1ULL << arena_bits) - 1); }
+
 /// The pages that one process may write and all may read.
 struct process_cells {
   std::atomic<std::uint32_t> thread_generation[threads_max + 1];
+  std::atomic<std::uint32_t> sleeps_used;  // ever, by whom ever: a bound for who looks
+  std::atomic<std::uint64_t> sleeps[threads_max];  // sleep_note() of each thread
   lock_wait waits[threads_max];
   alignas(page_bytes) last_words last;
 };

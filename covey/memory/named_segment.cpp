@@ -187,6 +187,15 @@ void named_segment::map(const std::string& quoted) {
   range_ = add_range(base_ + object_offset, bytes_ - object_offset);
 }
 
+void named_segment::show(const std::string& name) noexcept {
+  if (!family.takes_part || !half_of_the_notes_are_free()) return;
+  try {
+    shown_.emplace(note_of_named_segment, name, static_cast<std::int64_t>(bytes_));
+  } catch (const std::exception&) {
+    // Another thread took the last note, or there is no memory for saying so: it works unseen.
+  }
+}
+
 /// The last handle has gone.
 void named_segment::drop(named_segment* segment) noexcept {
   auto& registry = named_registry::get();
@@ -203,6 +212,7 @@ void named_segment::drop(named_segment* segment) noexcept {
 void named_segment::end() noexcept {
   std::erase(named_registry::get().all, this);
   doorman_.reset();
+  if (shown_) shown_->drop();
   // A maker that failed with a lock held leaves its pages; nobody else has seen them.
   if (base_ != nullptr && locks[range_].load(std::memory_order_acquire) == 0) {
     ranges[range_].store(0, std::memory_order_release);
@@ -238,6 +248,7 @@ struct named_opening {
   const uid_t self = ::geteuid();
   const uid_t user = options.of_user.value_or(self);
   const address where = address_of(options.name, user);
+  const std::string shown_name = user == self ? options.name : std::to_string(user) + "/" + options.name;
   const std::uint64_t own_pid_namespace = pid_namespace();
   const steady_clock::time_point deadline = saturated(options.patience);
   std::chrono::milliseconds one_try{100};  // then perhaps another holder answers; doubled each time
@@ -354,6 +365,7 @@ named_opening::segment named_opening::enter(const named_answer& answer, std::vec
     fail(EPROTO, quoted + ": its memory does not begin as it should");
   all.push_back(s.get());
   s->doorman_ = std::make_unique<named_doorman>(s->listener_.get(), s->memory_.get(), answer);
+  s->show(shown_name);
   return s;
 }
 
@@ -384,6 +396,7 @@ named_opening::segment named_opening::make(const std::function<void(void*)>& bui
       .with = options.with, .pid_namespace = own_pid_namespace, .id = s->id_, .bytes = s->bytes_, .holds = shape};
   const std::scoped_lock held(named_registry::get().mutex);
   s->doorman_ = std::make_unique<named_doorman>(s->listener_.get(), s->memory_.get(), welcome);
+  s->show(shown_name);
   return s;
 }
 

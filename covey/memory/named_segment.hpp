@@ -10,6 +10,7 @@
 #include <covey/base/unique_fd.hpp>
 #include <covey/memory/named_doorman.hpp>
 #include <covey/memory/named_wire.hpp>
+#include <covey/memory/notes.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -73,6 +74,7 @@ class named_segment : public std::enable_shared_from_this<named_segment> {
   ~named_segment() = default;
   static void drop(named_segment* segment) noexcept;
   void map(const std::string& quoted);
+  void show(const std::string& name) noexcept;
   void end() noexcept;
 
   unique_fd listener_;  // closed last: when the name is free, this process holds the memory no more
@@ -82,6 +84,7 @@ class named_segment : public std::enable_shared_from_this<named_segment> {
   std::size_t range_ = 0;  // its place in the table of ranges
   bool lingers_ = false;  // without handles, because of a lock that was held
   named_id id_{};
+  std::optional<own_note> shown_;  // to inspect()
   std::unique_ptr<named_doorman> doorman_;  // null while the object is being made
 };
 

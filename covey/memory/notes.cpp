@@ -52,7 +52,7 @@ std::string load(std::span<const word> from) {
 // Names an object that is gone.
 bool is_useless(const note& n) noexcept {
   const std::uint64_t region = n.region.load(std::memory_order_relaxed);
-  return region != 0 && !is_held_by_somebody(region);
+  return region != 0 && region != note_of_named_segment && !is_held_by_somebody(region);
 }
 
 // A note that this thread may fill.
@@ -73,6 +73,13 @@ std::uint32_t claim() {
 }
 
 }  // namespace
+
+bool half_of_the_notes_are_free() noexcept {
+  const note_cells& cells = note_cells_of(family.slot);
+  return std::ranges::count_if(cells.notes, [](const note& n) {
+           return is_of(n.stamp.load(std::memory_order_relaxed), family.generation);
+         }) < notes_max / 2;
+}
 
 own_note::own_note(std::uint64_t region, std::string_view name, value first) {
   family_check();
@@ -159,6 +166,20 @@ std::vector<note_sight> notes_of(process_id id) {
   const std::uint32_t used = std::min(cells.used.load(std::memory_order_relaxed), notes_max);
   for (std::uint32_t i = 0; i < used; ++i)
     if (note_sight s; see(cells.notes[i], generation_of_process(id), s)) all.push_back(std::move(s));
+  if (!process_alive(id)) all.clear();
+  return all;
+}
+
+std::vector<std::uint64_t> sleeps_of(process_id id) {
+  std::vector<std::uint64_t> all;
+  if (slot_of_process(id) >= processes_max || !process_alive(id)) return all;
+  const process_cells& cells = cells_of(slot_of_process(id));
+  const std::uint32_t used = std::min(cells.sleeps_used.load(std::memory_order_relaxed), threads_max);
+  for (std::uint32_t i = 0; i < used; ++i) {
+    const std::uint64_t note = cells.sleeps[i].load(std::memory_order_relaxed);
+    const std::uint64_t offset = sleep_offset(note);
+    if (note != 0 && note == sleep_note(generation_of_process(id), offset)) all.push_back(offset);
+  }
   if (!process_alive(id)) all.clear();
   return all;
 }

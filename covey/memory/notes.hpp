@@ -15,7 +15,7 @@ namespace covey::detail {
 /// 0: so all notes of a process go with it, and its cells' next owner finds none.
 struct note {
   std::atomic<std::uint64_t> stamp;   // release: after all below but number, kind and text
-  std::atomic<std::uint64_t> region;  // or 0
+  std::atomic<std::uint64_t> region;  // or 0, or note_of_named_segment
   std::atomic<std::int64_t> number;
   std::atomic<std::uint32_t> version;  // of the text: odd while it changes
   std::atomic<std::uint32_t> is_text;
@@ -24,6 +24,9 @@ struct note {
   std::atomic<std::uint64_t> text[21];
 };
 static_assert(sizeof(note) == 256);
+
+/// As `region`: the note is of a named segment, and its number how many bytes that has. No region has this id.
+inline constexpr std::uint64_t note_of_named_segment = 1;
 
 inline constexpr std::uint32_t notes_max = 128;
 inline constexpr std::size_t note_name_bytes_max = sizeof(note::name) - 1;
@@ -64,6 +67,9 @@ class own_note {
   std::uint32_t index_;
 };
 
+/// Whether this process has room for notes that nobody asked for. It takes part in a family.
+bool half_of_the_notes_are_free() noexcept;
+
 /// What a note said.
 struct note_sight {
   std::uint64_t region = 0;
@@ -76,5 +82,8 @@ struct note_sight {
 
 /// The notes of a process, which lives. Copies; waits for nobody.
 std::vector<note_sight> notes_of(process_id id);
+
+/// Where in the arena the words lie on which threads of a living process sleep, one for each that does.
+std::vector<std::uint64_t> sleeps_of(process_id id);
 
 }  // namespace covey::detail

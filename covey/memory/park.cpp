@@ -34,6 +34,32 @@ long futex(const std::atomic<std::uint32_t>& word, int what, std::uint32_t value
 #endif
 }
 
+// While it lives, inspect() sees on which word of shared memory this thread sleeps.
+class shown_sleep {
+ public:
+  explicit shown_sleep(const std::atomic<std::uint32_t>& word) noexcept {
+    const std::uint64_t offset =
+        reinterpret_cast<std::uintptr_t>(&word) - reinterpret_cast<std::uintptr_t>(family.arena);
+    if (offset >= family.arena_bytes || !enlist_to_be_seen()) return;
+    process_cells& own = cells_of(family.slot);
+    const std::uint32_t cell = cell_of(thread_name);
+    std::uint32_t used = own.sleeps_used.load(std::memory_order_relaxed);
+    while (used <= cell && !own.sleeps_used.compare_exchange_weak(used, cell + 1, std::memory_order_relaxed)) {
+    }
+    note_ = &own.sleeps[cell];
+    note_->store(sleep_note(family.generation, offset), std::memory_order_relaxed);
+  }
+  shown_sleep(const shown_sleep&) = delete;
+  shown_sleep& operator=(const shown_sleep&) = delete;
+  ~shown_sleep() {
+    // Not in a child that was forked meanwhile, by a signal's handler: the cell is its parent's.
+    if (note_ != nullptr && family.takes_part) note_->store(0, std::memory_order_relaxed);
+  }
+
+ private:
+  std::atomic<std::uint64_t>* note_ = nullptr;
+};
+
 }  // namespace
 
 stop_word::stop_word(std::stop_token token) {
@@ -57,6 +83,7 @@ wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
       0, std::chrono::duration_cast<std::chrono::nanoseconds>((to_the_end ? *until : look_again).time_since_epoch())
              .count());
   const timespec at{static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
+  const shown_sleep shown(word);
   const long r = ::syscall(SYS_futex_waitv, waits, count, 0, &at, CLOCK_MONOTONIC);
   if (stop != nullptr && stop->stopped()) return wake_reason::stopped;
   if (r < 0 && errno == ETIMEDOUT && to_the_end) return wake_reason::timed_out;

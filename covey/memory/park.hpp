@@ -50,7 +50,7 @@ inline std::uint32_t keepers_seen() noexcept { return family.book->keepers.load(
 inline constinit std::chrono::seconds look_again_after{1};
 
 /// Sleeps while `word` is `expected` and the family's deaths are `deaths`, until `until`, or until `stop`.
-/// May return `woken` for no reason.
+/// May return `woken` for no reason. inspect() shows that this thread sleeps there, if it has a name or can get one.
 wake_reason park(const std::atomic<std::uint32_t>& word, std::uint32_t expected, std::uint32_t deaths,
                  const deadline& until, const stop_word* stop = nullptr) noexcept;
 

@@ -64,14 +64,25 @@ std::int64_t pid_of(std::uint32_t slot) {
   return slot < processes_max ? family.book->processes[slot].pid.load(std::memory_order_relaxed) : 0;
 }
 
+std::vector<process_id> living_processes() {
+  std::vector<process_id> all;
+  for (std::uint32_t slot = 0; slot < processes_max; ++slot) {
+    const std::uint64_t state = family.book->processes[slot].state.load(std::memory_order_acquire);
+    if (phase_of(state) == process_phase::alive) all.push_back(make_process_id(slot, generation_of(state)));
+  }
+  return all;
+}
+
 // What all living processes say of themselves and of objects.
 void add_notes(snapshot& s) {
   std::multimap<std::uint64_t, std::string> names;
-  for (std::uint32_t slot = 0; slot < processes_max; ++slot) {
-    const std::uint64_t state = family.book->processes[slot].state.load(std::memory_order_acquire);
-    if (phase_of(state) != process_phase::alive) continue;
-    const std::int64_t pid = pid_of(slot);
-    for (note_sight& n : notes_of(make_process_id(slot, generation_of(state)))) {
+  for (const process_id id : living_processes()) {
+    const std::int64_t pid = pid_of(slot_of_process(id));
+    for (note_sight& n : notes_of(id)) {
+      if (n.region == note_of_named_segment) {
+        s.named.push_back({.pid = pid, .name = printable(n.name), .bytes = static_cast<std::uint64_t>(n.number)});
+        continue;
+      }
       if (n.region != 0) {
         names.emplace(n.region, printable(n.name));
         continue;
@@ -86,6 +97,32 @@ void add_notes(snapshot& s) {
   }
   for (region_info& r : s.regions)
     for (auto [it, end] = names.equal_range(r.id); it != end; ++it) r.names.push_back(it->second);
+}
+
+// Who sleeps where, in each region.
+void add_waiters(snapshot& s) {
+  const auto entry_of = [](const region_info& r) -> const region_entry& {
+    return family.book->regions[static_cast<std::uint32_t>(r.id)];
+  };
+  const auto is_there = [&](const region_info& r) {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return entry_of(r).generation.load(std::memory_order_relaxed) == r.id >> 32;
+  };
+  std::map<std::uint64_t, region_info*> by_place;
+  for (region_info& r : s.regions)
+    if (const std::uint64_t offset = entry_of(r).offset; is_there(r)) by_place.emplace(offset, &r);
+  for (const process_id id : living_processes()) {
+    const std::int64_t pid = pid_of(slot_of_process(id));
+    std::map<region_info*, std::int64_t> threads;
+    for (const std::uint64_t offset : sleeps_of(id)) {
+      const auto next = by_place.upper_bound(offset);
+      if (next == by_place.begin()) continue;
+      const auto [begin, region] = *std::prev(next);
+      if (offset - begin < region->bytes) ++threads[region];
+    }
+    for (const auto& [region, count] : threads)
+      if (is_there(*region)) region->waiters.push_back({.pid = pid, .count = count});
+  }
 }
 
 std::vector<process_info> processes_now() {
@@ -253,6 +290,7 @@ snapshot inspect() {
       if (auto c = look_at_count(r)) s.counts.push_back(std::move(*c));
   }
   add_notes(s);
+  add_waiters(s);
   s.bytes_in_use = arena_in_use().bytes;
   return s;
 }

@@ -25,11 +25,11 @@ struct process_info {
   std::chrono::nanoseconds age{};  ///< since its start
 };
 
-/// Who holds a region, and so keeps it.
+/// Who holds a region, and so keeps it; or who has something of it in hand, or waits.
 struct holder_info {
   std::int64_t pid = 0;      ///< a process; 0 for a region
   std::uint64_t region = 0;  ///< a shared object or a message in a queue, by the id of its region; 0 for a process
-  std::int64_t count = 0;    ///< references
+  std::int64_t count = 0;    ///< references; or messages, permits, threads
 };
 
 /// A piece of shared memory: an object, a lock, a queue.
@@ -41,12 +41,16 @@ struct region_info {
   bool left_by_the_dead = false;  ///< a holder was killed: what lies in it may be torn
   std::vector<std::string> names{};  ///< as living processes named it, see name_object()
   std::vector<holder_info> holders{};  ///< in no order
+  /// Living processes, and how many of their threads sleep for something that lies in it: to lock it, to get, for room,
+  /// …, or will awake at once. Some are seen only after 10 ms of sleep; who sleeps in wait_any() is not, and not each
+  /// of more than 125 threads of a process.
+  std::vector<holder_info> waiters{};
 };
 
 /// The memory of a shared object (make_shared, make_shared_array) that this process holds.
 struct object_info {
-  std::uint64_t region = 0;     ///< its region
-  std::uint64_t used = 0;       ///< bytes that its containers have allocated
+  std::uint64_t region = 0;  ///< its region
+  std::uint64_t used = 0;  ///< bytes that its containers have allocated
   std::uint64_t committed = 0;  ///< bytes of memory that it takes, its own included
   /// Bytes neither used nor free: those that processes had in hand when they were killed inside an allocator. As
   /// covey::stranded_bytes(), without its lock: nothing when somebody was changing the heap, or more than 50,000 blocks
@@ -94,7 +98,8 @@ struct lock_info {
   std::string kind{};  ///< "mutex", "recursive_mutex" or "shared_mutex"
   std::int64_t owner = 0;  ///< pid of the process that has it locked alone; 0 when none does
   std::vector<holder_info> readers{};  ///< of a shared_mutex: processes, and how many of their threads share it
-  bool waited_for = false;  ///< somebody sleeps for it, or did when its owner took it; or was killed in his sleep
+  bool waited_for = false;  ///< somebody sleeps for it, or did when its owner took it; or was killed in his sleep. Who
+                            ///< does is in region_info::waiters
   bool needs_recovery = false;  ///< an owner died in its section and nobody has recovered it
 };
 
@@ -120,6 +125,14 @@ struct count_info {
   bool broken = false;  ///< of a barrier: a party died, or threw where it ended a phase
 };
 
+/// Memory that a process found or made by name (open_or_create, create, attach). Who of other families holds it too is
+/// not known.
+struct named_info {
+  std::int64_t pid = 0;  ///< of this family, by whom it is held
+  std::string name{};  ///< its first 47 bytes; after "UID/" when it is another user's
+  std::uint64_t bytes = 0;  ///< of memory
+};
+
 /// What a process says of itself, see inspect_entry.
 struct entry_info {
   std::int64_t pid = 0;  ///< whose
@@ -139,6 +152,7 @@ struct snapshot {
   std::vector<broadcast_info> broadcasts{};  ///< those that this process holds, and that are sound
   std::vector<lock_info> locks{};  ///< those that this process holds
   std::vector<count_info> counts{};  ///< the other things of `sync` that this process holds
+  std::vector<named_info> named{};  ///< of all living processes, in no order
   std::vector<entry_info> entries{};  ///< of all living processes
   std::uint64_t bytes_in_use = 0;  ///< memory that the family's shared memory takes
 };
@@ -166,8 +180,8 @@ std::vector<rate_info> rates(const snapshot& before, const snapshot& after);
 ///
 /// Safety: thread-safe, but for set() of a text: one thread at a time. set() costs a store or two, and no system call.
 /// Death:  the entry goes with its process.
-/// Limits: entries and named objects of a process together: 128. Of a name 47 bytes are kept, of a text 167; whoever
-///         looks sees '?' for what is not printable ASCII.
+/// Limits: entries and named objects of a process together: 128, and 64 if it has as many named segments. Of a name 47
+///         bytes are kept, of a text 167; whoever looks sees '?' for what is not printable ASCII.
 /// Fork:   a child has none of its parent's entries; what it does to them does nothing.
 class inspect_entry {
  public:

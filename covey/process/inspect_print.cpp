@@ -20,17 +20,25 @@ std::string in_words(const std::vector<holder_info>& holders) {
   return all;
 }
 
-// A region by its id, and by its first name.
+// What the table of regions says of one: its id and first name, and who waits.
 class titles {
  public:
   explicit titles(const snapshot& s) : regions_(s.regions) {}
   std::string operator()(std::uint64_t region) const {
-    const auto it = std::ranges::find(regions_, region, &region_info::id);
-    const bool named = it != regions_.end() && !it->names.empty();
-    return std::to_string(region) + (named ? " " + it->names[0] : "") + " ";
+    const region_info* const r = find(region);
+    return std::to_string(region) + (r != nullptr && !r->names.empty() ? " " + r->names[0] : "") + " ";
+  }
+  [[nodiscard]] std::string waiters_of(std::uint64_t region) const {
+    const region_info* const r = find(region);
+    return r != nullptr ? in_words(r->waiters) : "";
   }
 
  private:
+  [[nodiscard]] const region_info* find(std::uint64_t region) const {
+    const auto it = std::ranges::find(regions_, region, &region_info::id);
+    return it != regions_.end() ? &*it : nullptr;
+  }
+
   const std::vector<region_info>& regions_;
 };
 
@@ -101,6 +109,12 @@ void print_broadcasts(std::ostream& out, const std::vector<broadcast_info>& all,
   }
 }
 
+std::string waited_for(const lock_info& l, const titles& title) {
+  const std::string waiters = title.waiters_of(l.region);
+  if (!waiters.empty()) return ", waited for by " + waiters;
+  return l.waited_for ? ", waited for" : "";
+}
+
 void print_locks(std::ostream& out, const std::vector<lock_info>& all, const titles& title) {
   if (all.empty()) return;
   out << '\n' << std::setw(22) << "LOCK" << std::setw(20) << "KIND" << "HAD BY\n";
@@ -110,7 +124,7 @@ void print_locks(std::ostream& out, const std::vector<lock_info>& all, const tit
         << (l.owner != 0      ? std::to_string(l.owner)
             : readers.empty() ? "nobody"
                               : readers)
-        << (l.waited_for ? ", waited for" : "") << (l.needs_recovery ? "  (needs recovery)" : "") << '\n';
+        << waited_for(l, title) << (l.needs_recovery ? "  (needs recovery)" : "") << '\n';
   }
 }
 
@@ -125,6 +139,12 @@ void print_counts(std::ostream& out, const std::vector<count_info>& all, const t
         << in_words(c.held_by) << (c.broken ? "  (broken)" : "") << '\n';
 }
 
+void print_named(std::ostream& out, const std::vector<named_info>& all) {
+  if (all.empty()) return;
+  out << '\n' << std::setw(9) << "PID" << std::setw(50) << "NAMED SEGMENT" << "BYTES\n";
+  for (const named_info& n : all) out << std::setw(9) << n.pid << std::setw(50) << n.name << n.bytes << '\n';
+}
+
 void print_entries(std::ostream& out, const std::vector<entry_info>& all) {
   if (all.empty()) return;
   out << '\n' << std::setw(9) << "PID" << std::setw(50) << "ENTRY" << "IS\n";
@@ -136,8 +156,9 @@ void print_regions(std::ostream& out, const std::vector<region_info>& all) {
   out << '\n' << std::setw(22) << "REGION" << std::setw(20) << "KIND" << std::setw(16) << "BYTES" << "HELD BY\n";
   for (const region_info& r : all)
     out << std::setw(22) << r.id << std::setw(20) << r.kind << std::setw(16) << r.bytes << in_words(r.holders)
-        << (r.names.empty() ? "" : "  \"" + r.names[0] + "\"") << (r.damaged ? "  (damaged)" : "")
-        << (r.left_by_the_dead ? "  (a holder was killed)" : "") << '\n';
+        << (r.names.empty() ? "" : "  \"" + r.names[0] + "\"")
+        << (r.waiters.empty() ? "" : "  (waited for by " + in_words(r.waiters) + ")")
+        << (r.damaged ? "  (damaged)" : "") << (r.left_by_the_dead ? "  (a holder was killed)" : "") << '\n';
 }
 
 }  // namespace
@@ -151,6 +172,7 @@ std::string to_text(const snapshot& s) {
   print_broadcasts(out, s.broadcasts, title);
   print_locks(out, s.locks, title);
   print_counts(out, s.counts, title);
+  print_named(out, s.named);
   print_entries(out, s.entries);
   print_regions(out, s.regions);
   out << "\nmemory in use: " << s.bytes_in_use << " bytes\n";
@@ -173,6 +195,8 @@ std::string to_json(const snapshot& s) {
     for (const std::string& name : r.names) out << std::exchange(between, ",") << '"' << name << '"';
     out << "],";
     list_holders(out, "holders", r.holders);
+    out << ',';
+    list_holders(out, "waiters", r.waiters);
   });
   out << ',';
   list(out, "objects", s.objects, [&](const object_info& o) {
@@ -207,6 +231,10 @@ std::string to_json(const snapshot& s) {
         << ",\"waiters\":" << (c.waiters ? std::to_string(*c.waiters) : "null") << ",\"broken\":" << word(c.broken)
         << ',';
     list_holders(out, "held_by", c.held_by);
+  });
+  out << ',';
+  list(out, "named", s.named, [&](const named_info& n) {
+    out << "\"pid\":" << n.pid << ",\"name\":\"" << n.name << "\",\"bytes\":" << n.bytes;
   });
   out << ',';
   list(out, "entries", s.entries, [&](const entry_info& e) {

@@ -1,4 +1,5 @@
 // What inspect() says of processes, regions and queues, also of such that are killed and stopped meanwhile.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -18,6 +20,8 @@
 namespace {
 
 using covey::testing::eventually;
+using ::testing::ElementsAre;
+using ::testing::UnorderedElementsAre;
 using shelf = covey::vector<covey::string>;
 
 const covey::process_info* find_process(const covey::snapshot& s, std::int64_t pid) {
@@ -501,6 +505,146 @@ TEST(Inspect, SaysWhoOwnsPermitsAndWhoIsAPartyOfABarrier) {
   worker.join();
   EXPECT_TRUE(eventually([] { return count_now("permits").value == 4 && count_now("barrier").broken; }));
   EXPECT_TRUE(count_now("barrier").held_by.empty());
+}
+
+// The kinds of the regions for which threads of that process sleep, each with how many do.
+std::map<std::string, std::int64_t> slept_for_by(std::int64_t pid) {
+  std::map<std::string, std::int64_t> all;
+  for (const auto& r : covey::inspect().regions)
+    for (const auto& w : r.waiters)
+      if (w.pid == pid) all[r.kind] += w.count;
+  return all;
+}
+
+bool says_in_words(std::int64_t pid) {
+  const covey::snapshot s = covey::inspect();
+  const std::string who = std::to_string(pid);
+  return to_text(s).find("waited for by " + who + " (2)") != std::string::npos &&
+         to_json(s).find("\"waiters\":[{\"pid\":" + who + ",\"region\":0,\"count\":2}]") != std::string::npos;
+}
+
+// Two threads of another process wait for what `handle` names, until it is killed.
+template <auto Wait, class Handle>
+void expect_waiters_are_seen(const std::string& kind, const Handle& handle) {
+  SCOPED_TRACE(kind);
+  covey::process worker{[](Handle shared) {
+                          const std::jthread second([&] { Wait(shared); });
+                          Wait(shared);
+                        },
+                        handle};
+  const std::int64_t pid = worker.pid();
+  EXPECT_TRUE(eventually([&] { return slept_for_by(pid) == std::map<std::string, std::int64_t>{{kind, 2}}; }));
+  EXPECT_TRUE(eventually([&] { return says_in_words(pid); }));
+  worker.kill();
+  worker.join();
+  EXPECT_TRUE(slept_for_by(pid).empty());
+}
+
+TEST(Inspect, SaysWhoWaitsForWhat) {
+  covey::mutex m;
+  const std::scoped_lock lock(m);
+  expect_waiters_are_seen<[](covey::mutex& each) { each.lock(); }>("mutex", m);
+  covey::recursive_mutex r;
+  const std::scoped_lock recursive(r);
+  expect_waiters_are_seen<[](covey::recursive_mutex& each) { each.lock(); }>("recursive_mutex", r);
+  covey::shared_mutex s;
+  const std::scoped_lock alone(s);
+  expect_waiters_are_seen<[](covey::shared_mutex& each) { each.lock_shared(); }>("shared_mutex", s);
+  expect_waiters_are_seen<[](covey::event& each) { each.wait(); }>("event", covey::event());
+  expect_waiters_are_seen<[](covey::latch& each) { each.wait(); }>("latch", covey::latch(1));
+  expect_waiters_are_seen<[](covey::counting_semaphore<>& each) { each.acquire(); }>("semaphore",
+                                                                                     covey::counting_semaphore<>(0));
+  covey::permits p(1);
+  const covey::permit all(p);
+  expect_waiters_are_seen<[](covey::permits& each) { each.acquire(); }>("permits", p);
+  expect_waiters_are_seen<[](covey::condition_variable& each) {
+    covey::mutex own;
+    std::unique_lock owned(own);
+    each.wait(owned);
+  }>("condition_variable", covey::condition_variable());
+  expect_waiters_are_seen<[](covey::queue<int>& each) { (void)each.get(); }>("queue", covey::queue<int>(1));
+  const covey::lifo_queue<int> full(1);
+  full.put(1);
+  expect_waiters_are_seen<[](covey::lifo_queue<int>& each) { each.put(2); }>("ordered_queue", full);
+}
+
+TEST(Inspect, SaysNoMoreThatWhoIsAwakeWaits) {
+  covey::event go, done, end;
+  covey::process worker{[](covey::event g, covey::event d, covey::event e) {
+                          g.wait();
+                          d.set();
+                          while (!e.is_set()) std::this_thread::yield();
+                        },
+                        go, done, end};
+  const std::int64_t pid = worker.pid();
+  EXPECT_TRUE(eventually([&] { return !slept_for_by(pid).empty(); }));
+  go.set();
+  done.wait();
+  EXPECT_TRUE(slept_for_by(pid).empty());
+  end.set();
+  EXPECT_TRUE(worker.join().success());
+}
+
+// What a process writes over its own cells is said of that process alone, and harms nobody.
+TEST(Inspect, BelievesNobodyThatOthersWait) {
+  namespace d = covey::detail;
+  covey::event written;
+  covey::process worker{[](covey::event e) {
+                          d::process_cells& own = d::cells_of(d::family.slot);
+                          const std::uint64_t end = (1ULL << d::arena_bits) - 1;
+                          d::encoder out;
+                          d::encode(out, e);
+                          const auto at =
+                              d::family.book->regions[static_cast<std::uint32_t>(out.attachments[0])].offset;
+                          std::uint64_t random = 4711;
+                          for (auto& note : own.sleeps)
+                            note = random = random * 6364136223846793005U + 1442695040888963407U;
+                          own.sleeps[0] = d::sleep_note(d::family.generation, end);
+                          own.sleeps[1] = d::sleep_note(d::family.generation, 0);
+                          own.sleeps[2] = d::sleep_note(d::family.generation - 1, at);
+                          own.sleeps[3] = d::sleep_note(d::family.generation, at);
+                          own.sleeps_used = ~0U;
+                          e.set();
+                          for (;;) ::pause();
+                        },
+                        written};
+  written.wait();
+  for (const covey::region_info& r : covey::inspect().regions)
+    for (const covey::holder_info& w : r.waiters) EXPECT_EQ(w.pid, worker.pid());
+  EXPECT_EQ(slept_for_by(worker.pid())["event"], 1);
+  worker.kill();
+}
+
+TEST(Inspect, ListsNamedSegments) {
+  const std::string name = "inspected-" + std::to_string(::getpid());
+  const auto ours = [&] {
+    std::vector<std::int64_t> pids;
+    for (const covey::named_info& n : covey::inspect().named) {
+      EXPECT_EQ(n.name, name);
+      EXPECT_EQ(n.bytes, 8192U);
+      pids.push_back(n.pid);
+    }
+    return pids;
+  };
+  {
+    const auto made = covey::create<std::int64_t>(name, 1);
+    EXPECT_THAT(ours(), ElementsAre(::getpid()));
+    covey::event attached;
+    covey::process worker{[](const std::string& which, covey::event e) {
+                            const auto found = covey::attach<std::int64_t>(which);
+                            e.set();
+                            covey::event().wait();
+                          },
+                          name, attached};
+    EXPECT_TRUE(attached.wait_for(std::chrono::seconds(20)));
+    EXPECT_THAT(ours(), UnorderedElementsAre(::getpid(), worker.pid()));
+    EXPECT_NE(to_json(covey::inspect()).find("\"name\":\"" + name + "\",\"bytes\":8192"), std::string::npos);
+    EXPECT_NE(to_text(covey::inspect()).find("NAMED SEGMENT"), std::string::npos);
+    worker.kill();
+    worker.join();
+    EXPECT_THAT(ours(), ElementsAre(::getpid()));
+  }
+  EXPECT_TRUE(ours().empty());
 }
 
 TEST(Inspect, IsReadByPeopleAndPrograms) {

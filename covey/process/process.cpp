@@ -1,9 +1,7 @@
 #include <covey/process/process.hpp>
 
-#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -48,11 +46,6 @@ bool wait_for_pidfd(int pidfd, const deadline& until) {
     if (::poll(&p, 1, static_cast<int>(std::min(left, longest).count())) > 0) return true;
     if (over) return false;
   }
-}
-
-int count_threads() {
-  struct stat s{};
-  return ::stat("/proc/self/task", &s) == 0 ? static_cast<int>(s.st_nlink) - 2 : 1;
 }
 
 void forget_in_keeper(process_id id) {
@@ -128,7 +121,7 @@ process process::from_packed(process_options options, const packed_call& call, b
 
 process process::forked(const std::function<int()>& f, process_options options) {
   family_check();
-  if (count_threads() > 1)
+  if (has_other_threads())
     throw std::system_error(
         std::make_error_code(std::errc::resource_deadlock_would_occur),
         "covey: process::forked in a process with a second thread, whose locks would stay locked in the "
