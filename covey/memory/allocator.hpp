@@ -24,7 +24,7 @@ struct root {
   object_header header;
   heap memory;
 };
-static_assert(sizeof(root) <= 512);
+static_assert(sizeof(root) <= 1024);
 
 /// The heap of the root that is being built on this thread; nullptr otherwise.
 inline constinit thread_local heap* heap_being_filled = nullptr;

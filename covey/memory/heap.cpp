@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <covey/memory/heap_layout.hpp>
+#include <covey/memory/heap_unlinked.hpp>
 #include <covey/memory/region.hpp>
 #include <new>
 
@@ -11,7 +12,6 @@ namespace {
 
 using namespace heap_layout;
 
-constexpr std::uint64_t small_max = 4096;
 constexpr std::uint64_t chunk_min = 4 << 10;
 constexpr std::uint64_t commit_min = 16 << 10;
 constexpr std::uint64_t commit_max = 16 << 20;
@@ -77,6 +77,7 @@ class heap::opened {
   std::uint64_t take(const block_kind& kind, std::size_t align);
   void give(const block_kind& kind, std::uint64_t offset);
   [[nodiscard]] heap_usage usage() const;
+  std::uint64_t reclaim();
 
  private:
   [[nodiscard]] std::atomic<std::uint64_t>& word_at(std::uint64_t offset) const noexcept {
@@ -90,18 +91,28 @@ class heap::opened {
     return offset >= first_ && offset % unit == 0 && bytes <= frontier_ * granule &&
            offset <= frontier_ * granule - bytes;
   }
+  void tell(const block_kind& kind, std::uint64_t offset, bool freed) noexcept;
+  void put_back(const block_kind& kind, std::uint64_t offset);
+  template <class Free>
+  void each_free(const Free& use) const;
+  [[nodiscard]] std::vector<unlinked_search::block> stranded_blocks() const;
+
   std::uint64_t checked_block(std::uint64_t offset, std::size_t size_class) const;
   [[nodiscard]] span checked_chunk() const;
   std::uint64_t checked_run(std::uint64_t run, std::uint64_t after) const;
 
-  std::uint64_t take_small(std::size_t size_class);
-  std::uint64_t carve(std::uint64_t bytes, std::uint64_t align);
+  std::uint64_t take_small(const block_kind& kind);
+  std::uint64_t carve(const block_kind& kind);
   span refill(const span& old, std::uint64_t least);
   void push(std::size_t size_class, std::uint64_t offset) noexcept;
   void donate(std::uint64_t offset, std::uint64_t bytes) noexcept;
 
-  std::uint64_t take_run(std::uint64_t granules, std::uint64_t align);
-  std::uint64_t extend(std::uint64_t granules, std::uint64_t align);
+  enum class as { block, chunk };
+  std::uint64_t take_run(std::uint64_t granules, std::uint64_t align, as what);
+  std::uint64_t extend(std::uint64_t granules, std::uint64_t align, as what);
+  void tell_run(std::uint64_t granules, std::uint64_t first, as what) noexcept {
+    if (what == as::block) tell({false, 0, granules}, first * granule, false);
+  }
   void free_run(std::uint64_t first, std::uint64_t granules);
   void commit(std::uint64_t bytes);
 
@@ -160,21 +171,38 @@ heap_usage heap::usage() {
   return open([](const opened& h) { return h.usage(); });
 }
 
+std::uint64_t heap::reclaim() {
+  return open([](opened& h) { return h.reclaim(); });
+}
+
 std::uint64_t heap::opened::take(const block_kind& kind, std::size_t align) {
-  const std::uint64_t offset = kind.small
-                                   ? take_small(kind.size_class)
-                                   : take_run(kind.granules, std::max<std::uint64_t>(align / granule, 1)) * granule;
-  publish(h_.used_, read(h_.used_) + bytes_taken(kind));
+  const std::uint64_t offset =
+      kind.small ? take_small(kind)
+                 : take_run(kind.granules, std::max<std::uint64_t>(align / granule, 1), as::block) * granule;
+  const std::uint64_t used = read(h_.used_);
+  publish(h_.used_, used_word(used_bytes(used) + bytes_taken(kind), operations_of(used) + 1));
   return offset;
 }
 
 void heap::opened::give(const block_kind& kind, std::uint64_t offset) {
   if (!was_handed_out(offset, bytes_taken(kind)) || (!kind.small && offset % granule != 0)) damaged();
-  publish(h_.used_, read(h_.used_) - bytes_taken(kind));
+  tell(kind, offset, true);
+  const std::uint64_t used = read(h_.used_);
+  publish(h_.used_, used_word(used_bytes(used) - bytes_taken(kind), operations_of(used) + 1));
+  put_back(kind, offset);
+}
+
+void heap::opened::put_back(const block_kind& kind, std::uint64_t offset) {
   if (kind.small)
     push(kind.size_class, offset);
   else
     free_run(offset / granule, kind.granules);
+}
+
+void heap::opened::tell(const block_kind& kind, std::uint64_t offset, bool freed) noexcept {
+  const std::uint64_t n = operations_of(read(h_.used_));
+  publish(h_.recent_[n % recent_max], recent_word(turn_of(n), teller(family.slot, family.generation), freed,
+                                                  !kind.small, offset, bytes_taken(kind)));
 }
 
 // ---- small blocks --------------------------------------------------------------------------------------------------
@@ -191,10 +219,12 @@ heap::opened::span heap::opened::checked_chunk() const {
   return chunk;
 }
 
-std::uint64_t heap::opened::take_small(std::size_t size_class) {
-  const std::uint64_t head = read(h_.free_[size_class]);
-  if (head == 0) return carve(bytes_of(size_class), align_of(size_class));
-  publish(h_.free_[size_class], read(word_at(checked_block(head, size_class))));
+std::uint64_t heap::opened::take_small(const block_kind& kind) {
+  const std::uint64_t head = read(h_.free_[kind.size_class]);
+  if (head == 0) return carve(kind);
+  const std::uint64_t next = read(word_at(checked_block(head, kind.size_class)));
+  tell(kind, head, false);
+  publish(h_.free_[kind.size_class], next);
   return head;
 }
 
@@ -203,13 +233,16 @@ void heap::opened::push(std::size_t size_class, std::uint64_t offset) noexcept {
   publish(h_.free_[size_class], offset);
 }
 
-std::uint64_t heap::opened::carve(std::uint64_t bytes, std::uint64_t align) {
+std::uint64_t heap::opened::carve(const block_kind& kind) {
+  const std::uint64_t bytes = bytes_of(kind.size_class);
+  const std::uint64_t align = align_of(kind.size_class);
   span chunk = checked_chunk();
   std::uint64_t at = round_up(chunk.at, align);
   if (at + bytes > chunk.at + chunk.bytes) {
     chunk = refill(chunk, bytes);
     at = chunk.at;  // begins with a granule: aligned for all
   }
+  tell(kind, at, false);
   publish(h_.chunk_, chunk_word(at + bytes, chunk.at + chunk.bytes - at - bytes));
   donate(chunk.at, at - chunk.at);
   return at;
@@ -220,10 +253,10 @@ heap::opened::span heap::opened::refill(const span& old, std::uint64_t least) {
   const std::uint64_t carved = frontier_ * granule - first_;
   span fresh{0, round_up(std::max(std::clamp(carved / 4, chunk_min, chunk_max), least), granule)};
   try {
-    fresh.at = take_run(fresh.bytes / granule, 1) * granule;
+    fresh.at = take_run(fresh.bytes / granule, 1, as::chunk) * granule;
   } catch (const std::bad_alloc&) {  // nearly full: just what is needed
     fresh.bytes = round_up(least, granule);
-    fresh.at = take_run(fresh.bytes / granule, 1) * granule;
+    fresh.at = take_run(fresh.bytes / granule, 1, as::chunk) * granule;
   }
   publish(h_.chunk_, chunk_word(fresh.at, fresh.bytes));
   donate(old.at, old.bytes);
@@ -252,7 +285,7 @@ std::uint64_t heap::opened::checked_run(std::uint64_t run, std::uint64_t after) 
 }
 
 // Takes from the end of the first run that is large enough, so that what remains keeps its place in the list.
-std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align) {
+std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align, as what) {
   std::atomic<std::uint64_t>* before = &h_.runs_;
   std::uint64_t before_word = read(*before);
   std::uint64_t after = 0;
@@ -266,6 +299,7 @@ std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align
       after = run + size;
       continue;
     }
+    tell_run(granules, first, what);
     if (first == run)
       publish(*before, run_word(run_size(before_word), run_next(word)));
     else
@@ -273,14 +307,15 @@ std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align
     if (first + granules < run + size) free_run(first + granules, run + size - first - granules);
     return first;
   }
-  return extend(granules, align);
+  return extend(granules, align, what);
 }
 
-std::uint64_t heap::opened::extend(std::uint64_t granules, std::uint64_t align) {
+std::uint64_t heap::opened::extend(std::uint64_t granules, std::uint64_t align, as what) {
   const std::uint64_t before = frontier_;
   const std::uint64_t first = round_up(before, align);
   if (granules > end_ / granule || first > end_ / granule - granules) throw std::bad_alloc();
   commit((first + granules) * granule);
+  tell_run(granules, first, what);
   frontier_ = first + granules;
   publish(h_.frontier_, frontier_);
   if (first > before) free_run(before, first - before);
@@ -329,29 +364,72 @@ void heap::opened::commit(std::uint64_t bytes) {
   throw std::bad_alloc();
 }
 
-heap_usage heap::opened::usage() const {
-  heap_usage u;
-  u.committed = committed_;
-  u.used = read(h_.used_);
-  const std::uint64_t all = frontier_ * granule - first_;
-  const auto count = [&](std::uint64_t bytes) {
-    u.free += bytes;
-    if (u.free > all) damaged();  // a list that goes round, among others
+template <class Free>
+void heap::opened::each_free(const Free& use) const {
+  std::uint64_t left = frontier_ * granule - first_;
+  const auto free = [&](std::uint64_t offset, std::uint64_t bytes) {
+    if (bytes > left) damaged();  // a list that goes round, among others
+    left -= bytes;
+    use(offset, bytes);
   };
-  count(checked_chunk().bytes);
+  const span chunk = checked_chunk();
+  free(chunk.at, chunk.bytes);
   for (std::size_t c = 0; c < class_count; ++c)
-    for (std::uint64_t block = read(h_.free_[c]); block != 0; block = read(word_at(checked_block(block, c))))
-      count(bytes_of(c));
+    for (std::uint64_t block = read(h_.free_[c]); block != 0; block = read(word_at(block)))
+      free(checked_block(block, c), bytes_of(c));
   std::uint64_t after = 0;
   for (std::uint64_t run = run_next(read(h_.runs_)); run != 0;) {
     const std::uint64_t word = checked_run(run, after);
-    count(run_size(word) * granule);
+    free(run * granule, run_size(word) * granule);
     after = run + run_size(word);
     run = run_next(word);
   }
+}
+
+heap_usage heap::opened::usage() const {
+  heap_usage u;
+  u.committed = committed_;
+  u.used = used_bytes(read(h_.used_));
+  const std::uint64_t all = frontier_ * granule - first_;
+  each_free([&](std::uint64_t, std::uint64_t bytes) { u.free += bytes; });
   if (u.used > all - u.free) damaged();
   u.stranded = all - u.used - u.free;
+  for (const unlinked_search::block& b : stranded_blocks())
+    if (b.used) u.stranded += b.bytes;
   return u;
+}
+
+std::vector<unlinked_search::block> heap::opened::stranded_blocks() const {
+  image words;
+  const std::span<std::uint64_t> copy(reinterpret_cast<std::uint64_t*>(&words), sizeof words / sizeof(std::uint64_t));
+  const auto* const own = reinterpret_cast<const std::atomic<std::uint64_t>*>(&h_);
+  for (std::size_t i = 0; i < copy.size(); ++i) copy[i] = read(own[i]);
+  words.first = first_;
+  words.frontier = frontier_;
+  unlinked_search search(words, reinterpret_cast<std::uintptr_t>(h_.base()));
+  if (search.none()) return {};
+  each_free([&](std::uint64_t offset, std::uint64_t bytes) { search.is_free(offset, bytes); });
+  std::array<std::uint64_t, page_bytes / sizeof(std::uint64_t)> page;
+  for (std::uint64_t at = 0; at < frontier_ * granule; at += sizeof page) {
+    const std::size_t count = std::min(page.size(), (frontier_ * granule - at) / sizeof page[0]);
+    for (std::size_t i = 0; i < count; ++i) page[i] = read(word_at(at + i * sizeof page[0]));
+    search.has_words(at, std::span(page).first(count));
+  }
+  return search.found();
+}
+
+std::uint64_t heap::opened::reclaim() {
+  std::uint64_t bytes = 0;
+  for (const unlinked_search::block& b : stranded_blocks()) {
+    const block_kind kind{!b.large, b.large ? 0 : class_of(b.bytes), b.large ? b.bytes / granule : 0};
+    if (bytes_taken(kind) != b.bytes || b.offset % (b.large ? granule : align_of(kind.size_class)) != 0) damaged();
+    if (b.used)
+      give(kind, b.offset);
+    else
+      put_back(kind, b.offset);
+    bytes += b.bytes;
+  }
+  return bytes;
 }
 
 }  // namespace covey::detail

@@ -10,10 +10,11 @@
 
 namespace covey::detail {
 
-/// Where the bytes of a heap are. `stranded`: neither used nor free, because a process was killed while it had them in
-/// hand inside allocate or deallocate.
+/// Where the bytes of a heap are. `stranded`: a process was killed while it had them in hand inside allocate or
+/// deallocate, and they are neither used nor free; or after it was given them, and nothing in the region points to
+/// them.
 struct heap_usage {
-  std::uint64_t used = 0;
+  std::uint64_t used = 0;  // what is stranded because nothing points to it included
   std::uint64_t free = 0;
   std::uint64_t stranded = 0;
   std::uint64_t committed = 0;  // of all, reserved pages, the root's own included
@@ -23,7 +24,7 @@ struct heap_usage {
 ///
 /// Safety: process-safe. Blocks; not signal-safe.
 /// Death:  a process killed at any instruction inside leaves a valid heap: each change of its lists is one store.
-///         What the dead had in hand is stranded until the region goes.
+///         What the dead had in hand, or nothing links, is stranded until reclaim(), or until the region goes.
 /// Damage: what is read is checked before it is used. Whoever finds nonsense marks the heap, tells the family
 ///         (report_damage) and throws memory_damaged, as do all from then on.
 class heap {
@@ -42,6 +43,10 @@ class heap {
   /// Counts, under the lock: as slow as the lists of free blocks are long. Throws memory_damaged.
   [[nodiscard]] heap_usage usage();
 
+  /// Frees what is stranded, as far as it is told by the last operations. Nobody else uses what lies in the heap
+  /// meanwhile. Returns how many bytes. Throws memory_damaged.
+  std::uint64_t reclaim();
+
   /// Whether nobody has found damage yet.
   [[nodiscard]] bool sound_approx() const noexcept;
 
@@ -49,6 +54,7 @@ class heap {
   [[nodiscard]] bool contains(const void* p) const noexcept;
 
   static constexpr std::size_t class_count = 28;
+  static constexpr std::size_t recent_max = 64;
 
  private:
   class opened;
@@ -67,9 +73,10 @@ class heap {
   std::atomic<std::uint64_t> frontier_;  // granules below it were handed out at some time
   std::atomic<std::uint64_t> runs_{0};  // head of the free runs
   std::atomic<std::uint64_t> chunk_{0};  // what small blocks are carved from
-  std::atomic<std::uint64_t> used_{0};  // bytes
+  std::atomic<std::uint64_t> used_{0};  // how much, and how many operations there were
   std::array<std::atomic<std::uint64_t>, class_count>
       free_{};  // heads: offset of the first free block of a class, or 0
+  std::array<std::atomic<std::uint64_t>, recent_max> recent_{};  // the last operations
 };
 
 }  // namespace covey::detail

@@ -2,6 +2,7 @@
 // says: whatever it is, the heap refuses or goes on, without a crash, a hang, or a block outside its region.
 #include <covey/base/check.hpp>
 #include <covey/memory/allocator.hpp>
+#include <covey/memory/heap_layout.hpp>
 #include <covey/memory/region.hpp>
 #include <covey/testing/fuzz_input.hpp>
 
@@ -33,7 +34,7 @@ struct block {
 };
 
 void step(fuzz_input& in, heap& h, std::vector<block>& blocks) {
-  switch (in.next<std::uint8_t>() % 6) {
+  switch (in.next<std::uint8_t>() % 8) {
     case 0: {  // a word of the heap itself
       auto* const words = reinterpret_cast<std::uint64_t*>(&h);
       const std::size_t at = in.next<std::uint8_t>() % (sizeof h / 8);
@@ -56,6 +57,12 @@ void step(fuzz_input& in, heap& h, std::vector<block>& blocks) {
       break;
     }
     case 3: (void)h.usage(); break;
+    case 6: (void)h.reclaim(); break;
+    case 7: {  // who did one of the last operations is dead, it says
+      auto* const words = reinterpret_cast<covey::detail::heap_layout::image*>(&h);
+      words->recent[in.next<std::uint8_t>() % heap::recent_max] ^= 1ULL << 49;
+      break;
+    }
     default: {
       const std::size_t bytes = in.next<std::uint16_t>();
       const std::size_t align = std::size_t{1} << in.next<std::uint8_t>() % 13;

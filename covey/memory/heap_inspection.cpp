@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include <covey/memory/allocator.hpp>
-#include <covey/memory/heap_layout.hpp>
+#include <covey/memory/heap_unlinked.hpp>
 #include <covey/memory/region.hpp>
 
 namespace covey::detail {
@@ -29,12 +29,29 @@ class copied_region {
 
   std::optional<std::uint64_t> word_at(std::uint64_t offset) {
     const std::uint64_t page = offset / page_bytes * page_bytes;
-    if (page != page_at_ && !read(page, std::as_writable_bytes(std::span(page_)))) return std::nullopt;
-    page_at_ = page;
+    if (!look_at(page)) return std::nullopt;
     return page_[(offset - page) / sizeof(std::uint64_t)];
   }
 
+  // Tells `search` each word below `end`.
+  bool tell_words(unlinked_search& search, std::uint64_t end) {
+    for (std::uint64_t page = 0; page < end; page += page_bytes) {
+      if (!look_at(page)) return false;
+      search.has_words(page, std::span(page_).first(std::min(page_.size(), (end - page) / sizeof page_[0])));
+    }
+    return true;
+  }
+
+  // Where it lies in every process.
+  [[nodiscard]] std::uint64_t address() const { return reinterpret_cast<std::uintptr_t>(family.arena) + begin_; }
+
  private:
+  bool look_at(std::uint64_t page) {
+    if (page != page_at_ && !read(page, std::as_writable_bytes(std::span(page_)))) return false;
+    page_at_ = page;
+    return true;
+  }
+
   bool read(std::uint64_t offset, std::span<std::byte> to) const {
     if (offset > bytes_ || to.size() > bytes_ - offset) return false;
     return ::pread(family.arena_fd, to.data(), to.size(), static_cast<off_t>(begin_ + offset)) ==
@@ -48,16 +65,18 @@ class copied_region {
 
 bool makes_sense(const image& h, std::uint64_t bytes) {
   return h.sound == heap_is_sound && h.committed <= bytes && h.frontier <= h.committed / granule &&
-         h.first >= sizeof(heap) && h.first <= h.frontier * granule && h.used <= h.frontier * granule - h.first;
+         h.first >= sizeof(heap) && h.first <= h.frontier * granule &&
+         used_bytes(h.used) <= h.frontier * granule - h.first;
 }
 
-// Adds up what the lists name; false when it is nonsense, or too long.
+// Adds up what the lists name, and tells `search`; nothing when it is nonsense, or too long.
 class free_bytes {
  public:
-  free_bytes(copied_region& r, const image& h) : r_(r), h_(h), all_(h.frontier * granule - h.first) {}
+  free_bytes(copied_region& r, const image& h, unlinked_search& search)
+      : r_(r), h_(h), search_(search), all_(h.frontier * granule - h.first) {}
 
   std::optional<std::uint64_t> count() {
-    if (!add(chunk_left(h_.chunk)) || !count_runs()) return std::nullopt;
+    if (!add(chunk_at(h_.chunk), chunk_left(h_.chunk)) || !count_runs()) return std::nullopt;
     for (std::size_t c = 0; c < h_.free.size(); ++c)
       if (!count_blocks(c)) return std::nullopt;
     return sum_;
@@ -66,8 +85,9 @@ class free_bytes {
  private:
   static constexpr int blocks_max = 50'000;
 
-  bool add(std::uint64_t bytes) {
+  bool add(std::uint64_t offset, std::uint64_t bytes) {
     if (bytes > all_ - sum_ || ++blocks_ > blocks_max) return false;
+    search_.is_free(offset, bytes);
     sum_ += bytes;
     return true;
   }
@@ -81,7 +101,7 @@ class free_bytes {
   bool count_blocks(std::size_t size_class) {
     for (std::uint64_t block = h_.free[size_class]; block != 0;) {
       const auto next = word_in(block);
-      if (!next || !add(bytes_of(size_class))) return false;
+      if (!next || !add(block, bytes_of(size_class))) return false;
       block = *next;
     }
     return true;
@@ -90,7 +110,7 @@ class free_bytes {
   bool count_runs() {
     for (std::uint64_t run = run_next(h_.runs); run != 0;) {
       const auto word = word_in(run * granule);
-      if (!word || !add(run_size(*word) * granule)) return false;
+      if (!word || !add(run * granule, run_size(*word) * granule)) return false;
       run = run_next(*word);
     }
     return true;
@@ -98,19 +118,30 @@ class free_bytes {
 
   copied_region& r_;
   const image& h_;
+  unlinked_search& search_;
   const std::uint64_t all_;
   std::uint64_t sum_ = 0;
   int blocks_ = 0;
 };
 
+// What is searched for links: a tenth of a second or so.
+constexpr std::uint64_t searched_max = 256 << 20;
+
 bool is_being_changed(const image& h) { return (h.lock & 1023) != 0 && alive(h.lock & ~name_flags); }
 
 std::optional<std::uint64_t> stranded_in(copied_region& r, const image& h) {
   if (is_being_changed(h)) return std::nullopt;
-  const auto free = free_bytes(r, h).count();
-  const std::uint64_t all = h.frontier * granule - h.first;
-  if (!free || h.used > all - *free || r.words() != h) return std::nullopt;
-  return all - h.used - *free;
+  const std::uint64_t end = h.frontier * granule;
+  const std::uint64_t all = end - h.first;
+  unlinked_search search(h, r.address());
+  if (!search.none() && end > searched_max) return std::nullopt;
+  const auto free = free_bytes(r, h, search).count();
+  if (!search.none() && !r.tell_words(search, end)) return std::nullopt;
+  if (!free || used_bytes(h.used) > all - *free || r.words() != h) return std::nullopt;
+  std::uint64_t stranded = all - used_bytes(h.used) - *free;
+  for (const auto& b : search.found())
+    if (b.used) stranded += b.bytes;
+  return stranded;
 }
 
 }  // namespace
@@ -122,7 +153,7 @@ std::optional<heap_sight> inspect_heap(std::uint64_t region_id) {
   copied_region r(e);
   const auto h = r.words();
   if (!h || !makes_sense(*h, r.bytes())) return std::nullopt;
-  const heap_sight s{.used = h->used, .committed = h->committed, .stranded = stranded_in(r, *h)};
+  const heap_sight s{.used = used_bytes(h->used), .committed = h->committed, .stranded = stranded_in(r, *h)};
   std::atomic_thread_fence(std::memory_order_acquire);
   if (!is_there()) return std::nullopt;  // then this was of its successor
   return s;

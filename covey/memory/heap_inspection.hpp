@@ -10,8 +10,8 @@ namespace covey::detail {
 struct heap_sight {
   std::uint64_t used = 0;       // bytes in blocks that were handed out
   std::uint64_t committed = 0;  // bytes of reserved pages, the root's own included
-  std::optional<std::uint64_t>
-      stranded{};  // as heap_usage::stranded; nothing when a living thread was changing the heap
+  std::optional<std::uint64_t> stranded{};  // as heap_usage::stranded; nothing when a living thread was changing the
+                                            // heap, or more than 256 MiB would have to be searched
 };
 
 /// Of the region of kind object with that id. Nothing when there is none, or its heap was written over. Copies from the

@@ -156,7 +156,8 @@ TEST_F(HeapTest, StaysValidWhenItsUsersAreKilled) {
     bytes += 7;
   }
   EXPECT_EQ(heap_.usage().used, after.used);
-  EXPECT_EQ(heap_.usage().stranded, after.stranded);
+  EXPECT_LE(heap_.usage().stranded,
+            after.stranded);  // what was got before the last 64 operations is not known any more
 }
 
 }  // namespace

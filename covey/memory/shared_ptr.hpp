@@ -204,12 +204,24 @@ shared_ptr<T> make_shared(Args&&... args) {
   return shared_ptr<T>(std::move(memory));
 }
 
-/// Bytes of the object's memory that are neither used nor free, because processes were killed while they had them in
-/// hand inside an allocator. They come back when the object goes. Counts, with the object's allocator locked: for
-/// people and tests, not for each request. Throws memory_damaged.
+/// Bytes of the object's memory that are of no use to anybody because processes were killed: inside an allocator; or in
+/// an operation of a container that had been given them, and had not linked them yet (nothing in the object and its
+/// memory points to them). Of these the last 64 blocks are known that were got or given back, by whomever. They come
+/// back by reclaim_stranded(), and when the object goes. Counts, with the object's allocator locked, and looks at all
+/// of its memory if need be: for people and tests, not for each request. Throws memory_damaged.
 template <class T>
 [[nodiscard]] std::uint64_t stranded_bytes(const shared_ptr<T>& object) {
   return object ? detail::heap_of(object.get()).usage().stranded : 0;
+}
+
+/// Frees what stranded_bytes() tells of, but for what an allocator had in hand while it divided memory (64 KiB at most
+/// a death), and returns how many bytes. For the function that is given to recover(): nobody else uses the object
+/// meanwhile, and what was allocated from its memory is pointed to from the object or its memory, by plain pointers as
+/// the containers of covey do (not by offset_ptr, and not from a container on somebody's stack). Throws memory_damaged;
+/// std::bad_alloc.
+template <class T>
+std::uint64_t reclaim_stranded(const shared_ptr<T>& object) {
+  return object ? detail::heap_of(object.get()).reclaim() : 0;
 }
 
 }  // namespace covey

@@ -50,11 +50,11 @@ struct region_info {
 /// The memory of a shared object (make_shared, make_shared_array) that this process holds.
 struct object_info {
   std::uint64_t region = 0;  ///< its region
-  std::uint64_t used = 0;  ///< bytes that its containers have allocated
+  std::uint64_t used = 0;  ///< bytes that its containers have allocated, also what the dead had not linked yet
   std::uint64_t committed = 0;  ///< bytes of memory that it takes, its own included
-  /// Bytes neither used nor free: those that processes had in hand when they were killed inside an allocator. As
-  /// covey::stranded_bytes(), without its lock: nothing when somebody was changing the heap, or more than 50,000 blocks
-  /// are free. A block that a container had been given, but not yet linked, when its process was killed counts as used.
+  /// Bytes of no use to anybody, because processes were killed while they had them in hand inside an allocator, or
+  /// before they had linked them in a container. As covey::stranded_bytes(), without its lock: nothing when somebody
+  /// was changing the heap, more than 50,000 blocks are free, or more than 256 MiB would have to be searched.
   std::optional<std::uint64_t> stranded_bytes{};
 };
 

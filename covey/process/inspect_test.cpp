@@ -317,6 +317,30 @@ TEST(Inspect, CountsWhatTheKilledHadInHand) {
 }
 
 // Who is stopped in the middle, with the heap's lock, hinders nobody who looks: then it is not said what is stranded.
+TEST(Inspect, CountsWhatTheKilledHadBeenGivenAndNotLinked) {
+  const auto object = covey::make_shared<covey::vector<int>>();
+  covey::event given;
+  covey::process worker{[](covey::shared_ptr<covey::vector<int>> shared, covey::event e) {
+                          shared->assign({1, 2, 3});  // what is linked is not stranded
+                          covey::allocator<std::byte> bytes(shared->get_allocator());
+                          (void)bytes.allocate(100);
+                          (void)bytes.allocate(5000);
+                          e.set();
+                          for (;;) ::pause();
+                        },
+                        object, given};
+  given.wait();
+  const auto seen = [] { return covey::inspect().objects.at(0).stranded_bytes; };
+  EXPECT_EQ(seen(), 0U);
+  worker.kill();
+  worker.join();
+  EXPECT_EQ(seen(), 112U + 5120U);
+  EXPECT_EQ(covey::stranded_bytes(object), 112U + 5120U);
+  EXPECT_EQ(covey::reclaim_stranded(object), 112U + 5120U);
+  EXPECT_EQ(seen(), 0U);
+  EXPECT_EQ(*object, covey::vector<int>({1, 2, 3}));
+}
+
 TEST(Inspect, LooksAtAHeapWhoseOwnerIsStopped) {
   const auto s = covey::make_shared<shelf>();
   covey::event working;

@@ -251,6 +251,35 @@ TEST(StepperMemory, PushBackThatMovesTextsAndTheEndOfWhatItLeft) {
                         .recover = [](crowded& w) { w.lines = {}; }});
 }
 
+struct directory {
+  covey::shared_ptr<covey::map<int, covey::string>> names = covey::make_shared<covey::map<int, covey::string>>();
+  std::uint64_t before = 0, with_one_more = 0;
+  directory() {
+    for (const int n : {1, 2, 4}) names->emplace(n, text);
+    names->emplace(3, text);
+    with_one_more = used();
+    names->erase(3);
+    before = used();
+  }
+  [[nodiscard]] std::uint64_t used() const { return covey::detail::heap_of(names.get()).usage().used; }
+  static constexpr const char* text = "a text that does not fit into its own object";
+};
+
+// What it had been given is in the map, or is stranded and comes back; or it was given back.
+void expect_nothing_is_lost(directory& w, const last_process&) {
+  const std::uint64_t stranded = covey::stranded_bytes(w.names);
+  EXPECT_EQ(covey::reclaim_stranded(w.names), stranded);
+  EXPECT_EQ(covey::stranded_bytes(w.names), 0U);
+  EXPECT_TRUE(w.used() == w.before || w.used() == w.with_one_more) << w.used();
+}
+
+TEST(StepperMemory, WhatAMapWasGivenComesBack) {
+  step("map.emplace, reclaimed",
+       stepped<directory>{.run = [](directory& w) { w.names->emplace(3, directory::text); },
+                          .check = expect_nothing_is_lost,
+                          .recover = [](directory& w) { (void)covey::reclaim_stranded(w.names); }});
+}
+
 TEST(StepperMemory, AllocatesAndFreesALargeBlock) {
   step("allocate+deallocate 5000",
        stepped<one_heap>{.run =
