@@ -228,9 +228,9 @@ TEST(BarrierForms, WaitsForAnyDurationAndByAnyClock) {
 // Each party is a thread; the last comes when the others have given up.
 TEST(BarrierForms, ArrivesAndWaitsForAnyDurationAndByAnyClock) {
   covey::barrier b(6);
-  std::vector<std::jthread> parties;
   std::latch given_up(5);
   std::latch over(1);
+  std::vector<std::jthread> parties;  // ends first
   const auto party = [&](auto arrive) {
     parties.emplace_back([&, arrive] {
       EXPECT_FALSE(arrive());
