@@ -131,8 +131,8 @@ inline constexpr bool is_move<T, Arg> = std::is_same_v<T, Arg>;
 /// object does. swap of containers with unequal allocators is undefined, as in std.
 ///
 /// Safety:  thread-compatible, as the containers are: lock what several processes use.
-/// Death:   a process killed inside allocate or deallocate strands at most the block in its hand, until the object
-///          goes; the container itself may be half changed: see mutex::recover.
+/// Death:   a process killed inside allocate or deallocate strands at most the block in its hand, until
+///          reclaim_stranded(), or until the object goes; the container itself may be half changed: see mutex::recover.
 /// Design:  docs/design/memory.md. Example: examples/tour_05_shared.cpp
 template <class T>
 class allocator {

@@ -2,10 +2,12 @@
 #include <covey/memory/heap.hpp>
 
 #include <algorithm>
+#include <covey/memory/family.hpp>
 #include <covey/memory/heap_layout.hpp>
 #include <covey/memory/heap_unlinked.hpp>
 #include <covey/memory/region.hpp>
 #include <new>
+#include <vector>
 
 namespace covey::detail {
 namespace {
@@ -107,11 +109,11 @@ class heap::opened {
   void push(std::size_t size_class, std::uint64_t offset) noexcept;
   void donate(std::uint64_t offset, std::uint64_t bytes) noexcept;
 
-  enum class as { block, chunk };
-  std::uint64_t take_run(std::uint64_t granules, std::uint64_t align, as what);
-  std::uint64_t extend(std::uint64_t granules, std::uint64_t align, as what);
-  void tell_run(std::uint64_t granules, std::uint64_t first, as what) noexcept {
-    if (what == as::block) tell({false, 0, granules}, first * granule, false);
+  enum class part { block, chunk };
+  std::uint64_t take_run(std::uint64_t granules, std::uint64_t align, part what);
+  std::uint64_t extend(std::uint64_t granules, std::uint64_t align, part what);
+  void tell_run(std::uint64_t granules, std::uint64_t first, part what) noexcept {
+    if (what == part::block) tell({false, 0, granules}, first * granule, false);
   }
   void free_run(std::uint64_t first, std::uint64_t granules);
   void commit(std::uint64_t bytes);
@@ -178,7 +180,7 @@ std::uint64_t heap::reclaim() {
 std::uint64_t heap::opened::take(const block_kind& kind, std::size_t align) {
   const std::uint64_t offset =
       kind.small ? take_small(kind)
-                 : take_run(kind.granules, std::max<std::uint64_t>(align / granule, 1), as::block) * granule;
+                 : take_run(kind.granules, std::max<std::uint64_t>(align / granule, 1), part::block) * granule;
   const std::uint64_t used = read(h_.used_);
   publish(h_.used_, used_word(used_bytes(used) + bytes_taken(kind), operations_of(used) + 1));
   return offset;
@@ -253,10 +255,10 @@ heap::opened::span heap::opened::refill(const span& old, std::uint64_t least) {
   const std::uint64_t carved = frontier_ * granule - first_;
   span fresh{0, round_up(std::max(std::clamp(carved / 4, chunk_min, chunk_max), least), granule)};
   try {
-    fresh.at = take_run(fresh.bytes / granule, 1, as::chunk) * granule;
+    fresh.at = take_run(fresh.bytes / granule, 1, part::chunk) * granule;
   } catch (const std::bad_alloc&) {  // nearly full: just what is needed
     fresh.bytes = round_up(least, granule);
-    fresh.at = take_run(fresh.bytes / granule, 1, as::chunk) * granule;
+    fresh.at = take_run(fresh.bytes / granule, 1, part::chunk) * granule;
   }
   publish(h_.chunk_, chunk_word(fresh.at, fresh.bytes));
   donate(old.at, old.bytes);
@@ -285,7 +287,7 @@ std::uint64_t heap::opened::checked_run(std::uint64_t run, std::uint64_t after) 
 }
 
 // Takes from the end of the first run that is large enough, so that what remains keeps its place in the list.
-std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align, as what) {
+std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align, part what) {
   std::atomic<std::uint64_t>* before = &h_.runs_;
   std::uint64_t before_word = read(*before);
   std::uint64_t after = 0;
@@ -310,7 +312,7 @@ std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align
   return extend(granules, align, what);
 }
 
-std::uint64_t heap::opened::extend(std::uint64_t granules, std::uint64_t align, as what) {
+std::uint64_t heap::opened::extend(std::uint64_t granules, std::uint64_t align, part what) {
   const std::uint64_t before = frontier_;
   const std::uint64_t first = round_up(before, align);
   if (granules > end_ / granule || first > end_ / granule - granules) throw std::bad_alloc();
@@ -367,20 +369,20 @@ void heap::opened::commit(std::uint64_t bytes) {
 template <class Free>
 void heap::opened::each_free(const Free& use) const {
   std::uint64_t left = frontier_ * granule - first_;
-  const auto free = [&](std::uint64_t offset, std::uint64_t bytes) {
+  const auto add = [&](std::uint64_t offset, std::uint64_t bytes) {
     if (bytes > left) damaged();  // a list that goes round, among others
     left -= bytes;
     use(offset, bytes);
   };
   const span chunk = checked_chunk();
-  free(chunk.at, chunk.bytes);
+  add(chunk.at, chunk.bytes);
   for (std::size_t c = 0; c < class_count; ++c)
     for (std::uint64_t block = read(h_.free_[c]); block != 0; block = read(word_at(block)))
-      free(checked_block(block, c), bytes_of(c));
+      add(checked_block(block, c), bytes_of(c));
   std::uint64_t after = 0;
   for (std::uint64_t run = run_next(read(h_.runs_)); run != 0;) {
     const std::uint64_t word = checked_run(run, after);
-    free(run * granule, run_size(word) * granule);
+    add(run * granule, run_size(word) * granule);
     after = run + run_size(word);
     run = run_next(word);
   }
@@ -399,22 +401,18 @@ heap_usage heap::opened::usage() const {
   return u;
 }
 
+// Allocates under the lock, and may throw: whoever has it may die at any instruction, and leaves a valid heap.
 std::vector<unlinked_search::block> heap::opened::stranded_blocks() const {
-  image words;
-  const std::span<std::uint64_t> copy(reinterpret_cast<std::uint64_t*>(&words), sizeof words / sizeof(std::uint64_t));
-  const auto* const own = reinterpret_cast<const std::atomic<std::uint64_t>*>(&h_);
-  for (std::size_t i = 0; i < copy.size(); ++i) copy[i] = read(own[i]);
+  image words{};
   words.first = first_;
   words.frontier = frontier_;
+  words.used = read(h_.used_);
+  for (std::size_t i = 0; i < recent_max; ++i) words.recent[i] = read(h_.recent_[i]);
   unlinked_search search(words, reinterpret_cast<std::uintptr_t>(h_.base()));
   if (search.none()) return {};
   each_free([&](std::uint64_t offset, std::uint64_t bytes) { search.is_free(offset, bytes); });
-  std::array<std::uint64_t, page_bytes / sizeof(std::uint64_t)> page;
-  for (std::uint64_t at = 0; at < frontier_ * granule; at += sizeof page) {
-    const std::size_t count = std::min(page.size(), (frontier_ * granule - at) / sizeof page[0]);
-    for (std::size_t i = 0; i < count; ++i) page[i] = read(word_at(at + i * sizeof page[0]));
-    search.has_words(at, std::span(page).first(count));
-  }
+  const auto begin = static_cast<std::uint64_t>(h_.base() - family.arena);
+  if (!tell_words(search, begin, frontier_ * granule)) return {};
   return search.found();
 }
 

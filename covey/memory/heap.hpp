@@ -40,11 +40,12 @@ class heap {
   /// What allocate(bytes, align) gave. Does nothing when the heap is damaged.
   void deallocate(void* p, std::size_t bytes, std::size_t align) noexcept;
 
-  /// Counts, under the lock: as slow as the lists of free blocks are long. Throws memory_damaged.
+  /// Counts, under the lock: as slow as the lists of free blocks are long, and if one of the last operations was of
+  /// somebody dead, as the region is large. Throws memory_damaged; std::bad_alloc.
   [[nodiscard]] heap_usage usage();
 
   /// Frees what is stranded, as far as it is told by the last operations. Nobody else uses what lies in the heap
-  /// meanwhile. Returns how many bytes. Throws memory_damaged.
+  /// meanwhile. Returns how many bytes. Throws memory_damaged; std::bad_alloc.
   std::uint64_t reclaim();
 
   /// Whether nobody has found damage yet.

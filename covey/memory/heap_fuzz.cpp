@@ -2,6 +2,7 @@
 // says: whatever it is, the heap refuses or goes on, without a crash, a hang, or a block outside its region.
 #include <covey/base/check.hpp>
 #include <covey/memory/allocator.hpp>
+#include <covey/memory/heap_inspection.hpp>
 #include <covey/memory/heap_layout.hpp>
 #include <covey/memory/region.hpp>
 #include <covey/testing/fuzz_input.hpp>
@@ -34,7 +35,7 @@ struct block {
 };
 
 void step(fuzz_input& in, heap& h, std::vector<block>& blocks) {
-  switch (in.next<std::uint8_t>() % 8) {
+  switch (in.next<std::uint8_t>() % 9) {
     case 0: {  // a word of the heap itself
       auto* const words = reinterpret_cast<std::uint64_t*>(&h);
       const std::size_t at = in.next<std::uint8_t>() % (sizeof h / 8);
@@ -61,6 +62,11 @@ void step(fuzz_input& in, heap& h, std::vector<block>& blocks) {
     case 7: {  // who did one of the last operations is dead, it says
       auto* const words = reinterpret_cast<covey::detail::heap_layout::image*>(&h);
       words->recent[in.next<std::uint8_t>() % heap::recent_max] ^= 1ULL << 49;
+      break;
+    }
+    case 8: {
+      std::uint64_t to_search = region_bytes;
+      (void)covey::detail::inspect_heap(memory().id(), to_search);
       break;
     }
     default: {

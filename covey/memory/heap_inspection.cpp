@@ -1,6 +1,5 @@
 // The words of the heap are copied, then what its lists name, then the words again: when nobody has the lock and the
-// words are the same, the lists are what they said. (Who took a block and gave it back in between, unseen, left them
-// so.)
+// words are the same, the lists are what they said.
 #include <covey/memory/heap_inspection.hpp>
 
 #include <unistd.h>
@@ -29,29 +28,16 @@ class copied_region {
 
   std::optional<std::uint64_t> word_at(std::uint64_t offset) {
     const std::uint64_t page = offset / page_bytes * page_bytes;
-    if (!look_at(page)) return std::nullopt;
+    if (page != page_at_ && !read(page, std::as_writable_bytes(std::span(page_)))) return std::nullopt;
+    page_at_ = page;
     return page_[(offset - page) / sizeof(std::uint64_t)];
   }
 
-  // Tells `search` each word below `end`.
-  bool tell_words(unlinked_search& search, std::uint64_t end) {
-    for (std::uint64_t page = 0; page < end; page += page_bytes) {
-      if (!look_at(page)) return false;
-      search.has_words(page, std::span(page_).first(std::min(page_.size(), (end - page) / sizeof page_[0])));
-    }
-    return true;
-  }
-
-  // Where it lies in every process.
+  // Where it lies in the arena, and in every process.
+  [[nodiscard]] std::uint64_t begin() const { return begin_; }
   [[nodiscard]] std::uint64_t address() const { return reinterpret_cast<std::uintptr_t>(family.arena) + begin_; }
 
  private:
-  bool look_at(std::uint64_t page) {
-    if (page != page_at_ && !read(page, std::as_writable_bytes(std::span(page_)))) return false;
-    page_at_ = page;
-    return true;
-  }
-
   bool read(std::uint64_t offset, std::span<std::byte> to) const {
     if (offset > bytes_ || to.size() > bytes_ - offset) return false;
     return ::pread(family.arena_fd, to.data(), to.size(), static_cast<off_t>(begin_ + offset)) ==
@@ -124,20 +110,21 @@ class free_bytes {
   int blocks_ = 0;
 };
 
-// What is searched for links: a tenth of a second or so.
-constexpr std::uint64_t searched_max = 256 << 20;
-
 bool is_being_changed(const image& h) { return (h.lock & 1023) != 0 && alive(h.lock & ~name_flags); }
 
-std::optional<std::uint64_t> stranded_in(copied_region& r, const image& h) {
+std::optional<std::uint64_t> stranded_in(copied_region& r, const image& h, std::uint64_t& to_search) {
   if (is_being_changed(h)) return std::nullopt;
   const std::uint64_t end = h.frontier * granule;
   const std::uint64_t all = end - h.first;
   unlinked_search search(h, r.address());
-  if (!search.none() && end > searched_max) return std::nullopt;
+  if (!search.none()) {
+    if (end > to_search) return std::nullopt;
+    to_search -= end;
+  }
   const auto free = free_bytes(r, h, search).count();
-  if (!search.none() && !r.tell_words(search, end)) return std::nullopt;
-  if (!free || used_bytes(h.used) > all - *free || r.words() != h) return std::nullopt;
+  if (!free || used_bytes(h.used) > all - *free) return std::nullopt;
+  if (!search.none() && !tell_words(search, r.begin(), end)) return std::nullopt;
+  if (r.words() != h) return std::nullopt;
   std::uint64_t stranded = all - used_bytes(h.used) - *free;
   for (const auto& b : search.found())
     if (b.used) stranded += b.bytes;
@@ -146,14 +133,14 @@ std::optional<std::uint64_t> stranded_in(copied_region& r, const image& h) {
 
 }  // namespace
 
-std::optional<heap_sight> inspect_heap(std::uint64_t region_id) {
+std::optional<heap_sight> inspect_heap(std::uint64_t region_id, std::uint64_t& to_search) {
   const region_entry& e = family.book->regions[static_cast<std::uint32_t>(region_id) % regions_max];
   const auto is_there = [&] { return is_held_by_somebody(region_id); };
   if (!is_there() || e.kind != static_cast<std::uint32_t>(region_kind::object)) return std::nullopt;
   copied_region r(e);
   const auto h = r.words();
   if (!h || !makes_sense(*h, r.bytes())) return std::nullopt;
-  const heap_sight s{.used = used_bytes(h->used), .committed = h->committed, .stranded = stranded_in(r, *h)};
+  const heap_sight s{.used = used_bytes(h->used), .committed = h->committed, .stranded = stranded_in(r, *h, to_search)};
   std::atomic_thread_fence(std::memory_order_acquire);
   if (!is_there()) return std::nullopt;  // then this was of its successor
   return s;

@@ -27,7 +27,9 @@
 ///     63     62    49 48      47      46            26 25          0
 ///     | turn | who    | freed | large | size           | offset / 16 |     turn: n / 64 % 2; who: slot, and two bits
 ///                                                                          of the generation; size: in granules when
-///                                                                          large, else / 16. All 0: too large to tell
+///                                                                          large, else / 16. A block of 1 GiB or more
+///                                                                          is 0; one that lies beyond 1 GiB has no
+///                                                                          size
 #pragma once
 
 #include <algorithm>
@@ -87,7 +89,8 @@ constexpr std::uint64_t teller(std::uint32_t slot, std::uint64_t generation) { r
 constexpr std::uint64_t recent_word(std::uint64_t turn, std::uint64_t who, bool freed, bool large, std::uint64_t offset,
                                     std::uint64_t bytes) {
   const std::uint64_t size = bytes / (large ? granule : unit);
-  if (offset / unit >= 1ULL << 26 || size >= 1ULL << 21) return 0;
+  if (offset / unit > 0x3ff'ffff) return 0x3ff'ffff;
+  if (size > 0x1f'ffff) return 0;
   return turn << 63 | who << 49 | std::uint64_t{freed} << 48 | std::uint64_t{large} << 47 | size << 26 | offset / unit;
 }
 constexpr std::uint64_t recent_turn(std::uint64_t word) { return word >> 63; }

@@ -156,8 +156,7 @@ TEST_F(HeapTest, StaysValidWhenItsUsersAreKilled) {
     bytes += 7;
   }
   EXPECT_EQ(heap_.usage().used, after.used);
-  EXPECT_LE(heap_.usage().stranded,
-            after.stranded);  // what was got before the last 64 operations is not known any more
+  EXPECT_LE(heap_.usage().stranded, after.stranded);  // what was got before the last 63 operations is forgotten
 }
 
 }  // namespace

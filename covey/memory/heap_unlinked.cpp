@@ -1,5 +1,8 @@
 #include <covey/memory/heap_unlinked.hpp>
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <covey/memory/family.hpp>
 
 namespace covey::detail {
@@ -31,9 +34,10 @@ unlinked_search::unlinked_search(const image& h, std::uint64_t base)
   for (std::uint64_t back = 0; back < recent_max; ++back) {
     const std::uint64_t n = done - back;
     const std::uint64_t word = h.recent[n % recent_max];
+    const bool is_done = back != 0;
+    if (word == 0 && is_done) break;  // a block that may have any of the older ones in it; or there are no older ones
     const std::uint64_t bytes = recent_bytes(word);
     if (bytes == 0 || recent_turn(word) != turn_of(n)) continue;
-    const bool is_done = back != 0;
     const block b{recent_offset(word), bytes, recent_large(word), is_done != recent_freed(word)};
     if (b.offset < first_ || bytes > end_ || b.offset > end_ - bytes || (!b.large && bytes > small_max)) continue;
     bool is_void = false;
@@ -43,30 +47,43 @@ unlinked_search::unlinked_search(const image& h, std::uint64_t base)
     if (!is_done) cut_ = 1;
     blocks_[count_++] = b;
   }
+  put_in_order();
+}
+
+void unlinked_search::put_in_order() {
+  if (none()) return;
+  const std::span order(by_offset_.data(), count_);
+  for (std::size_t i = 0; i < count_; ++i) order[i] = i;
+  std::ranges::sort(order, {}, [&](std::size_t i) { return blocks_[i].offset; });
+  lowest_ = blocks_[order.front()].offset;
+  span_ = blocks_[order.back()].offset + blocks_[order.back()].bytes - lowest_;
+  free_units_.resize((end_ - first_) / unit);
 }
 
 void unlinked_search::is_free(std::uint64_t offset, std::uint64_t bytes) {
-  if (none() || bytes > end_ || offset > end_ - bytes) return;
-  free_units_.resize(end_ / unit);
-  for (std::uint64_t u = offset / unit; u < (offset + bytes) / unit; ++u) free_units_[u] = true;
+  if (none() || offset < first_ || bytes > end_ || offset > end_ - bytes) return;
+  const auto from = free_units_.begin() + static_cast<std::ptrdiff_t>((offset - first_) / unit);
+  std::fill_n(from, bytes / unit, true);
   for (std::size_t i = 0; i < count_; ++i)
     if (overlap(blocks_[i], offset, bytes)) free_.set(i);
 }
 
 std::optional<std::size_t> unlinked_search::block_at(std::uint64_t offset) const noexcept {
-  for (std::size_t i = 0; i < count_; ++i)
-    if (offset - blocks_[i].offset < blocks_[i].bytes) return i;
-  return std::nullopt;
+  const std::span order(by_offset_.data(), count_);
+  const auto after = std::ranges::upper_bound(order, offset, {}, [&](std::size_t i) { return blocks_[i].offset; });
+  if (after == order.begin()) return std::nullopt;
+  const std::size_t i = *std::prev(after);
+  return offset - blocks_[i].offset < blocks_[i].bytes ? std::optional(i) : std::nullopt;
 }
 
 void unlinked_search::has_words(std::uint64_t offset, std::span<const std::uint64_t> words) {
-  for (const std::uint64_t word : words) {
-    const std::uint64_t at = offset;
-    offset += sizeof word;
-    if (word - base_ >= end_) continue;
-    const auto to = block_at(word - base_);
-    if (!to || (at / unit < free_units_.size() && free_units_[at / unit])) continue;
-    links_[block_at(at).value_or(root)].set(*to);
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::uint64_t to = words[i] - base_;
+    if (to - lowest_ >= span_) continue;
+    const std::uint64_t at = offset + i * sizeof words[i];
+    const std::uint64_t at_unit = (at - first_) / unit;  // very large in front of the first
+    if (at_unit < free_units_.size() && free_units_[at_unit]) continue;
+    if (const auto linked = block_at(to)) links_[block_at(at).value_or(root)].set(*linked);
   }
 }
 
@@ -84,6 +101,18 @@ std::vector<unlinked_search::block> unlinked_search::found() const {
   if (cut_ != 0) add(0);
   for (std::size_t i = count_; i > cut_; --i) add(i - 1);
   return all;
+}
+
+bool tell_words(unlinked_search& search, std::uint64_t offset, std::uint64_t bytes) {
+  std::vector<std::uint64_t> words((64 << 10) / sizeof(std::uint64_t));
+  for (std::uint64_t at = 0; at < bytes;) {
+    const std::span some(words.data(), std::min<std::uint64_t>(words.size(), (bytes - at) / sizeof words[0]));
+    const ssize_t got = ::pread(family.arena_fd, some.data(), some.size_bytes(), static_cast<off_t>(offset + at));
+    if (some.empty() || got != static_cast<ssize_t>(some.size_bytes())) return false;
+    search.has_words(at, some);
+    at += some.size_bytes();
+  }
+  return true;
 }
 
 }  // namespace covey::detail

@@ -54,7 +54,8 @@ struct object_info {
   std::uint64_t committed = 0;  ///< bytes of memory that it takes, its own included
   /// Bytes of no use to anybody, because processes were killed while they had them in hand inside an allocator, or
   /// before they had linked them in a container. As covey::stranded_bytes(), without its lock: nothing when somebody
-  /// was changing the heap, more than 50,000 blocks are free, or more than 256 MiB would have to be searched.
+  /// was changing the heap, more than 50,000 blocks are free, or more than 256 MiB would have to be searched in all
+  /// objects together. Less from one look to the next when blocks are forgotten, or were reclaimed.
   std::optional<std::uint64_t> stranded_bytes{};
 };
 

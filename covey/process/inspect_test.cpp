@@ -316,7 +316,6 @@ TEST(Inspect, CountsWhatTheKilledHadInHand) {
   EXPECT_NE(to_json(covey::inspect()).find("\"stranded_bytes\":0"), std::string::npos);
 }
 
-// Who is stopped in the middle, with the heap's lock, hinders nobody who looks: then it is not said what is stranded.
 TEST(Inspect, CountsWhatTheKilledHadBeenGivenAndNotLinked) {
   const auto object = covey::make_shared<covey::vector<int>>();
   covey::event given;
@@ -341,6 +340,7 @@ TEST(Inspect, CountsWhatTheKilledHadBeenGivenAndNotLinked) {
   EXPECT_EQ(*object, covey::vector<int>({1, 2, 3}));
 }
 
+// Who is stopped in the middle, with the heap's lock, hinders nobody who looks: then it is not said what is stranded.
 TEST(Inspect, LooksAtAHeapWhoseOwnerIsStopped) {
   const auto s = covey::make_shared<shelf>();
   covey::event working;
