@@ -5,6 +5,7 @@
 
 #include <array>
 #include <covey/ipc/extent_ring.hpp>
+#include <covey/ipc/lane_quota.hpp>
 #include <covey/ipc/queue_lanes.hpp>
 #include <cstring>
 #include <optional>
@@ -99,32 +100,13 @@ class lane_owner {
   /// Whether there is room for `p`, perhaps from other lanes. The caller may move quota.
   template <class Writer>
   static bool get_room(Writer& writer, const parcel& p);
-  /// Raises this lane's quotas to what is `wanted`, with a message of `size`, if the whole queue has room.
-  bool gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted, std::uint64_t size);
+  /// Raises this lane's quotas to what is `wanted`, if the whole queue has room.
+  bool gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted);
 
   region data_;
   std::byte* data_begin_ = nullptr;
   std::uint64_t data_committed_ = 0;
   std::optional<extent_ring> extents_;
-};
-
-/// Who may move quota from lane to lane: one at a time. Nothing else waits for it. It may be killed, or stopped, at any
-/// time: then the next one takes its place, and gives every lane's quotas another turn, so that what the former still
-/// wants to store, if it goes on one day, is refused. There is nothing to repair: quota that was in its hand is
-/// nobody's, for all sums are taken anew.
-class quota_mover {
- public:
-  /// Waits for who is at it, but not for long: then it takes his place.
-  explicit quota_mover(const queue_view& q);
-  quota_mover(const quota_mover&) = delete;
-  quota_mover& operator=(const quota_mover&) = delete;
-  ~quota_mover();
-
- private:
-  void next_turn();
-
-  const queue_view& q_;
-  std::atomic<participant>& holder_;
 };
 
 /// Without a call, which would be cold after a rest.
@@ -160,7 +142,7 @@ bool lane_owner::get_room(Writer& writer, const parcel& p) {
   const lane_control& lane = *writer.control_;
   const std::uint64_t gate = writer.gate_now();
   const std::uint64_t bytes_word = lane.bytes_quota.load(std::memory_order_seq_cst);
-  return writer.has_room_anywhere(p, gate) || writer.gather_quota(gate, bytes_word, writer.need_for(p), p.size);
+  return writer.has_room_anywhere(p, gate) || writer.gather_quota(gate, bytes_word, writer.need_for(p));
 }
 
 template <class Writer>

@@ -1,9 +1,9 @@
 // How a lane gets more room: quota, how many items and bytes may wait in it, moves here from other lanes. Read
 // docs/design/queue.md first.
+#include <covey/ipc/lane_quota.hpp>
 #include <algorithm>
 #include <chrono>
 #include <covey/ipc/lane_owner.hpp>
-#include <covey/ipc/ordered_lanes.hpp>
 #include <thread>
 #include <utility>
 
@@ -67,26 +67,59 @@ std::uint64_t bytes_waiting(const queue_view& q, std::size_t l) {
   return q.shape.bytes;
 }
 
-struct quota_sums {
-  std::uint64_t items = 0, bytes = 0;
-};
+// How many items wait in lane `l`, or more.
+std::uint64_t items_waiting(const queue_view& q, std::size_t l) {
+  if (q.shape.by_rank()) return load_of(q, l).items;
+  const std::uint64_t head = settle_head(q, l);
+  return tail_of(q, l, head) - head;
+}
 
-// Nothing when it is not our turn any more. A lane may have more bytes than its quota: who lowered it came at the same
-// time as a message, see take_bytes(). `own` has at most `own_bytes` waiting.
-std::optional<quota_sums> granted(const queue_view& q, std::size_t own, std::uint64_t own_bytes) {
-  quota_sums sums;
-  std::uint64_t quotas = 0;
+// What waits in lane `l` and is not counted above: messages in dead hands, for they come back before anybody hears of
+// it; and where they do not go by rank, those that came back and that the head had passed.
+lane_load returned_to(const queue_view& q, std::size_t l) {
+  lane_load sum;
+  const bool by_rank = q.shape.by_rank();
+  const std::uint64_t head = by_rank ? 0 : settle_head(q, l);
+  for (std::uint64_t i = 0; i < slots_touched(q, l); ++i) {
+    const message_slot& s = q.slot(l, i);
+    const std::uint64_t raw = s.state.load(std::memory_order_acquire);
+    const slot_state state = q.state_of(raw);
+    const bool in_dead_hand = comes_back(q, state) && !alive(state.hand());
+    if (!in_dead_hand && (by_rank || !is_late(state))) continue;
+    const std::uint64_t position = s.position.load(std::memory_order_relaxed);
+    const std::uint64_t size = s.size_and_attachments.load(std::memory_order_relaxed) & size_mask;
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (s.state.load(std::memory_order_relaxed) != raw || (!by_rank && position >= head)) continue;
+    ++sum.items;
+    sum.bytes += std::min(size, q.shape.bytes);
+  }
+  return sum;
+}
+
+bool may_have_returned(const queue_view& q) {
+  return something_came_back(q) || q.header().swept_deaths.load(std::memory_order_acquire) != deaths_seen();
+}
+
+// What waits in all lanes or may be put there. A lane counts for its quota, or for what waits in it if that is more: so
+// it is when quotas were lowered for what came back, or at the same time as a message came, see take_bytes(). Of lane
+// `own` what came back alone counts. Nothing when it is not our turn any more.
+constexpr std::size_t no_lane = ~std::size_t{0};
+
+std::optional<lane_load> granted(const queue_view& q, std::size_t own, bool returned) {
+  lane_load sum, quotas;
   for (std::size_t l = 0; l < q.lanes_used(); ++l) {
-    const std::uint64_t quota = quota_in_bytes(q.lane(l).bytes_quota.load(std::memory_order_seq_cst));
-    sums.items += gate_quota(q.lane(l).gate.load(std::memory_order_seq_cst));
-    quotas += quota;
-    sums.bytes += std::max(quota, l == own ? own_bytes : bytes_waiting(q, l));
+    const std::uint64_t items = gate_quota(q.lane(l).gate.load(std::memory_order_seq_cst));
+    const std::uint64_t bytes = quota_in_bytes(q.lane(l).bytes_quota.load(std::memory_order_seq_cst));
+    quotas += {items, bytes};
+    if (l != own) sum += {std::max(items, items_waiting(q, l)), std::max(bytes, bytes_waiting(q, l))};
+    if (returned) sum += returned_to(q, l);
   }
   if (!is_my_turn(q)) return std::nullopt;
-  if (sums.items > q.shape.items || quotas > q.shape.bytes) q.damaged();
-  sums.bytes = std::min(sums.bytes, q.shape.bytes);
-  return sums;
+  if (quotas.items > q.shape.items || quotas.bytes > q.shape.bytes) q.damaged();
+  return sum;
 }
+
+std::uint64_t less(std::uint64_t all, std::uint64_t taken) { return all - std::min(all, taken); }
 
 // Of `unused`, whose owner may rest: half of it, or it would be asked again for every message.
 std::uint64_t share_of(std::uint64_t unused, std::uint64_t wanted) {
@@ -125,16 +158,18 @@ std::uint64_t take_bytes(const queue_view& q, std::size_t l, std::uint64_t wante
 
 }  // namespace
 
-bool lane_owner::gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted, std::uint64_t size) {
+bool lane_owner::gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted) {
   lane_control& lane = q_.lane(lane_);
-  const auto sums = granted(q_, lane_, wanted.bytes - size);
-  if (!sums) return false;
+  const auto others = granted(q_, lane_, may_have_returned(q_));
+  if (!others) return false;
   const std::uint64_t quota = gate_quota(gate);
   const std::uint64_t bytes_quota = quota_in_bytes(bytes_word);
-  const std::uint64_t items_short = wanted.items > quota ? wanted.items - quota : 0;
-  const std::uint64_t bytes_short = wanted.bytes > bytes_quota ? wanted.bytes - bytes_quota : 0;
-  std::uint64_t more = std::min(q_.shape.items - sums->items, std::max(items_short, q_.shape.items / 8));
-  std::uint64_t more_bytes = std::min(q_.shape.bytes - sums->bytes, std::max(bytes_short, q_.shape.bytes / 8));
+  const std::uint64_t items_short = less(wanted.items, quota);
+  const std::uint64_t bytes_short = less(wanted.bytes, bytes_quota);
+  const std::uint64_t items_left = less(q_.shape.items, others->items + quota);
+  const std::uint64_t bytes_left = less(q_.shape.bytes, others->bytes + bytes_quota);
+  std::uint64_t more = std::min(items_left, std::max(items_short, q_.shape.items / 8));
+  std::uint64_t more_bytes = std::min(bytes_left, std::max(bytes_short, q_.shape.bytes / 8));
   for (std::size_t l = 0; l < q_.lanes_used() && more < items_short; ++l)
     if (l != lane_) more += take_items(q_, l, items_short - more);
   for (std::size_t l = 0; l < q_.lanes_used() && more_bytes < bytes_short; ++l)
@@ -142,6 +177,21 @@ bool lane_owner::gather_quota(std::uint64_t gate, std::uint64_t bytes_word, cons
   if (items_short != 0 && !lane.gate.compare_exchange_strong(gate, gate + more * one_more_waits)) return false;
   if (bytes_short != 0 && !lane.bytes_quota.compare_exchange_strong(bytes_word, bytes_word + more_bytes)) return false;
   return more >= items_short && more_bytes >= bytes_short;
+}
+
+void give_room_to_returned(const queue_view& q, const lane_load& more) {
+  const auto sum = granted(q, no_lane, true);
+  if (sum && sum->items + more.items <= q.shape.items && sum->bytes + more.bytes <= q.shape.bytes) return;
+  for (std::size_t l = 0; l < q.lanes_used(); ++l) {
+    lane_control& lane = q.lane(l);
+    std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
+    while (
+        !lane.gate.compare_exchange_weak(gate, gate - gate_quota(gate) * one_more_waits, std::memory_order_seq_cst)) {
+    }
+    std::uint64_t word = lane.bytes_quota.load(std::memory_order_seq_cst);
+    while (!lane.bytes_quota.compare_exchange_weak(word, word - quota_in_bytes(word), std::memory_order_seq_cst)) {
+    }
+  }
 }
 
 }  // namespace covey::detail

@@ -20,9 +20,6 @@ bool anything_unfinished(const queue_view& q);
 void begin_anew(const queue_view& q, std::size_t l);
 
 /// What waits in a lane, or is being put there.
-struct lane_load {
-  std::uint64_t items = 0, bytes = 0;
-};
 lane_load load_of(const queue_view& q, std::size_t l);
 
 /// The index of the slot to which link `word` leads, and 1; 0: the end. `at` is where it stands: such an index, or 0

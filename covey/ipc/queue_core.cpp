@@ -131,12 +131,14 @@ bool queue_core::closed() const { return (side_of(region_).q.flags() & flag_clos
 std::size_t queue_core::size() const {
   const queue_side& side = side_of(region_);
   sweep_if_needed(side.q);
-  return count_waiting(side.q);
+  // What came back and is one too many still counts as in flight.
+  return std::min<std::size_t>(count_waiting(side.q), side.q.shape.items);
 }
 
 std::size_t queue_core::size_approx() const noexcept {
   try {
-    return count_waiting_approx(side_of(region_).q);
+    const queue_view& q = side_of(region_).q;
+    return std::min<std::size_t>(count_waiting_approx(q), q.shape.items);
   } catch (...) {
     return 0;  // damaged: nothing can be got
   }

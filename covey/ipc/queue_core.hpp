@@ -54,8 +54,8 @@ enum class close_mode : std::uint8_t {
   discard,  ///< they are dropped
 };
 
-/// How to make a queue. What comes back from a dead consumer waits again beside what was put since: for that time more
-/// may wait than `items` and `bytes` say.
+/// How to make a queue. Nothing is put into one that is full. What comes back from a dead consumer takes its room
+/// before what is new does; if there is none left, it is as if still in flight until there is.
 struct queue_options {
   std::size_t items = 1024;       ///< messages that may wait, from 1 (there is none without a bound)
   std::size_t bytes = 64U << 20;  ///< of all that wait; also the largest message. Memory is taken as needed.

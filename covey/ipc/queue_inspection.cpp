@@ -47,6 +47,7 @@ queue_sight see_lanes(const region& held) {
       there += is_there(state) ? 1 : 0;
     }
   }
+  s.waiting = std::min(s.waiting, s.capacity);  // as queue_core::size()
   s.got = s.put - std::min(s.put, there);  // others put after their positions were summed
   return s;
 }

@@ -113,37 +113,6 @@ TEST(QueueDeath, OfAConsumerLeavesNothingCountedThatIsGone) {
   EXPECT_EQ(all, (std::vector{0, 2, 3, 4}));
 }
 
-// What is in a hand has left the bounds, and may come back: see queue_options.
-TEST(QueueDeath, ReturnsNoMoreThanTheDeadHadAndIsBoundedAgainAfterwards) {
-  constexpr int items = 4;
-  const covey::queue<int> q{items};
-  const covey::event got;
-  for (int i = 0; i < items; ++i) q.put(i);
-  covey::process consumer{[](covey::queue<int> in, covey::event e) {
-                            (void)in.get_many(3);
-                            e.set();
-                            for (;;) ::pause();
-                          },
-                          q, got};
-  got.wait();
-  for (int i = items; i < items + 3; ++i) q.put(i);
-  EXPECT_FALSE(q.try_put(-1));
-  consumer.kill();
-  consumer.join();
-  EXPECT_EQ(q.size(), 7U);
-  std::vector<int> all;
-  while (q.size() >= items) {
-    EXPECT_FALSE(q.try_put(-1)) << q.size() << " wait";
-    all.push_back(q.get().value());
-    q.task_done();
-  }
-  EXPECT_TRUE(q.try_put(7));
-  EXPECT_FALSE(q.try_put(-1));
-  while (const auto n = q.try_get()) all.push_back(*n);
-  std::ranges::sort(all);
-  EXPECT_EQ(all, (std::vector{0, 1, 2, 3, 4, 5, 6, 7}));
-}
-
 TEST(QueueDeath, GivesNoMoreAtOnceThanItsCapacity) {
   const covey::queue<int> q{2};
   const covey::event got;

@@ -2,7 +2,7 @@
 // dies between two compare-and-swaps leaves a state that the next one who comes by completes.
 #include <covey/ipc/queue_lanes.hpp>
 
-#include <covey/ipc/ordered_lanes.hpp>
+#include <covey/ipc/lane_quota.hpp>
 #include <covey/ipc/queue_taking.hpp>
 
 #include <algorithm>
@@ -162,12 +162,6 @@ void return_from_the_dead(const queue_view& q, std::size_t l, message_slot& s, s
 
 }  // namespace
 
-namespace {
-
-bool is_late(slot_state s) { return s.kind() == slot_kind::queued && s.deliveries() != 0; }
-
-}  // namespace
-
 bool anything_to_take(const queue_view& q) {
   if (q.shape.by_rank()) return anything_in_order(q);
   const std::size_t lanes = q.lanes_used();
@@ -242,6 +236,8 @@ void put_back(const queue_view& q, const held_message& m) {
   const std::uint64_t raw = s.state.load(std::memory_order_relaxed);
   if (!is_in_hand(q, s, raw, m.position, this_name())) return;
   const slot_state state = q.state_of(raw);
+  const quota_mover mover(q);
+  give_room_to_returned(q, {1, s.size_and_attachments.load(std::memory_order_relaxed) & size_mask});
   s.state.store(q.raw(slot_state::at(slot_kind::queued, m.position, state.delivered_again())),
                 std::memory_order_release);
   came_back(q, m.lane);
@@ -454,11 +450,15 @@ void tell_a_new_keeper(const queue_view& q) {
 void sweep_lanes(const queue_view& q) {
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) free_dead_lane(q, l);
+  std::optional<quota_mover> mover;
   for_each_slot(q, [&](std::size_t l, message_slot& s, std::uint64_t raw, slot_state state) {
     const bool in_hand = state.kind() == slot_kind::in_flight || state.kind() == slot_kind::being_put;
-    if (in_hand && !alive(state.hand())) return_from_the_dead(q, l, s, raw, state);
+    if (!in_hand || alive(state.hand())) return false;
+    if (!mover && comes_back(q, state)) give_room_to_returned((mover.emplace(q), q));
+    return_from_the_dead(q, l, s, raw, state);
     return false;
   });
+  mover.reset();
   if ((q.flags() & flag_discarded) != 0) discard_all(q);
   tell_a_new_keeper(q);
   participant counter = q.header().counting.load(std::memory_order_acquire);

@@ -21,6 +21,16 @@ struct held_message {
   }
 };
 
+/// So many messages, and bytes of theirs.
+struct lane_load {
+  std::uint64_t items = 0, bytes = 0;
+  lane_load& operator+=(const lane_load& other) {
+    items += other.items;
+    bytes += other.bytes;
+    return *this;
+  }
+};
+
 /// How far one taker has come in a lane: it took all before `next`, or found that they had been taken. It lets the
 /// lane's head lag behind a little, because to move it costs as much as to take; whoever needs the head moves it.
 struct lane_cursor {
@@ -44,6 +54,15 @@ std::size_t take_at_head(const queue_view& q, lane_cursor& cursor, std::vector<h
 inline bool something_came_back(const queue_view& q) {
   const queue_header& h = q.header();
   return h.late.load(std::memory_order_acquire) != h.late_done.load(std::memory_order_acquire);
+}
+
+/// Whether it came back from a consumer, and waits.
+inline bool is_late(slot_state s) { return s.kind() == slot_kind::queued && s.deliveries() != 0; }
+
+/// Whether it is in a hand and will wait again if that dies.
+inline bool comes_back(const queue_view& q, slot_state s) {
+  return s.kind() == slot_kind::in_flight && !s.is_done() && q.shape.on_death == in_flight_policy::redeliver &&
+         (q.flags() & flag_discarded) == 0;
 }
 
 /// Takes the oldest message that waits behind its lane's head because it came back from a consumer.

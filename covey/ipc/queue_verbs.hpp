@@ -178,7 +178,8 @@ class queue_verbs : public get_forms<queue_verbs<Self, T>, T>, public in_place_f
   /// Whether close() was called.
   [[nodiscard]] bool closed() const { return core_.closed(); }
 
-  /// Messages waiting, exact at one instant during the call.
+  /// Messages waiting, exact at one instant during the call; never more than capacity(). What comes back from a dead
+  /// consumer and finds the queue full counts as in flight until there is room; get() gets it all the same.
   [[nodiscard]] std::size_t size() const { return core_.size(); }
 
   /// Messages waiting, without a lock; may be stale.
