@@ -7,6 +7,7 @@
 #include <covey/memory/heap_unlinked.hpp>
 #include <covey/memory/region.hpp>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace covey::detail {
@@ -61,13 +62,15 @@ void publish(std::atomic<std::uint64_t>& word, std::uint64_t value) { word.store
 // were checked against the ledger, and are used as copies; whatever else is read is checked against these.
 class heap::opened {
  public:
-  opened(heap& h, std::uint64_t end) : h_(h), end_(std::min(end, granule << 32)) {
+  opened(heap& h, std::uint64_t end) : h_(h) {
     h_.lock_.lock(lock_word::unrepaired_lock::take);
     first_ = h_.first_;
+    limit_ = h_.limit_;
     committed_ = read(h_.committed_);
+    starts_committed_ = read(h_.starts_committed_);
     frontier_ = read(h_.frontier_);
-    const bool sound = read(h_.sound_) == heap_is_sound && committed_ <= end_ && frontier_ <= committed_ / granule &&
-                       first_ >= sizeof(heap) && first_ <= frontier_ * granule;
+    const bool sound = read(h_.sound_) == heap_is_sound && is_within(end) && committed_ <= limit_ &&
+                       frontier_ <= committed_ / granule && first_ >= sizeof(heap) && first_ <= frontier_ * granule;
     if (sound) return;
     h_.lock_.unlock();
     damaged();
@@ -86,6 +89,21 @@ class heap::opened {
     return *reinterpret_cast<std::atomic<std::uint64_t>*>(h_.base() + offset);
   }
 
+  // Whether what the heap has lies in a region of so many bytes.
+  [[nodiscard]] bool is_within(std::uint64_t bytes) const noexcept {
+    if (limit_ > bytes || limit_ > granule << 32) return false;
+    const std::uint64_t starts = has_starts(first_, limit_) ? starts_bytes(limit_) : 0;
+    return starts <= bytes - limit_ && starts_committed_ <= starts && starts_committed_ % page_bytes == 0 &&
+           (starts == 0 || limit_ % page_bytes == 0);
+  }
+
+  // Of a granule for which there is one, see have_starts().
+  [[nodiscard]] std::atomic<std::uint32_t>& starts_of(std::uint64_t g) const noexcept {
+    return reinterpret_cast<std::atomic<std::uint32_t>*>(h_.base() + limit_)[g];
+  }
+  void have_starts(std::uint64_t granules);
+  void begins_at(std::uint64_t offset) noexcept;
+
   struct span {
     std::uint64_t at, bytes;
   };
@@ -97,7 +115,11 @@ class heap::opened {
   void put_back(const block_kind& kind, std::uint64_t offset);
   template <class Free>
   void each_free(const Free& use) const;
-  [[nodiscard]] std::vector<unlinked_search::block> stranded_blocks() const;
+  [[nodiscard]] image last_operations() const;
+  [[nodiscard]] heap_survey survey(const image& h) const;
+  [[nodiscard]] read_words words() const {
+    return words_of_region(static_cast<std::uint64_t>(h_.base() - family.arena));
+  }
 
   std::uint64_t checked_block(std::uint64_t offset, std::size_t size_class) const;
   [[nodiscard]] span checked_chunk() const;
@@ -110,6 +132,7 @@ class heap::opened {
   void donate(std::uint64_t offset, std::uint64_t bytes) noexcept;
 
   enum class part { block, chunk };
+  void begins_as_one(std::uint64_t first, std::uint64_t granules, part what);
   std::uint64_t take_run(std::uint64_t granules, std::uint64_t align, part what);
   std::uint64_t extend(std::uint64_t granules, std::uint64_t align, part what);
   void tell_run(std::uint64_t granules, std::uint64_t first, part what) noexcept {
@@ -119,14 +142,14 @@ class heap::opened {
   void commit(std::uint64_t bytes);
 
   heap& h_;
-  const std::uint64_t end_;
-  std::uint64_t first_, committed_, frontier_;
+  std::uint64_t first_, limit_, committed_, starts_committed_, frontier_;
 };
 
-heap::heap(std::uint64_t first, std::uint64_t committed, std::uint64_t end) noexcept
+heap::heap(std::uint64_t first, std::uint64_t committed, std::uint64_t limit) noexcept
     : sound_(heap_is_sound),
       first_(round_up(first, granule)),
-      committed_(std::min(committed, end)),
+      limit_(std::min(limit, granule << 32)),
+      committed_(std::min(committed, limit)),
       frontier_(round_up(first, granule) / granule) {}
 
 std::byte* heap::base() const noexcept {
@@ -244,6 +267,8 @@ std::uint64_t heap::opened::carve(const block_kind& kind) {
     chunk = refill(chunk, bytes);
     at = chunk.at;  // begins with a granule: aligned for all
   }
+  if (at != chunk.at) begins_at(chunk.at);
+  begins_at(at);
   tell(kind, at, false);
   publish(h_.chunk_, chunk_word(at + bytes, chunk.at + chunk.bytes - at - bytes));
   donate(chunk.at, at - chunk.at);
@@ -260,6 +285,7 @@ heap::opened::span heap::opened::refill(const span& old, std::uint64_t least) {
     fresh.bytes = round_up(least, granule);
     fresh.at = take_run(fresh.bytes / granule, 1, part::chunk) * granule;
   }
+  if (old.bytes != 0) begins_at(old.at);
   publish(h_.chunk_, chunk_word(fresh.at, fresh.bytes));
   donate(old.at, old.bytes);
   return fresh;
@@ -270,6 +296,7 @@ void heap::opened::donate(std::uint64_t offset, std::uint64_t bytes) noexcept {
   while (bytes >= unit) {
     std::size_t c = class_count - 1;
     while (bytes_of(c) > bytes || offset % align_of(c) != 0) --c;
+    begins_at(offset);
     push(c, offset);
     offset += bytes_of(c);
     bytes -= bytes_of(c);
@@ -301,6 +328,8 @@ std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align
       after = run + size;
       continue;
     }
+    begins_as_one(first, granules, what);
+    if (first + granules < run + size) begins_at((first + granules) * granule);
     tell_run(granules, first, what);
     if (first == run)
       publish(*before, run_word(run_size(before_word), run_next(word)));
@@ -315,8 +344,10 @@ std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align
 std::uint64_t heap::opened::extend(std::uint64_t granules, std::uint64_t align, part what) {
   const std::uint64_t before = frontier_;
   const std::uint64_t first = round_up(before, align);
-  if (granules > end_ / granule || first > end_ / granule - granules) throw std::bad_alloc();
+  if (granules > limit_ / granule || first > limit_ / granule - granules) throw std::bad_alloc();
   commit((first + granules) * granule);
+  begins_as_one(first, granules, what);
+  if (first > before) begins_at(before * granule);
   tell_run(granules, first, what);
   frontier_ = first + granules;
   publish(h_.frontier_, frontier_);
@@ -351,12 +382,39 @@ void heap::opened::free_run(std::uint64_t first, std::uint64_t granules) {
   publish(*before, run_word(run_size(before_word), first));
 }
 
+// What tells where blocks begin has memory for so many granules.
+void heap::opened::have_starts(std::uint64_t granules) {
+  const std::uint64_t needed = round_up(granules * sizeof(std::uint32_t), page_bytes);
+  if (needed <= starts_committed_) return;
+  if (!commit_touched_pages(h_.base() + limit_ + starts_committed_, needed - starts_committed_)) throw std::bad_alloc();
+  starts_committed_ = needed;
+  publish(h_.starts_committed_, needed);
+}
+
+// A block begins there, or what will be free or divided at once: of that nothing is told where there is no memory for
+// it yet.
+void heap::opened::begins_at(std::uint64_t offset) noexcept {
+  if (offset / granule >= starts_committed_ / sizeof(std::uint32_t)) return;
+  std::atomic<std::uint32_t>& word = starts_of(offset / granule);
+  const std::uint32_t bit = 1U << (offset / unit % (granule / unit));
+  word.store(word.load(std::memory_order_relaxed) | bit, std::memory_order_release);
+}
+
+// A run that will be taken: what began within it, when it was several, does no more.
+void heap::opened::begins_as_one(std::uint64_t first, std::uint64_t granules, part what) {
+  have_starts(what == part::chunk ? first + granules : first + 1);
+  const std::uint64_t told = std::min(first + granules, starts_committed_ / sizeof(std::uint32_t));
+  for (std::uint64_t g = first + 1; g < told; ++g)
+    if (starts_of(g).load(std::memory_order_relaxed) != 0) starts_of(g).store(0, std::memory_order_relaxed);
+  begins_at(first * granule);
+}
+
 // Reserves the region up to `bytes` at least, in steps that grow with it.
 void heap::opened::commit(std::uint64_t bytes) {
   if (bytes <= committed_) return;
-  const std::uint64_t needed = std::min(round_up(bytes, page_bytes), end_);
+  const std::uint64_t needed = std::min(round_up(bytes, page_bytes), limit_);
   const std::uint64_t step = round_up(std::clamp(committed_ / 4, commit_min, commit_max), page_bytes);
-  const std::uint64_t wanted = std::min(std::max(needed, committed_ + step), end_);
+  const std::uint64_t wanted = std::min(std::max(needed, committed_ + step), limit_);
   for (const std::uint64_t to : {wanted, needed}) {
     if (!commit_touched_pages(h_.base() + committed_, to - committed_)) continue;
     committed_ = to;
@@ -395,30 +453,38 @@ heap_usage heap::opened::usage() const {
   const std::uint64_t all = frontier_ * granule - first_;
   each_free([&](std::uint64_t, std::uint64_t bytes) { u.free += bytes; });
   if (u.used > all - u.free) damaged();
+  const image h = last_operations();
+  const told_blocks told(h);
   u.stranded = all - u.used - u.free;
-  for (const unlinked_search::block& b : stranded_blocks())
-    if (b.used) u.stranded += b.bytes;
+  if (told.any_of_the_dead() || is_left_by_the_dead(region_around(&h_)))
+    u.stranded = stranded_bytes(survey(h), told, u.stranded, words()).value_or(u.stranded);
   return u;
 }
 
+image heap::opened::last_operations() const {
+  image h{};
+  h.first = first_;
+  h.frontier = frontier_;
+  h.used = read(h_.used_);
+  for (std::size_t i = 0; i < recent_max; ++i) h.recent[i] = read(h_.recent_[i]);
+  return h;
+}
+
 // Allocates under the lock, and may throw: whoever has it may die at any instruction, and leaves a valid heap.
-std::vector<unlinked_search::block> heap::opened::stranded_blocks() const {
-  image words{};
-  words.first = first_;
-  words.frontier = frontier_;
-  words.used = read(h_.used_);
-  for (std::size_t i = 0; i < recent_max; ++i) words.recent[i] = read(h_.recent_[i]);
-  unlinked_search search(words, reinterpret_cast<std::uintptr_t>(h_.base()));
-  if (search.none()) return {};
-  each_free([&](std::uint64_t offset, std::uint64_t bytes) { search.is_free(offset, bytes); });
-  const auto begin = static_cast<std::uint64_t>(h_.base() - family.arena);
-  if (!tell_words(search, begin, frontier_ * granule)) return {};
-  return search.found();
+heap_survey heap::opened::survey(const image& h) const {
+  std::vector<std::uint32_t> starts(std::min(frontier_, starts_committed_ / sizeof(std::uint32_t)));
+  for (std::uint64_t g = 0; g < starts.size(); ++g) starts[g] = starts_of(g).load(std::memory_order_relaxed);
+  heap_survey s(h, reinterpret_cast<std::uintptr_t>(h_.base()), std::move(starts));
+  each_free([&](std::uint64_t offset, std::uint64_t bytes) { s.is_free(offset, bytes); });
+  return s;
 }
 
 std::uint64_t heap::opened::reclaim() {
+  const image h = last_operations();
+  const told_blocks told(h);
+  if (!told.any_of_the_dead()) return 0;
   std::uint64_t bytes = 0;
-  for (const unlinked_search::block& b : stranded_blocks()) {
+  for (const told_blocks::block& b : unlinked_blocks(survey(h), told, words())) {
     const block_kind kind{!b.large, b.large ? 0 : class_of(b.bytes), b.large ? b.bytes / granule : 0};
     if (bytes_taken(kind) != b.bytes || b.offset % (b.large ? granule : align_of(kind.size_class)) != 0) damaged();
     if (b.used)

@@ -11,7 +11,7 @@
 namespace covey::detail {
 
 /// Where the bytes of a heap are. `stranded`: a process was killed while it had them in hand inside allocate or
-/// deallocate, and they are neither used nor free; or after it was given them, and nothing in the region points to
+/// deallocate, and they are neither used nor free; or a holder of the region died, and nothing in the region points to
 /// them.
 struct heap_usage {
   std::uint64_t used = 0;  // what is stranded because nothing points to it included
@@ -29,9 +29,10 @@ struct heap_usage {
 ///         (report_damage) and throws memory_damaged, as do all from then on.
 class heap {
  public:
-  /// `first`: where in the region its memory begins; `committed`: what of the region is reserved; `end`: the region's
-  /// size.
-  heap(std::uint64_t first, std::uint64_t committed, std::uint64_t end) noexcept;
+  /// `first`: where in the region its memory begins; `limit`: where it ends, a whole page. From there on the heap has
+  /// starts_bytes(limit) for itself, if it has memory. `committed`: what of all that is reserved, from the beginning
+  /// on.
+  heap(std::uint64_t first, std::uint64_t committed, std::uint64_t limit) noexcept;
 
   /// Throws std::bad_alloc when the region is full, the system has no memory, or `align` is above a page;
   /// memory_damaged.
@@ -40,8 +41,8 @@ class heap {
   /// What allocate(bytes, align) gave. Does nothing when the heap is damaged.
   void deallocate(void* p, std::size_t bytes, std::size_t align) noexcept;
 
-  /// Counts, under the lock: as slow as the lists of free blocks are long, and if one of the last operations was of
-  /// somebody dead, as the region is large. Throws memory_damaged; std::bad_alloc.
+  /// Counts, under the lock: as slow as the lists of free blocks are long, and if somebody who held the region died, as
+  /// the region is large. Throws memory_damaged; std::bad_alloc.
   [[nodiscard]] heap_usage usage();
 
   /// Frees what is stranded, as far as it is told by the last operations. Nobody else uses what lies in the heap
@@ -70,7 +71,9 @@ class heap {
   lock_word lock_;
   std::atomic<std::uint64_t> sound_;  // heap_is_sound, or damaged
   std::uint64_t first_;  // constant: where the first granule lies
+  std::uint64_t limit_;  // constant: where the last one ends, and what tells where blocks begin lies
   std::atomic<std::uint64_t> committed_;
+  std::atomic<std::uint64_t> starts_committed_{0};  // bytes, from limit_ on
   std::atomic<std::uint64_t> frontier_;  // granules below it were handed out at some time
   std::atomic<std::uint64_t> runs_{0};  // head of the free runs
   std::atomic<std::uint64_t> chunk_{0};  // what small blocks are carved from

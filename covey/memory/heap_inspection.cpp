@@ -33,6 +33,13 @@ class copied_region {
     return page_[(offset - page) / sizeof(std::uint64_t)];
   }
 
+  // Where blocks begin, for each granule below the frontier.
+  std::optional<std::vector<std::uint32_t>> starts(const image& h) const {
+    std::vector<std::uint32_t> words(std::min(h.frontier, h.starts_committed / sizeof(std::uint32_t)));
+    if (!read(h.limit, std::as_writable_bytes(std::span(words)))) return std::nullopt;
+    return words;
+  }
+
   // Where it lies in the arena, and in every process.
   [[nodiscard]] std::uint64_t begin() const { return begin_; }
   [[nodiscard]] std::uint64_t address() const { return reinterpret_cast<std::uintptr_t>(family.arena) + begin_; }
@@ -55,11 +62,11 @@ bool makes_sense(const image& h, std::uint64_t bytes) {
          used_bytes(h.used) <= h.frontier * granule - h.first;
 }
 
-// Adds up what the lists name, and tells `search`; nothing when it is nonsense, or too long.
+// Adds up what the lists name, and tells a survey, if there is one; nothing when it is nonsense, or too long.
 class free_bytes {
  public:
-  free_bytes(copied_region& r, const image& h, unlinked_search& search)
-      : r_(r), h_(h), search_(search), all_(h.frontier * granule - h.first) {}
+  free_bytes(copied_region& r, const image& h, heap_survey* survey)
+      : r_(r), h_(h), survey_(survey), all_(h.frontier * granule - h.first) {}
 
   std::optional<std::uint64_t> count() {
     if (!add(chunk_at(h_.chunk), chunk_left(h_.chunk)) || !count_runs()) return std::nullopt;
@@ -73,7 +80,7 @@ class free_bytes {
 
   bool add(std::uint64_t offset, std::uint64_t bytes) {
     if (bytes > all_ - sum_ || ++blocks_ > blocks_max) return false;
-    search_.is_free(offset, bytes);
+    if (survey_ != nullptr) survey_->is_free(offset, bytes);
     sum_ += bytes;
     return true;
   }
@@ -104,7 +111,7 @@ class free_bytes {
 
   copied_region& r_;
   const image& h_;
-  unlinked_search& search_;
+  heap_survey* survey_;
   const std::uint64_t all_;
   std::uint64_t sum_ = 0;
   int blocks_ = 0;
@@ -112,23 +119,23 @@ class free_bytes {
 
 bool is_being_changed(const image& h) { return (h.lock & 1023) != 0 && alive(h.lock & ~name_flags); }
 
-std::optional<std::uint64_t> stranded_in(copied_region& r, const image& h, std::uint64_t& to_search) {
+std::optional<std::uint64_t> stranded_in(copied_region& r, const image& h, bool is_left, std::uint64_t& to_search) {
   if (is_being_changed(h)) return std::nullopt;
   const std::uint64_t end = h.frontier * granule;
-  const std::uint64_t all = end - h.first;
-  unlinked_search search(h, r.address());
-  if (!search.none()) {
-    if (end > to_search) return std::nullopt;
+  const told_blocks told(h);
+  std::optional<heap_survey> survey;
+  if (is_left || told.any_of_the_dead()) {
+    auto starts = end <= to_search ? r.starts(h) : std::nullopt;
+    if (!starts) return std::nullopt;
     to_search -= end;
+    survey.emplace(h, r.address(), *std::move(starts));
   }
-  const auto free = free_bytes(r, h, search).count();
+  const auto free = free_bytes(r, h, survey ? &*survey : nullptr).count();
+  const std::uint64_t all = end - h.first;
   if (!free || used_bytes(h.used) > all - *free) return std::nullopt;
-  if (!search.none() && !tell_words(search, r.begin(), end)) return std::nullopt;
-  if (r.words() != h) return std::nullopt;
-  std::uint64_t stranded = all - used_bytes(h.used) - *free;
-  for (const auto& b : search.found())
-    if (b.used) stranded += b.bytes;
-  return stranded;
+  std::optional stranded = all - used_bytes(h.used) - *free;
+  if (survey) stranded = stranded_bytes(*std::move(survey), told, *stranded, words_of_region(r.begin()));
+  return r.words() == h ? stranded : std::nullopt;
 }
 
 }  // namespace
@@ -140,7 +147,9 @@ std::optional<heap_sight> inspect_heap(std::uint64_t region_id, std::uint64_t& t
   copied_region r(e);
   const auto h = r.words();
   if (!h || !makes_sense(*h, r.bytes())) return std::nullopt;
-  const heap_sight s{.used = used_bytes(h->used), .committed = h->committed, .stranded = stranded_in(r, *h, to_search)};
+  const heap_sight s{.used = used_bytes(h->used),
+                     .committed = h->committed,
+                     .stranded = stranded_in(r, *h, is_left_by_the_dead(region_id), to_search)};
   std::atomic_thread_fence(std::memory_order_acquire);
   if (!is_there()) return std::nullopt;  // then this was of its successor
   return s;

@@ -15,6 +15,11 @@
 ///     chunk_:  63          24 23       0
 ///              | offset / 16 | left / 16 |
 ///
+/// Where blocks begin is told in a word of 32 bits for each granule of the region, from limit_ on: a bit for each 16
+/// bytes. A bit is set before the block, or what will become one, leaves the lists for the first time; small blocks
+/// stay for ever; those within a run are cleared before it is taken. Between two of them lies one block, or free
+/// memory.
+///
 /// used_ rises after a block has left the lists and falls before it returns to them: what is neither used nor free is
 /// what the dead had in hand.
 ///
@@ -35,6 +40,7 @@
 #include <algorithm>
 #include <bit>
 #include <covey/memory/heap.hpp>
+#include <covey/memory/region.hpp>
 
 namespace covey::detail::heap_layout {
 
@@ -66,6 +72,15 @@ constexpr std::uint64_t align_of(std::size_t size_class) {
   return std::min(bytes & (~bytes + 1), small_align_max);
 }
 
+/// What tells where the blocks below `limit` begin takes so many bytes, in whole pages.
+constexpr std::uint64_t starts_bytes(std::uint64_t limit) {
+  return round_up(limit / granule * sizeof(std::uint32_t), page_bytes);
+}
+/// The highest limit for a heap in a region of so many bytes, whole pages.
+constexpr std::uint64_t limit_in(std::uint64_t bytes) { return bytes - starts_bytes(bytes); }
+/// Whether a heap with that limit can have blocks, and so has what tells where they begin.
+constexpr bool has_starts(std::uint64_t first, std::uint64_t limit) { return limit >= first + granule; }
+
 constexpr std::uint64_t run_word(std::uint64_t granules, std::uint64_t next) { return granules << 32 | next; }
 constexpr std::uint64_t run_size(std::uint64_t word) { return word >> 32; }
 constexpr std::uint64_t run_next(std::uint64_t word) { return word & 0xffff'ffff; }
@@ -86,11 +101,13 @@ constexpr std::uint64_t operations_of(std::uint64_t word) { return word & 0xff'f
 
 constexpr std::uint64_t turn_of(std::uint64_t operation) { return operation / recent_max % 2; }
 constexpr std::uint64_t teller(std::uint32_t slot, std::uint64_t generation) { return slot | (generation & 3) << 12; }
+inline constexpr std::uint64_t recent_offset_max = (1ULL << 26) - 1;  // in units
+inline constexpr std::uint64_t recent_size_max = (1ULL << 21) - 1;
 constexpr std::uint64_t recent_word(std::uint64_t turn, std::uint64_t who, bool freed, bool large, std::uint64_t offset,
                                     std::uint64_t bytes) {
   const std::uint64_t size = bytes / (large ? granule : unit);
-  if (offset / unit > 0x3ff'ffff) return 0x3ff'ffff;
-  if (size > 0x1f'ffff) return 0;
+  if (offset / unit > recent_offset_max) return recent_offset_max;
+  if (size > recent_size_max) return 0;
   return turn << 63 | who << 49 | std::uint64_t{freed} << 48 | std::uint64_t{large} << 47 | size << 26 | offset / unit;
 }
 constexpr std::uint64_t recent_turn(std::uint64_t word) { return word >> 63; }
@@ -98,15 +115,15 @@ constexpr std::uint64_t recent_who(std::uint64_t word) { return word >> 49 & 0x3
 constexpr bool recent_freed(std::uint64_t word) { return (word >> 48 & 1) != 0; }
 constexpr bool recent_large(std::uint64_t word) { return (word >> 47 & 1) != 0; }
 constexpr std::uint64_t recent_bytes(std::uint64_t word) {
-  return (word >> 26 & 0x1f'ffff) * (recent_large(word) ? granule : unit);
+  return (word >> 26 & recent_size_max) * (recent_large(word) ? granule : unit);
 }
-constexpr std::uint64_t recent_offset(std::uint64_t word) { return (word & 0x3ff'ffff) * unit; }
+constexpr std::uint64_t recent_offset(std::uint64_t word) { return (word & recent_offset_max) * unit; }
 
 inline constexpr std::uint64_t heap_is_sound = 0x5011'd4ea'9c0f'fee5;
 
 /// The words of a heap, as heap has them.
 struct image {
-  std::uint64_t lock, sound, first, committed, frontier, runs, chunk, used;
+  std::uint64_t lock, sound, first, limit, committed, starts_committed, frontier, runs, chunk, used;
   std::array<std::uint64_t, heap::class_count> free;
   std::array<std::uint64_t, heap::recent_max> recent;
   bool operator==(const image&) const = default;

@@ -1,9 +1,14 @@
-// What was done in a heap last is told as its operations tell it, and what lies in its memory as words; which blocks
-// are found then.
+// Where blocks begin, what was done in a heap last and what lies in its memory are told as a heap tells it; which
+// blocks are found then.
 #include <covey/memory/heap_unlinked.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <covey/memory/family.hpp>
+
+#include <array>
+#include <optional>
+#include <utility>
+#include <vector>
 
 namespace {
 
@@ -11,7 +16,7 @@ using namespace covey::detail;
 using namespace covey::detail::heap_layout;
 using testing::ElementsAre;
 using testing::IsEmpty;
-using block = unlinked_search::block;
+using block = told_blocks::block;
 
 constexpr std::uint64_t base = 0x1000'0000'0000, first = 1024, bytes_in_all = 8192;
 constexpr block a{2048, 112, false, true}, b{3072, 256, false, true}, c{4096, 1024, true, true};
@@ -44,17 +49,33 @@ class HeapUnlinked : public ::testing::Test {
   }
   void points_to(std::uint64_t at, const block& x) { words_[at / 8] = base + x.offset; }
 
+  // As in a heap with these three blocks, and others around them.
+  [[nodiscard]] heap_survey survey(std::optional<block> free = {}) const {
+    std::vector<std::uint32_t> starts(h_.frontier);
+    for (const std::uint64_t at :
+         {first, a.offset, a.offset + a.bytes, b.offset, b.offset + b.bytes, c.offset, c.offset + c.bytes})
+      starts[at / granule] |= 1U << at / unit % 32;
+    heap_survey s(h_, base, std::move(starts));
+    if (free) s.is_free(free->offset, free->bytes);
+    return s;
+  }
+
+  [[nodiscard]] read_words words() const {
+    return [this](std::uint64_t) { return words_; };
+  }
   [[nodiscard]] std::vector<block> found(std::optional<block> free = {}) const {
-    unlinked_search search(h_, base);
-    if (free) search.is_free(free->offset, free->bytes);
-    search.has_words(0, words_);
-    return search.found();
+    return unlinked_blocks(survey(free), told_blocks(h_), words());
+  }
+  [[nodiscard]] std::optional<std::uint64_t> stranded(std::optional<block> free = {}, std::uint64_t in_hand = 0) const {
+    return stranded_bytes(survey(free), told_blocks(h_), in_hand, words());
   }
 
   image h_{.lock = 0,
            .sound = heap_is_sound,
            .first = first,
+           .limit = bytes_in_all,
            .committed = bytes_in_all,
+           .starts_committed = 0,
            .frontier = bytes_in_all / granule,
            .runs = 0,
            .chunk = 0,
@@ -150,6 +171,75 @@ TEST_F(HeapUnlinked, AreWithinWhatWasHandedOut) {
   }
   for (auto& word : h_.recent) word = ~0ULL;
   EXPECT_THAT(found(), IsEmpty());
+}
+
+// ---- of all blocks, whoever had them -------------------------------------------------------------------------------
+
+// Those between the three, and the last: they are linked.
+constexpr std::array others{first, a.offset + a.bytes, b.offset + b.bytes, c.offset + c.bytes};
+
+class AllUnlinked : public HeapUnlinked {
+ protected:
+  AllUnlinked() {
+    std::size_t at = 0;
+    for (const std::uint64_t offset : others) words_[at++] = base + offset;
+  }
+  std::uint64_t* object_ = &words_[others.size()];  // further words of it
+};
+
+TEST_F(AllUnlinked, CountWhoeverHadThem) {
+  EXPECT_EQ(stranded(), a.bytes + b.bytes + c.bytes);
+  takes(living_, a);
+  takes(dead, b);
+  EXPECT_EQ(stranded(), a.bytes + b.bytes + c.bytes);
+  object_[0] = base + a.offset + a.bytes - 1;
+  EXPECT_EQ(stranded(), b.bytes + c.bytes);
+  object_[1] = base + b.offset;
+  EXPECT_EQ(stranded(), c.bytes);
+  EXPECT_EQ(stranded(c), 0U);
+  object_[2] = base + c.offset + 8;
+  EXPECT_EQ(stranded(), 0U);
+}
+
+TEST_F(AllUnlinked, AreAlsoWhatOnlyTheyPointTo) {
+  points_to(a.offset, b);
+  points_to(b.offset + b.bytes - 8, c);
+  points_to(c.offset, b);
+  EXPECT_EQ(stranded(), a.bytes + b.bytes + c.bytes);
+  object_[0] = base + c.offset;
+  EXPECT_EQ(stranded(), a.bytes);
+  points_to(others[1], a);  // what is linked
+  EXPECT_EQ(stranded(), 0U);
+}
+
+// What is neither used nor free is stranded, also when something still points to it, or nobody tells of it any more.
+TEST_F(AllUnlinked, AreAtLeastWhatIsInHand) {
+  for (std::size_t i = 0; const block& each : {a, b, c}) object_[i++] = base + each.offset;
+  EXPECT_EQ(stranded({}, 4096), 4096U);
+  gives_back(dead, a);
+  EXPECT_EQ(stranded({}, a.bytes), a.bytes);
+  object_[1] = 0;
+  EXPECT_EQ(stranded({}, a.bytes), a.bytes + b.bytes);
+}
+
+// A heap whose words were written over is looked at as it is.
+TEST_F(AllUnlinked, AreWithinWhatWasHandedOut) {
+  std::vector<std::uint32_t> starts(h_.frontier + 5, ~0U);
+  heap_survey s(h_, base, starts);
+  s.is_free(0, first);
+  s.is_free(bytes_in_all - 16, 32);
+  s.is_free(~0ULL - 15, 16);
+  s.look_for_all();
+  words_.resize(2 * words_.size(), base + first);
+  EXPECT_FALSE(s.follow(words_));
+  EXPECT_TRUE(s.follow(words_));
+  EXPECT_EQ(s.unlinked_bytes(), bytes_in_all - first - others.size() * 16);
+  heap_survey unknown(h_, base, {});
+  unknown.look_for_all();
+  EXPECT_FALSE(unknown.follow({}));
+  EXPECT_EQ(unknown.unlinked_bytes(), bytes_in_all - first);
+  EXPECT_EQ(unknown.bytes_of(first), bytes_in_all - first);
+  EXPECT_EQ(unknown.bytes_of(first + 16), 0U);
 }
 
 }  // namespace

@@ -249,6 +249,11 @@ bool is_damaged(std::uint64_t region_id) noexcept {
          entry_of(region_id).damaged.load(std::memory_order_acquire) != 0;
 }
 
+bool is_left_by_the_dead(std::uint64_t region_id) noexcept {
+  return family.book != nullptr && is_current(region_id) &&
+         entry_of(region_id).left_by_the_dead.load(std::memory_order_acquire) != 0;
+}
+
 void carry(std::uint64_t carrier, std::span<const std::uint64_t> attachments, int delta) noexcept {
   for (const std::uint64_t id : attachments) {
     const std::array values{carrier, id, static_cast<std::uint64_t>(static_cast<std::int64_t>(delta))};

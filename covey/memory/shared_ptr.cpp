@@ -1,6 +1,7 @@
 #include <covey/memory/shared_ptr.hpp>
 
 #include <covey/base/check.hpp>
+#include <covey/memory/heap_layout.hpp>
 #include <new>
 
 namespace covey::detail {
@@ -20,8 +21,8 @@ std::uint64_t address_space_for_a_heap() {
 region make_root(const root_request& request) {
   family_check();
   const std::uint64_t first = whole_pages(request.object_bytes);
-  const std::uint64_t all = first + (request.with_heap ? address_space_for_a_heap() : 0);
-  region memory(region_request{.bytes = all,
+  const std::uint64_t limit = first + (request.with_heap ? address_space_for_a_heap() : 0);
+  region memory(region_request{.bytes = limit + (request.with_heap ? heap_layout::starts_bytes(limit) : 0),
                                .committed = first,
                                .kind = region_kind::object,
                                .type = request.type,
@@ -29,7 +30,7 @@ region make_root(const root_request& request) {
                                .huge_pages = request.huge_pages,
                                .populate = request.populate});
   auto* const made = reinterpret_cast<root*>(memory.data());
-  new (&made->memory) heap(request.object_bytes, first, all);
+  new (&made->memory) heap(request.object_bytes, first, limit);
   return memory;
 }
 

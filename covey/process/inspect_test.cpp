@@ -340,6 +340,41 @@ TEST(Inspect, CountsWhatTheKilledHadBeenGivenAndNotLinked) {
   EXPECT_EQ(*object, covey::vector<int>({1, 2, 3}));
 }
 
+// Whoever ends it stops: its block is linked no more, and not given back yet.
+struct stops_at_its_end {
+  covey::event reached{};
+  int number = 0;
+  ~stops_at_its_end() {
+    if (number == 0) return;
+    reached.set();
+    for (;;) ::pause();
+  }
+};
+
+// What a process that lives had put there, many operations ago.
+TEST(Inspect, CountsWhatTheKilledHadTakenOutAndNotGivenBack) {
+  using table = covey::unordered_map<int, stops_at_its_end>;
+  const auto object = covey::make_shared<table>();
+  for (int i = 0; i < 3; ++i) (*object)[i];
+  const std::uint64_t of_one = covey::detail::heap_of(object.get()).usage().used;
+  (*object)[3];
+  const std::uint64_t node = covey::detail::heap_of(object.get()).usage().used - of_one;
+  const covey::event reached;
+  object->at(2).reached = reached;
+  object->at(2).number = 1;
+  for (int i = 0; i < 100; ++i) (void)(*object)[100 + i], object->erase(100 + i);
+  covey::process worker{[](covey::shared_ptr<table> shared) { shared->erase(2); }, object};
+  reached.wait();
+  const auto seen = [] { return covey::inspect().objects.at(0).stranded_bytes; };
+  EXPECT_EQ(seen(), 0U);
+  worker.kill();
+  worker.join();
+  EXPECT_TRUE(eventually([&] { return seen() == node; })) << seen().value_or(0) << " of " << node;
+  EXPECT_EQ(covey::stranded_bytes(object), node);
+  EXPECT_EQ(covey::reclaim_stranded(object), 0U);  // who lives may have it in a container of his own
+  EXPECT_EQ(object->size(), 4U);
+}
+
 // Who is stopped in the middle, with the heap's lock, hinders nobody who looks: then it is not said what is stranded.
 TEST(Inspect, LooksAtAHeapWhoseOwnerIsStopped) {
   const auto s = covey::make_shared<shelf>();

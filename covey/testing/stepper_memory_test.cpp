@@ -253,16 +253,23 @@ TEST(StepperMemory, PushBackThatMovesTextsAndTheEndOfWhatItLeft) {
 
 struct directory {
   covey::shared_ptr<covey::map<int, covey::string>> names = covey::make_shared<covey::map<int, covey::string>>();
-  std::uint64_t before = 0, with_one_more = 0;
-  directory() {
+  std::uint64_t before = 0, with_one_more = 0, all = 0;
+  explicit directory(bool stays = false) {
     for (const int n : {1, 2, 4}) names->emplace(n, text);
     names->emplace(3, text);
     with_one_more = used();
     names->erase(3);
     before = used();
+    all = before + usage().free;
+    if (stays) names->emplace(3, text);
   }
-  [[nodiscard]] std::uint64_t used() const { return covey::detail::heap_of(names.get()).usage().used; }
+  [[nodiscard]] covey::detail::heap_usage usage() const { return covey::detail::heap_of(names.get()).usage(); }
+  [[nodiscard]] std::uint64_t used() const { return usage().used; }
   static constexpr const char* text = "a text that does not fit into its own object";
+};
+
+struct full_directory : directory {
+  full_directory() : directory(true) {}
 };
 
 // What it had been given is in the map, or is stranded and comes back; or it was given back.
@@ -278,6 +285,20 @@ TEST(StepperMemory, WhatAMapWasGivenComesBack) {
        stepped<directory>{.run = [](directory& w) { w.names->emplace(3, directory::text); },
                           .check = expect_nothing_is_lost,
                           .recover = [](directory& w) { (void)covey::reclaim_stranded(w.names); }});
+}
+
+// What is neither in the map nor free counts as stranded, although somebody who lives had put it there.
+void expect_all_is_told(full_directory& w, const last_process&) {
+  const covey::detail::heap_usage u = w.usage();
+  const std::uint64_t linked = w.all - u.free - u.stranded;
+  EXPECT_TRUE(linked == w.before || linked == w.with_one_more) << linked;
+}
+
+TEST(StepperMemory, WhatAMapErasedIsTold) {
+  step("map.erase",
+       stepped<full_directory>{.run = [](full_directory& w) { w.names->erase(3); },
+                               .check = expect_all_is_told,
+                               .recover = [](full_directory& w) { (void)covey::reclaim_stranded(w.names); }});
 }
 
 TEST(StepperMemory, AllocatesAndFreesALargeBlock) {
