@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <covey/memory/family.hpp>
 #include <covey/memory/heap_layout.hpp>
-#include <covey/memory/heap_unlinked.hpp>
+#include <covey/memory/heap_survey.hpp>
 #include <covey/memory/region.hpp>
 #include <new>
 #include <utility>
@@ -111,15 +111,10 @@ class heap::opened {
     return offset >= first_ && offset % unit == 0 && bytes <= frontier_ * granule &&
            offset <= frontier_ * granule - bytes;
   }
-  void tell(const block_kind& kind, std::uint64_t offset, bool freed) noexcept;
-  void put_back(const block_kind& kind, std::uint64_t offset);
   template <class Free>
   void each_free(const Free& use) const;
-  [[nodiscard]] image last_operations() const;
-  [[nodiscard]] heap_survey survey(const image& h) const;
-  [[nodiscard]] read_words words() const {
-    return words_of_region(static_cast<std::uint64_t>(h_.base() - family.arena));
-  }
+  [[nodiscard]] heap_survey survey() const;
+  [[nodiscard]] std::uint64_t offset_in_arena() const { return static_cast<std::uint64_t>(h_.base() - family.arena); }
 
   std::uint64_t checked_block(std::uint64_t offset, std::size_t size_class) const;
   [[nodiscard]] span checked_chunk() const;
@@ -135,9 +130,6 @@ class heap::opened {
   void begins_as_one(std::uint64_t first, std::uint64_t granules, part what);
   std::uint64_t take_run(std::uint64_t granules, std::uint64_t align, part what);
   std::uint64_t extend(std::uint64_t granules, std::uint64_t align, part what);
-  void tell_run(std::uint64_t granules, std::uint64_t first, part what) noexcept {
-    if (what == part::block) tell({false, 0, granules}, first * granule, false);
-  }
   void free_run(std::uint64_t first, std::uint64_t granules);
   void commit(std::uint64_t bytes);
 
@@ -204,30 +196,17 @@ std::uint64_t heap::opened::take(const block_kind& kind, std::size_t align) {
   const std::uint64_t offset =
       kind.small ? take_small(kind)
                  : take_run(kind.granules, std::max<std::uint64_t>(align / granule, 1), part::block) * granule;
-  const std::uint64_t used = read(h_.used_);
-  publish(h_.used_, used_word(used_bytes(used) + bytes_taken(kind), operations_of(used) + 1));
+  publish(h_.used_, read(h_.used_) + bytes_taken(kind));
   return offset;
 }
 
 void heap::opened::give(const block_kind& kind, std::uint64_t offset) {
   if (!was_handed_out(offset, bytes_taken(kind)) || (!kind.small && offset % granule != 0)) damaged();
-  tell(kind, offset, true);
-  const std::uint64_t used = read(h_.used_);
-  publish(h_.used_, used_word(used_bytes(used) - bytes_taken(kind), operations_of(used) + 1));
-  put_back(kind, offset);
-}
-
-void heap::opened::put_back(const block_kind& kind, std::uint64_t offset) {
+  publish(h_.used_, read(h_.used_) - bytes_taken(kind));
   if (kind.small)
     push(kind.size_class, offset);
   else
     free_run(offset / granule, kind.granules);
-}
-
-void heap::opened::tell(const block_kind& kind, std::uint64_t offset, bool freed) noexcept {
-  const std::uint64_t n = operations_of(read(h_.used_));
-  publish(h_.recent_[n % recent_max], recent_word(turn_of(n), teller(family.slot, family.generation), freed,
-                                                  !kind.small, offset, bytes_taken(kind)));
 }
 
 // ---- small blocks --------------------------------------------------------------------------------------------------
@@ -248,7 +227,6 @@ std::uint64_t heap::opened::take_small(const block_kind& kind) {
   const std::uint64_t head = read(h_.free_[kind.size_class]);
   if (head == 0) return carve(kind);
   const std::uint64_t next = read(word_at(checked_block(head, kind.size_class)));
-  tell(kind, head, false);
   publish(h_.free_[kind.size_class], next);
   return head;
 }
@@ -269,7 +247,6 @@ std::uint64_t heap::opened::carve(const block_kind& kind) {
   }
   if (at != chunk.at) begins_at(chunk.at);
   begins_at(at);
-  tell(kind, at, false);
   publish(h_.chunk_, chunk_word(at + bytes, chunk.at + chunk.bytes - at - bytes));
   donate(chunk.at, at - chunk.at);
   return at;
@@ -330,7 +307,6 @@ std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align
     }
     begins_as_one(first, granules, what);
     if (first + granules < run + size) begins_at((first + granules) * granule);
-    tell_run(granules, first, what);
     if (first == run)
       publish(*before, run_word(run_size(before_word), run_next(word)));
     else
@@ -348,7 +324,6 @@ std::uint64_t heap::opened::extend(std::uint64_t granules, std::uint64_t align, 
   commit((first + granules) * granule);
   begins_as_one(first, granules, what);
   if (first > before) begins_at(before * granule);
-  tell_run(granules, first, what);
   frontier_ = first + granules;
   publish(h_.frontier_, frontier_);
   if (first > before) free_run(before, first - before);
@@ -449,50 +424,40 @@ void heap::opened::each_free(const Free& use) const {
 heap_usage heap::opened::usage() const {
   heap_usage u;
   u.committed = committed_;
-  u.used = used_bytes(read(h_.used_));
+  u.used = read(h_.used_);
   const std::uint64_t all = frontier_ * granule - first_;
   each_free([&](std::uint64_t, std::uint64_t bytes) { u.free += bytes; });
   if (u.used > all - u.free) damaged();
-  const image h = last_operations();
-  const told_blocks told(h);
   u.stranded = all - u.used - u.free;
-  if (told.any_of_the_dead() || is_left_by_the_dead(region_around(&h_)))
-    u.stranded = stranded_bytes(survey(h), told, u.stranded, words()).value_or(u.stranded);
+  if (!is_left_by_the_dead(region_around(&h_))) return u;
+  heap_survey s = survey();
+  if (look_for_unlinked(s, offset_in_arena())) u.stranded = std::max(u.stranded, s.unlinked_bytes());
   return u;
 }
 
-image heap::opened::last_operations() const {
-  image h{};
-  h.first = first_;
-  h.frontier = frontier_;
-  h.used = read(h_.used_);
-  for (std::size_t i = 0; i < recent_max; ++i) h.recent[i] = read(h_.recent_[i]);
-  return h;
-}
-
 // Allocates under the lock, and may throw: whoever has it may die at any instruction, and leaves a valid heap.
-heap_survey heap::opened::survey(const image& h) const {
+heap_survey heap::opened::survey() const {
   std::vector<std::uint32_t> starts(std::min(frontier_, starts_committed_ / sizeof(std::uint32_t)));
   for (std::uint64_t g = 0; g < starts.size(); ++g) starts[g] = starts_of(g).load(std::memory_order_relaxed);
-  heap_survey s(h, reinterpret_cast<std::uintptr_t>(h_.base()), std::move(starts));
+  heap_survey s({.base = reinterpret_cast<std::uintptr_t>(h_.base()), .first = first_, .end = frontier_ * granule},
+                std::move(starts));
   each_free([&](std::uint64_t offset, std::uint64_t bytes) { s.is_free(offset, bytes); });
   return s;
 }
 
+// First all of it is in hand, by one store: who is killed then leaves the rest so, for the next.
 std::uint64_t heap::opened::reclaim() {
-  const image h = last_operations();
-  const told_blocks told(h);
-  if (!told.any_of_the_dead()) return 0;
-  std::uint64_t bytes = 0;
-  for (const told_blocks::block& b : unlinked_blocks(survey(h), told, words())) {
-    const block_kind kind{!b.large, b.large ? 0 : class_of(b.bytes), b.large ? b.bytes / granule : 0};
-    if (bytes_taken(kind) != b.bytes || b.offset % (b.large ? granule : align_of(kind.size_class)) != 0) damaged();
-    if (b.used)
-      give(kind, b.offset);
+  heap_survey s = survey();
+  if (!look_for_unlinked(s, offset_in_arena())) return 0;
+  const std::uint64_t bytes = s.unlinked_bytes();
+  if (bytes == 0) return 0;
+  publish(h_.used_, s.linked_bytes());
+  s.each_unlinked([&](std::uint64_t offset, std::uint64_t size) {
+    if (offset % granule == 0 && size % granule == 0)
+      free_run(offset / granule, size / granule);
     else
-      put_back(kind, b.offset);
-    bytes += b.bytes;
-  }
+      donate(offset, size);
+  });
   return bytes;
 }
 

@@ -11,8 +11,8 @@
 namespace covey::detail {
 
 /// Where the bytes of a heap are. `stranded`: a process was killed while it had them in hand inside allocate or
-/// deallocate, and they are neither used nor free; or a holder of the region died, and nothing in the region points to
-/// them.
+/// deallocate, and they are neither used nor free; or, once a holder of the region died, nothing in the region points
+/// to them.
 struct heap_usage {
   std::uint64_t used = 0;  // what is stranded because nothing points to it included
   std::uint64_t free = 0;
@@ -45,7 +45,7 @@ class heap {
   /// the region is large. Throws memory_damaged; std::bad_alloc.
   [[nodiscard]] heap_usage usage();
 
-  /// Frees what is stranded, as far as it is told by the last operations. Nobody else uses what lies in the heap
+  /// Frees what nothing in the region points to, whoever was given it. Nobody else uses what lies in the heap
   /// meanwhile. Returns how many bytes. Throws memory_damaged; std::bad_alloc.
   std::uint64_t reclaim();
 
@@ -56,7 +56,6 @@ class heap {
   [[nodiscard]] bool contains(const void* p) const noexcept;
 
   static constexpr std::size_t class_count = 28;
-  static constexpr std::size_t recent_max = 64;
 
  private:
   class opened;
@@ -77,10 +76,9 @@ class heap {
   std::atomic<std::uint64_t> frontier_;  // granules below it were handed out at some time
   std::atomic<std::uint64_t> runs_{0};  // head of the free runs
   std::atomic<std::uint64_t> chunk_{0};  // what small blocks are carved from
-  std::atomic<std::uint64_t> used_{0};  // how much, and how many operations there were
+  std::atomic<std::uint64_t> used_{0};
   std::array<std::atomic<std::uint64_t>, class_count>
       free_{};  // heads: offset of the first free block of a class, or 0
-  std::array<std::atomic<std::uint64_t>, recent_max> recent_{};  // the last operations
 };
 
 }  // namespace covey::detail

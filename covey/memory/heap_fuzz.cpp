@@ -35,7 +35,7 @@ struct block {
 };
 
 void step(fuzz_input& in, heap& h, std::vector<block>& blocks) {
-  switch (in.next<std::uint8_t>() % 9) {
+  switch (in.next<std::uint8_t>() % 8) {
     case 0: {  // a word of the heap itself
       auto* const words = reinterpret_cast<std::uint64_t*>(&h);
       const std::size_t at = in.next<std::uint8_t>() % (sizeof h / 8);
@@ -59,12 +59,7 @@ void step(fuzz_input& in, heap& h, std::vector<block>& blocks) {
     }
     case 3: (void)h.usage(); break;
     case 6: (void)h.reclaim(); break;
-    case 7: {  // who did one of the last operations is dead, it says
-      auto* const words = reinterpret_cast<covey::detail::heap_layout::image*>(&h);
-      words->recent[in.next<std::uint8_t>() % heap::recent_max] ^= 1ULL << 49;
-      break;
-    }
-    case 8: {
+    case 7: {
       std::uint64_t to_search = region_bytes;
       (void)covey::detail::inspect_heap(memory().id(), to_search);
       break;

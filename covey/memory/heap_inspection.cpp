@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include <covey/memory/allocator.hpp>
-#include <covey/memory/heap_unlinked.hpp>
+#include <covey/memory/heap_survey.hpp>
 #include <covey/memory/region.hpp>
 
 namespace covey::detail {
@@ -58,8 +58,7 @@ class copied_region {
 
 bool makes_sense(const image& h, std::uint64_t bytes) {
   return h.sound == heap_is_sound && h.committed <= bytes && h.frontier <= h.committed / granule &&
-         h.first >= sizeof(heap) && h.first <= h.frontier * granule &&
-         used_bytes(h.used) <= h.frontier * granule - h.first;
+         h.first >= sizeof(heap) && h.first <= h.frontier * granule && h.used <= h.frontier * granule - h.first;
 }
 
 // Adds up what the lists name, and tells a survey, if there is one; nothing when it is nonsense, or too long.
@@ -122,20 +121,19 @@ bool is_being_changed(const image& h) { return (h.lock & 1023) != 0 && alive(h.l
 std::optional<std::uint64_t> stranded_in(copied_region& r, const image& h, bool is_left, std::uint64_t& to_search) {
   if (is_being_changed(h)) return std::nullopt;
   const std::uint64_t end = h.frontier * granule;
-  const told_blocks told(h);
   std::optional<heap_survey> survey;
-  if (is_left || told.any_of_the_dead()) {
+  if (is_left) {
     auto starts = end <= to_search ? r.starts(h) : std::nullopt;
     if (!starts) return std::nullopt;
     to_search -= end;
-    survey.emplace(h, r.address(), *std::move(starts));
+    survey.emplace(heap_survey::extent{r.address(), h.first, end}, *std::move(starts));
   }
   const auto free = free_bytes(r, h, survey ? &*survey : nullptr).count();
   const std::uint64_t all = end - h.first;
-  if (!free || used_bytes(h.used) > all - *free) return std::nullopt;
-  std::optional stranded = all - used_bytes(h.used) - *free;
-  if (survey) stranded = stranded_bytes(*std::move(survey), told, *stranded, words_of_region(r.begin()));
-  return r.words() == h ? stranded : std::nullopt;
+  if (!free || h.used > all - *free) return std::nullopt;
+  if (survey && !look_for_unlinked(*survey, r.begin())) return std::nullopt;
+  if (r.words() != h) return std::nullopt;
+  return std::max(all - h.used - *free, survey ? survey->unlinked_bytes() : 0);
 }
 
 }  // namespace
@@ -147,9 +145,10 @@ std::optional<heap_sight> inspect_heap(std::uint64_t region_id, std::uint64_t& t
   copied_region r(e);
   const auto h = r.words();
   if (!h || !makes_sense(*h, r.bytes())) return std::nullopt;
-  const heap_sight s{.used = used_bytes(h->used),
-                     .committed = h->committed,
-                     .stranded = stranded_in(r, *h, is_left_by_the_dead(region_id), to_search)};
+  const heap_sight s{
+      .used = h->used,
+      .committed = h->committed,
+      .stranded = stranded_in(r, *h, e.left_by_the_dead.load(std::memory_order_acquire) != 0, to_search)};
   std::atomic_thread_fence(std::memory_order_acquire);
   if (!is_there()) return std::nullopt;  // then this was of its successor
   return s;

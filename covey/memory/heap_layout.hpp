@@ -20,21 +20,8 @@
 /// stay for ever; those within a run are cleared before it is taken. Between two of them lies one block, or free
 /// memory.
 ///
-/// used_ rises after a block has left the lists and falls before it returns to them: what is neither used nor free is
-/// what the dead had in hand.
-///
-///     used_:   63         24 23               0
-///              | used / 16  | operations so far |
-///
-/// recent_ tells the last operations. Operation n writes recent_[n % 64] before its block leaves the lists, or counts
-/// no more as used:
-///
-///     63     62    49 48      47      46            26 25          0
-///     | turn | who    | freed | large | size           | offset / 16 |     turn: n / 64 % 2; who: slot, and two bits
-///                                                                          of the generation; size: in granules when
-///                                                                          large, else / 16. A block of 1 GiB or more
-///                                                                          is 0; one that lies beyond 1 GiB has no
-///                                                                          size
+/// used_, in bytes, rises after a block has left the lists and falls before it returns to them: what is neither used
+/// nor free is what the dead had in hand.
 #pragma once
 
 #include <algorithm>
@@ -91,41 +78,12 @@ constexpr std::uint64_t chunk_word(std::uint64_t offset, std::uint64_t left) {
 constexpr std::uint64_t chunk_at(std::uint64_t word) { return (word >> 24) * unit; }
 constexpr std::uint64_t chunk_left(std::uint64_t word) { return (word & 0xff'ffff) * unit; }
 
-inline constexpr std::uint64_t recent_max = heap::recent_max;
-
-constexpr std::uint64_t used_word(std::uint64_t bytes, std::uint64_t operations) {
-  return bytes / unit << 24 | (operations & 0xff'ffff);
-}
-constexpr std::uint64_t used_bytes(std::uint64_t word) { return (word >> 24) * unit; }
-constexpr std::uint64_t operations_of(std::uint64_t word) { return word & 0xff'ffff; }
-
-constexpr std::uint64_t turn_of(std::uint64_t operation) { return operation / recent_max % 2; }
-constexpr std::uint64_t teller(std::uint32_t slot, std::uint64_t generation) { return slot | (generation & 3) << 12; }
-inline constexpr std::uint64_t recent_offset_max = (1ULL << 26) - 1;  // in units
-inline constexpr std::uint64_t recent_size_max = (1ULL << 21) - 1;
-constexpr std::uint64_t recent_word(std::uint64_t turn, std::uint64_t who, bool freed, bool large, std::uint64_t offset,
-                                    std::uint64_t bytes) {
-  const std::uint64_t size = bytes / (large ? granule : unit);
-  if (offset / unit > recent_offset_max) return recent_offset_max;
-  if (size > recent_size_max) return 0;
-  return turn << 63 | who << 49 | std::uint64_t{freed} << 48 | std::uint64_t{large} << 47 | size << 26 | offset / unit;
-}
-constexpr std::uint64_t recent_turn(std::uint64_t word) { return word >> 63; }
-constexpr std::uint64_t recent_who(std::uint64_t word) { return word >> 49 & 0x3fff; }
-constexpr bool recent_freed(std::uint64_t word) { return (word >> 48 & 1) != 0; }
-constexpr bool recent_large(std::uint64_t word) { return (word >> 47 & 1) != 0; }
-constexpr std::uint64_t recent_bytes(std::uint64_t word) {
-  return (word >> 26 & recent_size_max) * (recent_large(word) ? granule : unit);
-}
-constexpr std::uint64_t recent_offset(std::uint64_t word) { return (word & recent_offset_max) * unit; }
-
 inline constexpr std::uint64_t heap_is_sound = 0x5011'd4ea'9c0f'fee5;
 
 /// The words of a heap, as heap has them.
 struct image {
   std::uint64_t lock, sound, first, limit, committed, starts_committed, frontier, runs, chunk, used;
   std::array<std::uint64_t, heap::class_count> free;
-  std::array<std::uint64_t, heap::recent_max> recent;
   bool operator==(const image&) const = default;
 };
 static_assert(sizeof(image) == sizeof(heap));

@@ -1,7 +1,11 @@
 #include <covey/memory/heap_survey.hpp>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
+#include <covey/memory/family.hpp>
+#include <optional>
 #include <utility>
 
 namespace covey::detail {
@@ -23,12 +27,13 @@ constexpr std::uint32_t highest_unit(std::uint64_t at_granule, std::uint32_t wor
 
 }  // namespace
 
-heap_survey::heap_survey(const image& h, std::uint64_t base, std::vector<std::uint32_t> starts)
-    : base_(base), first_(h.first), end_(h.frontier * granule), starts_(std::move(starts)) {
-  starts_.resize(h.frontier);
-  free_.resize(h.frontier);
-  for (std::uint64_t g = 0; g < first_ / granule; ++g) starts_[g] = 0;
-  if (first_ < end_) starts_[first_ / granule] |= bit_of(first_);
+heap_survey::heap_survey(const extent& where, std::vector<std::uint32_t> starts)
+    : base_(where.base), first_(where.first), end_(where.end), starts_(std::move(starts)) {
+  starts_.resize(end_ / granule);
+  free_.resize(starts_.size());
+  const std::uint64_t first = std::min<std::uint64_t>(first_ / granule, starts_.size());
+  std::fill_n(starts_.begin(), first, 0);
+  if (first_ < end_) starts_[first] |= bit_of(first_);
 }
 
 bool heap_survey::is_set(const bits& all, std::uint64_t offset) {
@@ -48,20 +53,7 @@ void heap_survey::is_free(std::uint64_t offset, std::uint64_t bytes) {
   }
   starts_[offset / granule] |= bit_of(offset);
   free_[offset / granule] |= bit_of(offset);
-}
-
-void heap_survey::look_for_all(bool all) {
-  find_last_starts();
-  wanted_.assign(starts_.size(), 0);
-  for (std::size_t g = 0; all && g < starts_.size(); ++g) wanted_[g] = starts_[g] & ~free_[g];
-  linked_.assign(starts_.size(), 0);
-  unlinked_.assign(starts_.size(), 0);
-}
-
-void heap_survey::look_for(std::uint64_t offset, bool wanted) {
-  if (!is_set(starts_, offset) || is_set(free_, offset)) return;
-  std::uint32_t& word = wanted_[offset / granule];
-  word = wanted ? word | bit_of(offset) : word & ~bit_of(offset);
+  if (const std::uint64_t next = offset + bytes; next < end_) starts_[next / granule] |= bit_of(next);
 }
 
 void heap_survey::find_last_starts() {
@@ -99,29 +91,23 @@ void heap_survey::scan(std::span<const std::uint64_t> words, std::uint64_t from,
     const std::uint32_t block = start_of(into + first_);
     const std::uint64_t g = block / units;
     const std::uint32_t bit = 1U << block % units;
-    if ((wanted_[g] & bit) == 0 || (linked_[g] & bit) != 0) continue;
+    if ((free_[g] & bit) != 0 || (linked_[g] & bit) != 0) continue;
     linked_[g] |= bit;
     to_scan_.push_back(block);
+    __builtin_prefetch(&words[std::min<std::uint64_t>(block * unit / word, words.size() - 1)]);
   }
 }
 
 bool heap_survey::follow(std::span<const std::uint64_t> words) {
-  linked_.assign(starts_.size(), 0);
+  if (last_start_.empty()) find_last_starts();
+  const bits before = std::exchange(linked_, bits(starts_.size()));
   scan(words, 0, first_);
-  each_block([&](std::uint64_t from, std::uint64_t to) {
-    if (!is_set(free_, from) && !is_set(wanted_, from)) scan(words, from, to);
-  });
   while (!to_scan_.empty()) {
     const std::uint64_t from = to_scan_.back() * unit;
     to_scan_.pop_back();
     scan(words, from, end_of_block(from));
   }
-  bool same = true;
-  for (std::size_t g = 0; g < starts_.size(); ++g) {
-    const std::uint32_t unlinked = wanted_[g] & ~linked_[g];
-    same = std::exchange(unlinked_[g], unlinked) == unlinked && same;
-  }
-  return same;
+  return linked_ == before;
 }
 
 std::uint64_t heap_survey::end_of_block(std::uint64_t offset) const {
@@ -131,14 +117,47 @@ std::uint64_t heap_survey::end_of_block(std::uint64_t offset) const {
   return g * granule + (later != 0 ? static_cast<std::uint64_t>(std::countr_zero(later)) * unit : 0);
 }
 
-std::uint64_t heap_survey::bytes_of(std::uint64_t offset) const {
-  return is_set(starts_, offset) && !is_set(free_, offset) ? end_of_block(offset) - offset : 0;
+heap_survey::state heap_survey::state_of(std::uint64_t offset) const {
+  return is_set(free_, offset) ? state::free : is_set(linked_, offset) ? state::linked : state::unlinked;
 }
 
-std::uint64_t heap_survey::unlinked_bytes() const {
+std::uint64_t heap_survey::bytes_in(state s) const {
   std::uint64_t sum = 0;
-  each_block([&](std::uint64_t from, std::uint64_t to) { sum += is_set(unlinked_, from) ? to - from : 0; });
+  each_block([&](std::uint64_t from, std::uint64_t to) { sum += state_of(from) == s ? to - from : 0; });
   return sum;
+}
+
+std::uint64_t heap_survey::unlinked_bytes() const { return bytes_in(state::unlinked); }
+std::uint64_t heap_survey::linked_bytes() const { return bytes_in(state::linked); }
+
+void heap_survey::each_unlinked(const std::function<void(std::uint64_t, std::uint64_t)>& f) const {
+  each_block([&](std::uint64_t from, std::uint64_t to) {
+    if (state_of(from) == state::unlinked) f(from, to - from);
+  });
+}
+
+namespace {
+
+// The first `bytes` of the region at `offset` of the arena; nothing when they cannot be read.
+std::optional<std::vector<std::uint64_t>> words_of(std::uint64_t offset, std::uint64_t bytes) {
+  std::vector<std::uint64_t> words(bytes / sizeof(std::uint64_t));
+  for (auto left = std::as_writable_bytes(std::span(words)); !left.empty();) {
+    const ssize_t got = ::pread(family.arena_fd, left.data(), left.size(), static_cast<off_t>(offset));
+    if (got <= 0) return std::nullopt;
+    offset += static_cast<std::uint64_t>(got);
+    left = left.subspan(static_cast<std::size_t>(got));
+  }
+  return words;
+}
+
+}  // namespace
+
+bool look_for_unlinked(heap_survey& s, std::uint64_t offset) {
+  const auto follow = [&] {
+    const auto words = words_of(offset, s.end());
+    return words ? std::optional(s.follow(*words)) : std::nullopt;
+  };
+  return follow().has_value() && (s.unlinked_bytes() == 0 || follow() == true);
 }
 
 }  // namespace covey::detail

@@ -211,7 +211,7 @@ void reference_table::drop_all_from(std::uint64_t from) {
   for (;;) {
     const auto it = edges_.lower_bound({from, 0, 0});
     if (it == edges_.end() || it->first.from != from) return;
-    if ((from & edge_from_process) != 0) entry(it->first.to).left_by_the_dead.store(1, std::memory_order_relaxed);
+    if ((from & edge_from_process) != 0) entry(it->first.to).left_by_the_dead.store(1, std::memory_order_release);
     drop_edge(it->first);
   }
 }

@@ -250,8 +250,15 @@ bool is_damaged(std::uint64_t region_id) noexcept {
 }
 
 bool is_left_by_the_dead(std::uint64_t region_id) noexcept {
-  return family.book != nullptr && is_current(region_id) &&
-         entry_of(region_id).left_by_the_dead.load(std::memory_order_acquire) != 0;
+  if (family.book == nullptr || !is_current(region_id)) return false;
+  // The keeper says so there before it drops what the dead held here.
+  const std::uint32_t used = std::min(family.book->edges_used.load(std::memory_order_acquire), edges_max);
+  for (std::uint32_t i = 0; i < used; ++i) {
+    const edge_entry& e = family.book->edges[i];
+    if (e.to.load(std::memory_order_acquire) != region_id || (e.from & edge_from_process) == 0) continue;
+    if (!process_alive(e.from & ~edge_from_process)) return true;
+  }
+  return entry_of(region_id).left_by_the_dead.load(std::memory_order_acquire) != 0;
 }
 
 void carry(std::uint64_t carrier, std::span<const std::uint64_t> attachments, int delta) noexcept {

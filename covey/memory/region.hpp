@@ -186,7 +186,7 @@ void report_damage(std::uint64_t region_id) noexcept;
 /// the keeper writes.
 bool is_damaged(std::uint64_t region_id) noexcept;
 
-/// Whether a process died that held the region. Seen soon after the death itself.
+/// Whether a process died that held the region. Looks at all that anybody holds.
 bool is_left_by_the_dead(std::uint64_t region_id) noexcept;
 
 /// What the family has taken of the arena at this moment.

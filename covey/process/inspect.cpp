@@ -273,7 +273,7 @@ snapshot inspect() {
   snapshot s{.taken_at = std::chrono::steady_clock::now()};
   s.processes = processes_now();
   s.regions = regions_now();
-  std::uint64_t to_search = 256 << 20;  // of all objects: a tenth of a second or so
+  std::uint64_t to_search = 64 << 20;  // of all objects: some tenths of a second
   for (const region_info& r : s.regions) {
     if (r.damaged || !is_held_here(r)) continue;
     if (r.kind == "object")

@@ -253,52 +253,63 @@ TEST(StepperMemory, PushBackThatMovesTextsAndTheEndOfWhatItLeft) {
 
 struct directory {
   covey::shared_ptr<covey::map<int, covey::string>> names = covey::make_shared<covey::map<int, covey::string>>();
-  std::uint64_t before = 0, with_one_more = 0, all = 0;
-  explicit directory(bool stays = false) {
-    for (const int n : {1, 2, 4}) names->emplace(n, text);
-    names->emplace(3, text);
-    with_one_more = used();
+  std::uint64_t without = 0, with = 0;  // number 3
+
+  void fill() {
+    for (const int n : {1, 2, 4}) emplace(n);
+    emplace(3);
+    with = usage().used;
     names->erase(3);
-    before = used();
-    all = before + usage().free;
-    if (stays) names->emplace(3, text);
+    without = usage().used;
   }
+  void emplace(int n) const { names->emplace(n, "a text that does not fit into its own object"); }
+  void reclaim() const { (void)covey::reclaim_stranded(names); }
   [[nodiscard]] covey::detail::heap_usage usage() const { return covey::detail::heap_of(names.get()).usage(); }
-  [[nodiscard]] std::uint64_t used() const { return usage().used; }
-  static constexpr const char* text = "a text that does not fit into its own object";
+};
+
+// Whoever had put it there, and whoever was killed over it: nothing is lost, and all that is stranded comes back.
+void expect_nothing_is_lost(const directory& w) {
+  const std::uint64_t stranded = covey::stranded_bytes(w.names);
+  EXPECT_EQ(covey::reclaim_stranded(w.names), stranded);
+  const covey::detail::heap_usage u = w.usage();
+  EXPECT_EQ(u.stranded, 0U);
+  EXPECT_TRUE(u.used == w.without || u.used == w.with) << u.used;
+}
+
+template <class World>
+void step_reclaimed(const std::string& name, void (*run)(World&)) {
+  step(name, stepped<World>{.run = run,
+                            .check = [](World& w, const last_process&) { expect_nothing_is_lost(w); },
+                            .recover = [](World& w) { w.reclaim(); }});
+}
+
+struct almost_full_directory : directory {
+  almost_full_directory() { fill(); }
 };
 
 struct full_directory : directory {
-  full_directory() : directory(true) {}
+  full_directory() {
+    fill();
+    emplace(3);
+  }
 };
 
-// What it had been given is in the map, or is stranded and comes back; or it was given back.
-void expect_nothing_is_lost(directory& w, const last_process&) {
-  const std::uint64_t stranded = covey::stranded_bytes(w.names);
-  EXPECT_EQ(covey::reclaim_stranded(w.names), stranded);
-  EXPECT_EQ(covey::stranded_bytes(w.names), 0U);
-  EXPECT_TRUE(w.used() == w.before || w.used() == w.with_one_more) << w.used();
-}
+// Its first node: memory is had, and divided.
+struct empty_directory : directory {
+  empty_directory() {
+    directory other;
+    other.emplace(3);
+    with = other.usage().used;
+  }
+};
 
 TEST(StepperMemory, WhatAMapWasGivenComesBack) {
-  step("map.emplace, reclaimed",
-       stepped<directory>{.run = [](directory& w) { w.names->emplace(3, directory::text); },
-                          .check = expect_nothing_is_lost,
-                          .recover = [](directory& w) { (void)covey::reclaim_stranded(w.names); }});
+  step_reclaimed<almost_full_directory>("map.emplace, reclaimed", [](auto& w) { w.emplace(3); });
+  step_reclaimed<empty_directory>("map.emplace of the first, reclaimed", [](auto& w) { w.emplace(3); });
 }
 
-// What is neither in the map nor free counts as stranded, although somebody who lives had put it there.
-void expect_all_is_told(full_directory& w, const last_process&) {
-  const covey::detail::heap_usage u = w.usage();
-  const std::uint64_t linked = w.all - u.free - u.stranded;
-  EXPECT_TRUE(linked == w.before || linked == w.with_one_more) << linked;
-}
-
-TEST(StepperMemory, WhatAMapErasedIsTold) {
-  step("map.erase",
-       stepped<full_directory>{.run = [](full_directory& w) { w.names->erase(3); },
-                               .check = expect_all_is_told,
-                               .recover = [](full_directory& w) { (void)covey::reclaim_stranded(w.names); }});
+TEST(StepperMemory, WhatAMapHadTakenOutComesBack) {
+  step_reclaimed<full_directory>("map.erase, reclaimed", [](auto& w) { w.names->erase(3); });
 }
 
 TEST(StepperMemory, AllocatesAndFreesALargeBlock) {
