@@ -128,11 +128,15 @@ inline constexpr std::uint64_t sleep_note(std::uint64_t generation, std::uint64_
 }
 inline constexpr std::uint64_t sleep_offset(std::uint64_t note) { return note & ((1ULL << arena_bits) - 1); }
 
+/// On so many words threads of one process that wait for several things are shown to sleep, all together.
+inline constexpr std::uint32_t more_sleeps_max = 256;
+
 /// The pages that one process may write and all may read.
 struct process_cells {
   std::atomic<std::uint32_t> thread_generation[threads_max + 1];
   std::atomic<std::uint32_t> sleeps_used;  // ever, by whom ever: a bound for who looks
   std::atomic<std::uint64_t> sleeps[threads_max];  // sleep_note() of each thread
+  std::atomic<std::uint64_t> more_sleeps[more_sleeps_max];  // of those that sleep on several words; in any order
   lock_wait waits[threads_max];
   alignas(page_bytes) last_words last;
 };

@@ -6,6 +6,7 @@
 #include <array>
 #include <covey/memory/region.hpp>
 #include <cstring>
+#include <span>
 #include <stdexcept>
 
 namespace covey::detail {
@@ -175,11 +176,15 @@ std::vector<std::uint64_t> sleeps_of(process_id id) {
   if (slot_of_process(id) >= processes_max || !process_alive(id)) return all;
   const process_cells& cells = cells_of(slot_of_process(id));
   const std::uint32_t used = std::min(cells.sleeps_used.load(std::memory_order_relaxed), threads_max);
-  for (std::uint32_t i = 0; i < used; ++i) {
-    const std::uint64_t note = cells.sleeps[i].load(std::memory_order_relaxed);
-    const std::uint64_t offset = sleep_offset(note);
-    if (note != 0 && note == sleep_note(generation_of_process(id), offset)) all.push_back(offset);
-  }
+  const auto add_all = [&](std::span<const std::atomic<std::uint64_t>> notes) {
+    for (const auto& each : notes) {
+      const std::uint64_t note = each.load(std::memory_order_relaxed);
+      const std::uint64_t offset = sleep_offset(note);
+      if (note != 0 && note == sleep_note(generation_of_process(id), offset)) all.push_back(offset);
+    }
+  };
+  add_all(std::span(cells.sleeps).first(used));
+  add_all(cells.more_sleeps);
   if (!process_alive(id)) all.clear();
   return all;
 }

@@ -83,7 +83,7 @@ struct note_sight {
 /// The notes of a process, which lives. Copies; waits for nobody.
 std::vector<note_sight> notes_of(process_id id);
 
-/// Where in the arena the words lie on which threads of a living process sleep, one for each that does.
+/// Where in the arena the words lie on which threads of a living process sleep: one for each that does, or several.
 std::vector<std::uint64_t> sleeps_of(process_id id);
 
 }  // namespace covey::detail

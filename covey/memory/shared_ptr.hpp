@@ -205,24 +205,25 @@ shared_ptr<T> make_shared(Args&&... args) {
 }
 
 /// Bytes of the object's memory that are of no use to anybody because processes were killed: inside an allocator; or in
-/// an operation of a container that had been given them, and had not linked them yet (nothing in the object and its
-/// memory points to them). Of these are known the last 63 blocks that were got or given back, by whomever; older ones
-/// are forgotten, and count as used. They come back by reclaim_stranded(), and when the object goes. Counts, with the
-/// object's allocator locked, and reads all of its memory if need be: for people and tests, not for each request. While
-/// others work in the object, what they have just unlinked may count. Throws memory_damaged; std::bad_alloc.
+/// an operation of a container that had been given them and had not linked them yet, or had unlinked them and not given
+/// them back: nothing in the object and its memory points to them. They come back by reclaim_stranded(), and when the
+/// object goes. Counts, with the object's allocator locked, and once a holder of the object has died it follows all
+/// pointers in it, in a copy: for people and tests, not for each request. From then on also counts what the living hold
+/// only by pointers of their own: what they are about to link, have just unlinked, or have moved to a container of
+/// theirs. Throws memory_damaged; std::bad_alloc.
 template <class T>
 [[nodiscard]] std::uint64_t stranded_bytes(const shared_ptr<T>& object) {
   return object ? detail::heap_of(object.get()).usage().stranded : 0;
 }
 
-/// Frees what stranded_bytes() tells of, and returns how many bytes. To be called first in the function that is given
-/// to recover(): what an allocator had in hand is known until the next allocation or deallocation, by whomever; what it
-/// had while it divided memory (64 KiB at most a death) is not known, and stays until the object goes.
+/// Frees what nothing in the object and its memory points to, and returns how many bytes. To be called in the function
+/// that is given to recover().
 ///
 /// Nobody else uses the object meanwhile, also not under another of its mutexes; and what was allocated from its memory
 /// is pointed to from the object or its memory, by plain, aligned pointers as the containers of covey have them: not by
-/// offset_ptr, not by pointers with marks in their upper bits, not only from a stack, a message or another object. What
-/// is not is freed. Throws memory_damaged; std::bad_alloc.
+/// offset_ptr, not by pointers with marks in their upper bits, not only from a stack, a container outside to which it
+/// was moved, a message or another object. What is not is freed. When others change pointers in it all the same, it may
+/// do nothing, and return 0. Throws memory_damaged; std::bad_alloc.
 template <class T>
 std::uint64_t reclaim_stranded(const shared_ptr<T>& object) {
   return object ? detail::heap_of(object.get()).reclaim() : 0;

@@ -42,20 +42,20 @@ struct region_info {
   std::vector<std::string> names{};  ///< as living processes named it, see name_object()
   std::vector<holder_info> holders{};  ///< in no order
   /// Living processes, and how many of their threads sleep for something that lies in it: to lock it, to get, for room,
-  /// …, or will awake at once. Some are seen only after 10 ms of sleep; who sleeps in wait_any() is not, and not each
-  /// of more than 125 threads of a process.
+  /// …, for it among others in wait_any(), or will awake at once. Some are seen only after 10 ms of sleep; not each of
+  /// more than 125 threads of a process is, nor of more than 256 things that its threads wait for in wait_any().
   std::vector<holder_info> waiters{};
 };
 
 /// The memory of a shared object (make_shared, make_shared_array) that this process holds.
 struct object_info {
   std::uint64_t region = 0;  ///< its region
-  std::uint64_t used = 0;  ///< bytes that its containers have allocated, also what the dead had not linked yet
+  std::uint64_t used = 0;  ///< bytes that its containers have allocated, also what nothing points to
   std::uint64_t committed = 0;  ///< bytes of memory that it takes, its own included
-  /// Bytes of no use to anybody, because processes were killed while they had them in hand inside an allocator, or
-  /// before they had linked them in a container. As covey::stranded_bytes(), without its lock: nothing when somebody
-  /// was changing the heap, more than 50,000 blocks are free, or more than 256 MiB would have to be searched in all
-  /// objects together. Less from one look to the next when blocks are forgotten, or were reclaimed.
+  /// Bytes of no use to anybody, because processes were killed while they had them in hand inside an allocator, before
+  /// they had linked them in a container, or after they had unlinked them. As covey::stranded_bytes(), without its
+  /// lock: nothing when somebody was changing the heap, more than 50,000 blocks are free, or more than 64 MiB would
+  /// have to be searched in all objects together.
   std::optional<std::uint64_t> stranded_bytes{};
 };
 
@@ -121,7 +121,8 @@ struct count_info {
   std::string kind{};  ///< as in the table
   std::int64_t value = 0;  ///< as in the table
   std::int64_t of = 0;  ///< as in the table
-  std::optional<std::int64_t> waiters{};  ///< threads that sleep. Counted: the killed stay counted, and wait_any is not
+  /// Threads that sleep. Counted: the killed stay counted, and wait_any() is not; region_info::waiters says more.
+  std::optional<std::int64_t> waiters{};
   std::vector<holder_info> held_by{};  ///< living processes
   bool broken = false;  ///< of a barrier: a party died, or threw where it ended a phase
 };

@@ -11,11 +11,14 @@
 #include <covey/testing/settle.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <map>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <tuple>
+#include <utility>
 
 namespace {
 
@@ -628,6 +631,58 @@ TEST(Inspect, SaysWhoWaitsForWhat) {
   const covey::lifo_queue<int> full(1);
   full.put(1);
   expect_waiters_are_seen<[](covey::lifo_queue<int>& each) { each.put(2); }>("ordered_queue", full);
+}
+
+// With a descriptor among them they sleep in poll().
+TEST(Inspect, SaysWhoWaitsForOneOfSeveral) {
+  using two_events = std::pair<covey::event, covey::event>;
+  expect_waiters_are_seen<[](two_events& each) { covey::wait_any(each.first); }>("event", two_events());
+  std::map<std::string, std::int64_t> expected{{"event", 4}, {"queue", 2}};
+  const auto expect_seen = [&](const auto& wait) {
+    const two_events events;
+    const covey::queue<int> q;
+    covey::process worker{wait, events.first, events.second, q};
+    const std::int64_t pid = worker.pid();
+    EXPECT_TRUE(eventually([&] { return slept_for_by(pid) == expected; }));
+    worker.kill();
+    worker.join();
+    EXPECT_TRUE(slept_for_by(pid).empty());
+  };
+  expect_seen([](covey::event a, covey::event b, covey::queue<int> c) {
+    const std::jthread second([=] { covey::wait_any(a, b, c); });
+    covey::wait_any(a, b, c);
+  });
+  expect_seen([](covey::event a, covey::event b, covey::queue<int> c) {
+    int ends[2];
+    if (::pipe(ends) != 0) return;
+    const auto wait = [=] { covey::wait_any(a, covey::readable{ends[0]}, b, c); };
+    const std::jthread second(wait);
+    wait();
+  });
+}
+
+// More than there is room for, by several threads: none of it stays.
+TEST(Inspect, ForgetsWhoWaitedForOneOfSeveral) {
+  covey::event go;
+  covey::latch over(1);
+  covey::process worker{[](covey::event g, covey::latch l) {
+                          const std::array<covey::event, 100> never{};
+                          const auto wait = [&] {
+                            std::apply([&](const auto&... each) { covey::wait_any(g, each...); }, never);
+                          };
+                          {
+                            const std::jthread second(wait), third(wait);
+                            wait();
+                          }
+                          l.wait();
+                        },
+                        go, over};
+  const std::int64_t pid = worker.pid();
+  EXPECT_TRUE(eventually([&] { return slept_for_by(pid)["event"] == covey::detail::more_sleeps_max; }));
+  go.set();
+  EXPECT_TRUE(eventually([&] { return slept_for_by(pid) == std::map<std::string, std::int64_t>{{"latch", 1}}; }));
+  over.count_down();
+  EXPECT_TRUE(worker.join().success());
 }
 
 TEST(Inspect, SaysNoMoreThatWhoIsAwakeWaits) {

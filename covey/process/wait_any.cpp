@@ -62,6 +62,46 @@ timespec kernel_time(std::chrono::nanoseconds t) {
   return {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
 }
 
+// While it lives, inspect() sees on which words of shared memory this thread sleeps; as far as there is room.
+class shown_sleeps {
+ public:
+  explicit shown_sleeps(std::span<const wait_word> words) noexcept {
+    if (!family.takes_part) return;
+    notes_ = cells_of(family.slot).more_sleeps;
+    std::uint32_t next = 0;
+    for (const wait_word& w : words) {
+      const std::uint64_t offset =
+          reinterpret_cast<std::uintptr_t>(w.word) - reinterpret_cast<std::uintptr_t>(family.arena);
+      if (offset >= family.arena_bytes) continue;
+      next = claim(next, sleep_note(family.generation, offset));
+      if (next == more_sleeps_max) return;
+      used_[count_++] = static_cast<std::uint8_t>(next++);
+    }
+  }
+  shown_sleeps(const shown_sleeps&) = delete;
+  shown_sleeps& operator=(const shown_sleeps&) = delete;
+  ~shown_sleeps() {
+    if (!family.takes_part) return;  // a child that was forked meanwhile, by a signal's handler: they are its parent's
+    for (std::size_t i = 0; i < count_; ++i) notes_[used_[i]].store(0, std::memory_order_relaxed);
+  }
+
+ private:
+  // A place from `next` on that has `note` now, or more_sleeps_max. What a process that lived here before left is free.
+  [[nodiscard]] std::uint32_t claim(std::uint32_t next, std::uint64_t note) const noexcept {
+    for (; next < more_sleeps_max; ++next) {
+      std::uint64_t there = notes_[next].load(std::memory_order_relaxed);
+      const bool taken = there != 0 && there == sleep_note(family.generation, sleep_offset(there));
+      if (!taken && notes_[next].compare_exchange_strong(there, note, std::memory_order_relaxed)) break;
+    }
+    return next;
+  }
+
+  std::atomic<std::uint64_t>* notes_ = nullptr;
+  std::size_t count_ = 0;
+  std::array<std::uint8_t, words_max> used_;
+  static_assert(more_sleeps_max <= 256);
+};
+
 bool passed(const deadline& until) { return until && *until <= clock::now(); }
 
 // ---- on words ------------------------------------------------------------------------------------------------------
@@ -77,6 +117,7 @@ void sleep_on(const std::vector<wait_word>& words, std::uint32_t deaths, clock::
   add(family.book->deaths, deaths, 0);
   if (stop.word() != nullptr) add(*stop.word(), 0, FUTEX_PRIVATE_FLAG);
   const timespec at = kernel_time(until.time_since_epoch());
+  const shown_sleeps shown(words);
   ::syscall(SYS_futex_waitv, waits.data(), n, 0, &at, CLOCK_MONOTONIC);
 }
 
@@ -143,6 +184,7 @@ class polling {
  private:
   void sleep(clock::time_point until) {
     const timespec left = kernel_time(until - clock::now());
+    const shown_sleeps shown(words_);
     if (::ppoll(polled_.data(), polled_.size(), &left, nullptr) <= 0) return;
     for (std::size_t i = 0; i < all_.size(); ++i)
       if (polled_[i + 1].revents != 0) all_[i]->settle();
