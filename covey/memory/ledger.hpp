@@ -128,15 +128,22 @@ inline constexpr std::uint64_t sleep_note(std::uint64_t generation, std::uint64_
 }
 inline constexpr std::uint64_t sleep_offset(std::uint64_t note) { return note & ((1ULL << arena_bits) - 1); }
 
-/// On so many words threads of one process that wait for several things are shown to sleep, all together.
+/// On so many words threads of one process that wait for several things are shown to sleep, all together. A note of
+/// theirs tells the page in which the word lies, and in the lower bits, the same for all words of one sleep, where the
+/// first of them stands.
 inline constexpr std::uint32_t more_sleeps_max = 256;
+inline constexpr std::uint64_t more_sleep_note(std::uint64_t generation, std::uint64_t offset, std::uint32_t first) {
+  return sleep_note(generation, offset / page_bytes * page_bytes + first);
+}
+static_assert(more_sleeps_max <= page_bytes);
 
 /// The pages that one process may write and all may read.
 struct process_cells {
   std::atomic<std::uint32_t> thread_generation[threads_max + 1];
   std::atomic<std::uint32_t> sleeps_used;  // ever, by whom ever: a bound for who looks
   std::atomic<std::uint64_t> sleeps[threads_max];  // sleep_note() of each thread
-  std::atomic<std::uint64_t> more_sleeps[more_sleeps_max];  // of those that sleep on several words; in any order
+  std::atomic<std::uint32_t> more_sleeps_used;  // as sleeps_used
+  std::atomic<std::uint64_t> more_sleeps[more_sleeps_max];  // more_sleep_note(), in any order
   lock_wait waits[threads_max];
   alignas(page_bytes) last_words last;
 };

@@ -171,20 +171,33 @@ std::vector<note_sight> notes_of(process_id id) {
   return all;
 }
 
-std::vector<std::uint64_t> sleeps_of(process_id id) {
-  std::vector<std::uint64_t> all;
+namespace {
+
+// Calls f(offset, index) for each note of that generation.
+template <class F>
+void each_sleep(std::span<const std::atomic<std::uint64_t>> notes, std::uint32_t used, std::uint64_t generation,
+                const F& f) {
+  for (std::uint32_t i = 0; i < std::min<std::size_t>(used, notes.size()); ++i) {
+    const std::uint64_t note = notes[i].load(std::memory_order_relaxed);
+    const std::uint64_t offset = sleep_offset(note);
+    if (note != 0 && note == sleep_note(generation, offset)) f(offset, i);
+  }
+}
+
+}  // namespace
+
+std::vector<sleep_sight> sleeps_of(process_id id) {
+  std::vector<sleep_sight> all;
   if (slot_of_process(id) >= processes_max || !process_alive(id)) return all;
   const process_cells& cells = cells_of(slot_of_process(id));
-  const std::uint32_t used = std::min(cells.sleeps_used.load(std::memory_order_relaxed), threads_max);
-  const auto add_all = [&](std::span<const std::atomic<std::uint64_t>> notes) {
-    for (const auto& each : notes) {
-      const std::uint64_t note = each.load(std::memory_order_relaxed);
-      const std::uint64_t offset = sleep_offset(note);
-      if (note != 0 && note == sleep_note(generation_of_process(id), offset)) all.push_back(offset);
-    }
-  };
-  add_all(std::span(cells.sleeps).first(used));
-  add_all(cells.more_sleeps);
+  const std::uint64_t generation = generation_of_process(id);
+  each_sleep(cells.sleeps, cells.sleeps_used.load(std::memory_order_relaxed), generation,
+             [&](std::uint64_t offset, std::uint32_t i) { all.push_back({offset, more_sleeps_max + i}); });
+  each_sleep(cells.more_sleeps, cells.more_sleeps_used.load(std::memory_order_relaxed), generation,
+             [&](std::uint64_t offset, std::uint32_t) {
+               const auto first = static_cast<std::uint32_t>(offset % page_bytes);
+               all.push_back({offset - first, first % more_sleeps_max});
+             });
   if (!process_alive(id)) all.clear();
   return all;
 }

@@ -83,7 +83,15 @@ struct note_sight {
 /// The notes of a process, which lives. Copies; waits for nobody.
 std::vector<note_sight> notes_of(process_id id);
 
-/// Where in the arena the words lie on which threads of a living process sleep: one for each that does, or several.
-std::vector<std::uint64_t> sleeps_of(process_id id);
+/// That a thread sleeps for something in the region that lies there in the arena.
+struct sleep_sight {
+  std::uint64_t offset;
+  std::uint32_t thread;  // the same for all of one sleep
+
+  auto operator<=>(const sleep_sight&) const = default;
+};
+
+/// For what the threads of a living process sleep.
+std::vector<sleep_sight> sleeps_of(process_id id);
 
 }  // namespace covey::detail

@@ -10,6 +10,7 @@
 #include <covey/memory/region.hpp>
 #include <covey/sync/sync_inspection.hpp>
 #include <map>
+#include <set>
 
 namespace covey {
 namespace {
@@ -100,7 +101,7 @@ void add_notes(snapshot& s) {
 }
 
 // Who sleeps where, in each region.
-void add_waiters(snapshot& s) {
+void add_waiters(snapshot& now) {
   const auto entry_of = [](const region_info& r) -> const region_entry& {
     return family.book->regions[static_cast<std::uint32_t>(r.id)];
   };
@@ -109,19 +110,19 @@ void add_waiters(snapshot& s) {
     return entry_of(r).generation.load(std::memory_order_relaxed) == r.id >> 32;
   };
   std::map<std::uint64_t, region_info*> by_place;
-  for (region_info& r : s.regions)
+  for (region_info& r : now.regions)
     if (const std::uint64_t offset = entry_of(r).offset; is_there(r)) by_place.emplace(offset, &r);
   for (const process_id id : living_processes()) {
     const std::int64_t pid = pid_of(slot_of_process(id));
-    std::map<region_info*, std::int64_t> threads;
-    for (const std::uint64_t offset : sleeps_of(id)) {
-      const auto next = by_place.upper_bound(offset);
+    std::map<region_info*, std::set<std::uint32_t>> threads;
+    for (const sleep_sight& s : sleeps_of(id)) {
+      const auto next = by_place.upper_bound(s.offset);
       if (next == by_place.begin()) continue;
       const auto [begin, region] = *std::prev(next);
-      if (offset - begin < region->bytes) ++threads[region];
+      if (s.offset - begin < region->bytes) threads[region].insert(s.thread);
     }
-    for (const auto& [region, count] : threads)
-      if (is_there(*region)) region->waiters.push_back({.pid = pid, .count = count});
+    for (const auto& [region, those] : threads)
+      if (is_there(*region)) region->waiters.push_back({.pid = pid, .count = static_cast<std::int64_t>(those.size())});
   }
 }
 

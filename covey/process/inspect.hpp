@@ -43,7 +43,8 @@ struct region_info {
   std::vector<holder_info> holders{};  ///< in no order
   /// Living processes, and how many of their threads sleep for something that lies in it: to lock it, to get, for room,
   /// …, for it among others in wait_any(), or will awake at once. Some are seen only after 10 ms of sleep; not each of
-  /// more than 125 threads of a process is, nor of more than 256 things that its threads wait for in wait_any().
+  /// more than 125 threads of a process is, nor of more than 256 things that its threads wait for in wait_any(); and
+  /// who sleeps on the descriptor of a pollable is not.
   std::vector<holder_info> waiters{};
 };
 

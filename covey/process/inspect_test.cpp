@@ -636,7 +636,7 @@ TEST(Inspect, SaysWhoWaitsForWhat) {
 // With a descriptor among them they sleep in poll().
 TEST(Inspect, SaysWhoWaitsForOneOfSeveral) {
   using two_events = std::pair<covey::event, covey::event>;
-  expect_waiters_are_seen<[](two_events& each) { covey::wait_any(each.first); }>("event", two_events());
+  expect_waiters_are_seen<[](two_events& each) { covey::wait_any(each.first, each.first); }>("event", two_events());
   std::map<std::string, std::int64_t> expected{{"event", 4}, {"queue", 2}};
   const auto expect_seen = [&](const auto& wait) {
     const two_events events;
@@ -721,6 +721,10 @@ TEST(Inspect, BelievesNobodyThatOthersWait) {
                           own.sleeps[2] = d::sleep_note(d::family.generation - 1, at);
                           own.sleeps[3] = d::sleep_note(d::family.generation, at);
                           own.sleeps_used = ~0U;
+                          own.more_sleeps_used = ~0U;
+                          for (auto& note : own.more_sleeps) note = ~0ULL;
+                          own.more_sleeps[7] = d::more_sleep_note(d::family.generation, at, 4095);
+                          own.more_sleeps[8] = d::more_sleep_note(d::family.generation, end, 7);
                           e.set();
                           for (;;) ::pause();
                         },

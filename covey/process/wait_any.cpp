@@ -67,13 +67,12 @@ class shown_sleeps {
  public:
   explicit shown_sleeps(std::span<const wait_word> words) noexcept {
     if (!family.takes_part) return;
-    notes_ = cells_of(family.slot).more_sleeps;
     std::uint32_t next = 0;
     for (const wait_word& w : words) {
       const std::uint64_t offset =
           reinterpret_cast<std::uintptr_t>(w.word) - reinterpret_cast<std::uintptr_t>(family.arena);
       if (offset >= family.arena_bytes) continue;
-      next = claim(next, sleep_note(family.generation, offset));
+      next = claim(next, offset);
       if (next == more_sleeps_max) return;
       used_[count_++] = static_cast<std::uint8_t>(next++);
     }
@@ -82,21 +81,27 @@ class shown_sleeps {
   shown_sleeps& operator=(const shown_sleeps&) = delete;
   ~shown_sleeps() {
     if (!family.takes_part) return;  // a child that was forked meanwhile, by a signal's handler: they are its parent's
-    for (std::size_t i = 0; i < count_; ++i) notes_[used_[i]].store(0, std::memory_order_relaxed);
+    for (std::size_t i = 0; i < count_; ++i) cells_.more_sleeps[used_[i]].store(0, std::memory_order_relaxed);
   }
 
  private:
-  // A place from `next` on that has `note` now, or more_sleeps_max. What a process that lived here before left is free.
-  [[nodiscard]] std::uint32_t claim(std::uint32_t next, std::uint64_t note) const noexcept {
+  // A place from `next` on that tells of `offset` now, or more_sleeps_max. What a process that lived here before left
+  // is free.
+  [[nodiscard]] std::uint32_t claim(std::uint32_t next, std::uint64_t offset) const noexcept {
     for (; next < more_sleeps_max; ++next) {
-      std::uint64_t there = notes_[next].load(std::memory_order_relaxed);
+      std::uint64_t there = cells_.more_sleeps[next].load(std::memory_order_relaxed);
       const bool taken = there != 0 && there == sleep_note(family.generation, sleep_offset(there));
-      if (!taken && notes_[next].compare_exchange_strong(there, note, std::memory_order_relaxed)) break;
+      const std::uint64_t note = more_sleep_note(family.generation, offset, count_ != 0 ? used_[0] : next);
+      if (!taken && cells_.more_sleeps[next].compare_exchange_strong(there, note, std::memory_order_relaxed)) break;
+    }
+    std::uint32_t used = cells_.more_sleeps_used.load(std::memory_order_relaxed);
+    while (next < more_sleeps_max && used <= next &&
+           !cells_.more_sleeps_used.compare_exchange_weak(used, next + 1, std::memory_order_relaxed)) {
     }
     return next;
   }
 
-  std::atomic<std::uint64_t>* notes_ = nullptr;
+  process_cells& cells_ = cells_of(family.slot);
   std::size_t count_ = 0;
   std::array<std::uint8_t, words_max> used_;
   static_assert(more_sleeps_max <= 256);
