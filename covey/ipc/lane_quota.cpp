@@ -11,7 +11,12 @@ namespace covey::detail {
 
 namespace {
 
-constexpr std::chrono::milliseconds quota_hold_max{10};  // it takes microseconds
+// How long who moves quota may be at it: it takes microseconds, or, while messages that came back wait, a look at each
+// slot.
+std::chrono::nanoseconds hold_max(const queue_view& q) {
+  using namespace std::chrono_literals;
+  return 10ms + 1us * (q.lanes_used() * q.shape.slots / 4);
+}
 
 }  // namespace
 
@@ -20,7 +25,7 @@ quota_mover::quota_mover(const queue_view& q) : q_(q), holder_(q.header().quota_
   deadline until;
   for (int tries = 0;; ++tries) {
     participant now = holder_.load(std::memory_order_acquire);
-    if (std::exchange(seen, now) != now) until = deadline_in(quota_hold_max);
+    if (std::exchange(seen, now) != now) until = deadline_in(hold_max(q_));
     if (now == 0 || !alive(now) || *until <= std::chrono::steady_clock::now()) {
       if (!holder_.compare_exchange_strong(now, this_name(), std::memory_order_seq_cst)) continue;
       if (now != 0) next_turn();
@@ -49,19 +54,31 @@ namespace {
 
 bool is_my_turn(const queue_view& q) { return q.header().quota_holder.load(std::memory_order_seq_cst) == this_name(); }
 
+// How many bytes were put into lane `l` before the message at `head`; nothing when that changes, or cannot be told. A
+// slot there may be reserved and not filled, perhaps for ever: then what lies before it tells.
+std::optional<std::uint64_t> bytes_before(const queue_view& q, std::size_t l, std::uint64_t head) {
+  const message_slot& first = q.slot(l, head);
+  const std::uint64_t before = first.bytes_end.load(std::memory_order_acquire) -
+                               (first.size_and_attachments.load(std::memory_order_acquire) & size_mask);
+  if (first.position.load(std::memory_order_acquire) == head) return before;
+  for (std::uint64_t p = head; p != 0 && head - p < q.shape.slots; --p) {
+    const message_slot& s = q.slot(l, p - 1);
+    const std::uint64_t end = s.bytes_end.load(std::memory_order_acquire);
+    if (s.position.load(std::memory_order_acquire) == p - 1) return end;
+  }
+  return head < q.shape.slots ? std::optional<std::uint64_t>(0) : std::nullopt;
+}
+
 // How many bytes wait in lane `l`, or more.
 std::uint64_t bytes_waiting(const queue_view& q, std::size_t l) {
   if (q.shape.by_rank()) return load_of(q, l).bytes;
   const lane_control& lane = q.lane(l);
   for (int tries = 0; tries < 8; ++tries) {
     const std::uint64_t head = settle_head(q, l);
-    const std::uint64_t tail = tail_of(q, l, head);
-    if (head == tail) return 0;
-    const message_slot& s = q.slot(l, head);
-    const std::uint64_t before = s.bytes_end.load(std::memory_order_acquire) -
-                                 (s.size_and_attachments.load(std::memory_order_acquire) & size_mask);
-    if (s.position.load(std::memory_order_acquire) != head) continue;
-    const std::uint64_t waiting = lane.bytes_tail.load(std::memory_order_seq_cst) - before;
+    if (head == tail_of(q, l, head)) return 0;
+    const auto before = bytes_before(q, l, head);
+    if (!before) continue;
+    const std::uint64_t waiting = lane.bytes_tail.load(std::memory_order_seq_cst) - *before;
     if (waiting <= q.shape.bytes && lane.head.load(std::memory_order_acquire) == head) return waiting;
   }
   return q.shape.bytes;
@@ -100,12 +117,11 @@ bool may_have_returned(const queue_view& q) {
   return something_came_back(q) || q.header().swept_deaths.load(std::memory_order_acquire) != deaths_seen();
 }
 
-// What waits in all lanes or may be put there. A lane counts for its quota, or for what waits in it if that is more: so
-// it is when quotas were lowered for what came back, or at the same time as a message came, see take_bytes(). Of lane
-// `own` what came back alone counts. Nothing when it is not our turn any more.
-constexpr std::size_t no_lane = ~std::size_t{0};
-
-std::optional<lane_load> granted(const queue_view& q, std::size_t own, bool returned) {
+// What waits in all lanes but `own` or may be put there; and what came back to any. A lane counts for its quota, or for
+// what waits in it if that is more: so it is when quotas were lowered for what came back, or at the same time as a
+// message came, see take_bytes(). Nothing when it is not our turn any more.
+std::optional<lane_load> granted(const queue_view& q, std::size_t own) {
+  const bool returned = may_have_returned(q);
   lane_load sum, quotas;
   for (std::size_t l = 0; l < q.lanes_used(); ++l) {
     const std::uint64_t items = gate_quota(q.lane(l).gate.load(std::memory_order_seq_cst));
@@ -160,7 +176,7 @@ std::uint64_t take_bytes(const queue_view& q, std::size_t l, std::uint64_t wante
 
 bool lane_owner::gather_quota(std::uint64_t gate, std::uint64_t bytes_word, const need& wanted) {
   lane_control& lane = q_.lane(lane_);
-  const auto others = granted(q_, lane_, may_have_returned(q_));
+  const auto others = granted(q_, lane_);
   if (!others) return false;
   const std::uint64_t quota = gate_quota(gate);
   const std::uint64_t bytes_quota = quota_in_bytes(bytes_word);
@@ -179,14 +195,14 @@ bool lane_owner::gather_quota(std::uint64_t gate, std::uint64_t bytes_word, cons
   return more >= items_short && more_bytes >= bytes_short;
 }
 
-void give_room_to_returned(const queue_view& q, const lane_load& more) {
-  const auto sum = granted(q, no_lane, true);
-  if (sum && sum->items + more.items <= q.shape.items && sum->bytes + more.bytes <= q.shape.bytes) return;
-  for (std::size_t l = 0; l < q.lanes_used(); ++l) {
-    lane_control& lane = q.lane(l);
+void room_for_returned::have() {
+  if (mover_ && is_my_turn(q_)) return;
+  mover_.reset();
+  mover_.emplace(q_);
+  for (std::size_t l = 0; l < q_.lanes_used(); ++l) {
+    lane_control& lane = q_.lane(l);
     std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
-    while (
-        !lane.gate.compare_exchange_weak(gate, gate - gate_quota(gate) * one_more_waits, std::memory_order_seq_cst)) {
+    while (!lane.gate.compare_exchange_weak(gate, gate - gate_quota(gate) * one_more_waits, std::memory_order_seq_cst)) {
     }
     std::uint64_t word = lane.bytes_quota.load(std::memory_order_seq_cst);
     while (!lane.bytes_quota.compare_exchange_weak(word, word - quota_in_bytes(word), std::memory_order_seq_cst)) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <covey/ipc/ordered_lanes.hpp>
+#include <optional>
 
 namespace covey::detail {
 
@@ -25,9 +26,22 @@ class quota_mover {
   std::atomic<participant>& holder_;
 };
 
-/// Before messages come back from the dead, or `more` of them from this thread's hand: when they and all that may be
-/// put are more than the queue may hold, nobody may put any more, until he has looked (gather_quota()). The caller may
-/// move quota; until he may not any longer, nobody takes that room.
-void give_room_to_returned(const queue_view& q, const lane_load& more = {});
+/// Room for messages that come back. While it is had, nobody puts but by a quota that he has gathered since, and who
+/// gathers counts what came back and what is in dead hands.
+///
+/// Safety: the thread's own.
+/// Death:  quotas are lower than they could be, until they are gathered.
+class room_for_returned {
+ public:
+  explicit room_for_returned(const queue_view& q) : q_(q) {}
+
+  /// Before each one is returned, once it is known that its hand is dead: lowers every lane's quotas to 0, unless that
+  /// was done and nobody has moved any since.
+  void have();
+
+ private:
+  const queue_view& q_;
+  std::optional<quota_mover> mover_{};
+};
 
 }  // namespace covey::detail

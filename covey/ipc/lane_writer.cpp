@@ -122,6 +122,7 @@ inline bool lane_writer::reserve_positions(std::uint64_t count, std::uint64_t by
   if (bytes != 0) lane.bytes_tail.store(bytes_ + bytes, std::memory_order_release);
   const std::uint64_t next = gate_with_tail(gate_, static_cast<std::uint32_t>(tail_ + count));
   if (!lane.gate.compare_exchange_strong(gate_, next, std::memory_order_seq_cst, std::memory_order_relaxed)) {
+    if (bytes != 0) lane.bytes_tail.store(bytes_, std::memory_order_relaxed);  // they do not wait
     see_quotas(gate_now());
     return false;
   }

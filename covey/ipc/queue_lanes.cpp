@@ -236,11 +236,12 @@ void put_back(const queue_view& q, const held_message& m) {
   const std::uint64_t raw = s.state.load(std::memory_order_relaxed);
   if (!is_in_hand(q, s, raw, m.position, this_name())) return;
   const slot_state state = q.state_of(raw);
-  const quota_mover mover(q);
-  give_room_to_returned(q, {1, s.size_and_attachments.load(std::memory_order_relaxed) & size_mask});
+  room_for_returned room(q);
+  room.have();
   s.state.store(q.raw(slot_state::at(slot_kind::queued, m.position, state.delivered_again())),
                 std::memory_order_release);
   came_back(q, m.lane);
+  room.have();  // this hand lives: who took our turn meanwhile did not count what was in it
 }
 
 void check_large(const queue_view& q, const message_slot& s, std::span<const std::byte> payload) {
@@ -450,15 +451,14 @@ void tell_a_new_keeper(const queue_view& q) {
 void sweep_lanes(const queue_view& q) {
   const std::size_t lanes = q.lanes_used();
   for (std::size_t l = 0; l < lanes; ++l) free_dead_lane(q, l);
-  std::optional<quota_mover> mover;
+  room_for_returned room(q);
   for_each_slot(q, [&](std::size_t l, message_slot& s, std::uint64_t raw, slot_state state) {
     const bool in_hand = state.kind() == slot_kind::in_flight || state.kind() == slot_kind::being_put;
     if (!in_hand || alive(state.hand())) return false;
-    if (!mover && comes_back(q, state)) give_room_to_returned((mover.emplace(q), q));
+    if (comes_back(q, state)) room.have();
     return_from_the_dead(q, l, s, raw, state);
     return false;
   });
-  mover.reset();
   if ((q.flags() & flag_discarded) != 0) discard_all(q);
   tell_a_new_keeper(q);
   participant counter = q.header().counting.load(std::memory_order_acquire);

@@ -91,18 +91,20 @@ class heap::opened {
 
   // Whether what the heap has lies in a region of so many bytes.
   [[nodiscard]] bool is_within(std::uint64_t bytes) const noexcept {
-    if (limit_ > bytes || limit_ > granule << 32) return false;
-    const std::uint64_t starts = has_starts(first_, limit_) ? starts_bytes(limit_) : 0;
+    if (limit_ > bytes || limit_ > granule << 32 || first_ % granule != 0 || first_ > bytes) return false;
+    const std::uint64_t starts = starts_bytes(first_, limit_);
     return starts <= bytes - limit_ && starts_committed_ <= starts && starts_committed_ % page_bytes == 0 &&
            (starts == 0 || limit_ % page_bytes == 0);
   }
 
-  // Of a granule for which there is one, see have_starts().
-  [[nodiscard]] std::atomic<std::uint32_t>& starts_of(std::uint64_t g) const noexcept {
-    return reinterpret_cast<std::atomic<std::uint32_t>*>(h_.base() + limit_)[g];
+  // For how many granules, from the first on, it can be told where blocks begin.
+  [[nodiscard]] std::uint64_t granules_told() const noexcept { return starts_committed_ / sizeof(std::uint32_t); }
+  // The `n`th of them.
+  [[nodiscard]] std::atomic<std::uint32_t>& starts_of(std::uint64_t n) const noexcept {
+    return reinterpret_cast<std::atomic<std::uint32_t>*>(h_.base() + limit_)[n];
   }
   void have_starts(std::uint64_t granules);
-  void begins_at(std::uint64_t offset) noexcept;
+  void begins_at(std::uint64_t offset, std::uint64_t bytes) noexcept;
 
   struct span {
     std::uint64_t at, bytes;
@@ -127,7 +129,6 @@ class heap::opened {
   void donate(std::uint64_t offset, std::uint64_t bytes) noexcept;
 
   enum class part { block, chunk };
-  void begins_as_one(std::uint64_t first, std::uint64_t granules, part what);
   std::uint64_t take_run(std::uint64_t granules, std::uint64_t align, part what);
   std::uint64_t extend(std::uint64_t granules, std::uint64_t align, part what);
   void free_run(std::uint64_t first, std::uint64_t granules);
@@ -245,8 +246,8 @@ std::uint64_t heap::opened::carve(const block_kind& kind) {
     chunk = refill(chunk, bytes);
     at = chunk.at;  // begins with a granule: aligned for all
   }
-  if (at != chunk.at) begins_at(chunk.at);
-  begins_at(at);
+  begins_at(chunk.at, at - chunk.at);
+  begins_at(at, bytes);
   publish(h_.chunk_, chunk_word(at + bytes, chunk.at + chunk.bytes - at - bytes));
   donate(chunk.at, at - chunk.at);
   return at;
@@ -262,7 +263,7 @@ heap::opened::span heap::opened::refill(const span& old, std::uint64_t least) {
     fresh.bytes = round_up(least, granule);
     fresh.at = take_run(fresh.bytes / granule, 1, part::chunk) * granule;
   }
-  if (old.bytes != 0) begins_at(old.at);
+  begins_at(old.at, old.bytes);
   publish(h_.chunk_, chunk_word(fresh.at, fresh.bytes));
   donate(old.at, old.bytes);
   return fresh;
@@ -273,7 +274,7 @@ void heap::opened::donate(std::uint64_t offset, std::uint64_t bytes) noexcept {
   while (bytes >= unit) {
     std::size_t c = class_count - 1;
     while (bytes_of(c) > bytes || offset % align_of(c) != 0) --c;
-    begins_at(offset);
+    begins_at(offset, bytes_of(c));
     push(c, offset);
     offset += bytes_of(c);
     bytes -= bytes_of(c);
@@ -305,13 +306,15 @@ std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align
       after = run + size;
       continue;
     }
-    begins_as_one(first, granules, what);
-    if (first + granules < run + size) begins_at((first + granules) * granule);
+    const std::uint64_t rest = run + size - first - granules;
+    have_starts((what == part::chunk || rest != 0 ? first + granules : first) + 1);
+    begins_at(first * granule, granules * granule);
+    begins_at((first + granules) * granule, rest * granule);
     if (first == run)
       publish(*before, run_word(run_size(before_word), run_next(word)));
     else
       publish(word_at(run * granule), run_word(first - run, run_next(word)));
-    if (first + granules < run + size) free_run(first + granules, run + size - first - granules);
+    if (rest != 0) free_run(first + granules, rest);
     return first;
   }
   return extend(granules, align, what);
@@ -322,8 +325,9 @@ std::uint64_t heap::opened::extend(std::uint64_t granules, std::uint64_t align, 
   const std::uint64_t first = round_up(before, align);
   if (granules > limit_ / granule || first > limit_ / granule - granules) throw std::bad_alloc();
   commit((first + granules) * granule);
-  begins_as_one(first, granules, what);
-  if (first > before) begins_at(before * granule);
+  have_starts(what == part::chunk ? first + granules : first + 1);
+  begins_at(first * granule, granules * granule);
+  begins_at(before * granule, (first - before) * granule);
   frontier_ = first + granules;
   publish(h_.frontier_, frontier_);
   if (first > before) free_run(before, first - before);
@@ -357,31 +361,31 @@ void heap::opened::free_run(std::uint64_t first, std::uint64_t granules) {
   publish(*before, run_word(run_size(before_word), first));
 }
 
-// What tells where blocks begin has memory for so many granules.
-void heap::opened::have_starts(std::uint64_t granules) {
-  const std::uint64_t needed = round_up(granules * sizeof(std::uint32_t), page_bytes);
+// Where blocks begin can be told before granule `end`.
+void heap::opened::have_starts(std::uint64_t end) {
+  const std::uint64_t bytes = (end - first_ / granule) * sizeof(std::uint32_t);
+  const std::uint64_t needed = std::min(round_up(bytes, page_bytes), starts_bytes(first_, limit_));
   if (needed <= starts_committed_) return;
   if (!commit_touched_pages(h_.base() + limit_ + starts_committed_, needed - starts_committed_)) throw std::bad_alloc();
   starts_committed_ = needed;
   publish(h_.starts_committed_, needed);
 }
 
-// A block begins there, or what will be free or divided at once: of that nothing is told where there is no memory for
-// it yet.
-void heap::opened::begins_at(std::uint64_t offset) noexcept {
-  if (offset / granule >= starts_committed_ / sizeof(std::uint32_t)) return;
-  std::atomic<std::uint32_t>& word = starts_of(offset / granule);
-  const std::uint32_t bit = 1U << (offset / unit % (granule / unit));
-  word.store(word.load(std::memory_order_relaxed) | bit, std::memory_order_release);
-}
-
-// A run that will be taken: what began within it, when it was several, does no more.
-void heap::opened::begins_as_one(std::uint64_t first, std::uint64_t granules, part what) {
-  have_starts(what == part::chunk ? first + granules : first + 1);
-  const std::uint64_t told = std::min(first + granules, starts_committed_ / sizeof(std::uint32_t));
-  for (std::uint64_t g = first + 1; g < told; ++g)
-    if (starts_of(g).load(std::memory_order_relaxed) != 0) starts_of(g).store(0, std::memory_order_relaxed);
-  begins_at(first * granule);
+// One block begins there, or what will be one, or will be free: nothing else does in so many bytes. All of it is free, or
+// in hand.
+void heap::opened::begins_at(std::uint64_t offset, std::uint64_t bytes) noexcept {
+  if (bytes == 0) return;
+  constexpr std::uint64_t units = granule / unit;
+  const std::uint64_t from = (offset - first_) / unit;
+  const std::uint64_t to = std::min(from + bytes / unit, granules_told() * units);
+  for (std::uint64_t n = from / units; n * units < to; ++n) {
+    std::atomic<std::uint32_t>& word = starts_of(n);
+    const std::uint64_t low = std::max(from, n * units) % units, count = std::min(to, (n + 1) * units) - n * units - low;
+    const std::uint32_t those = (count == units ? ~0U : (1U << count) - 1) << low;
+    const std::uint32_t before = word.load(std::memory_order_relaxed);
+    const std::uint32_t after = (before & ~those) | (n == from / units ? 1U << low : 0);
+    if (after != before) word.store(after, std::memory_order_release);
+  }
 }
 
 // Reserves the region up to `bytes` at least, in steps that grow with it.
@@ -429,7 +433,7 @@ heap_usage heap::opened::usage() const {
   each_free([&](std::uint64_t, std::uint64_t bytes) { u.free += bytes; });
   if (u.used > all - u.free) damaged();
   u.stranded = all - u.used - u.free;
-  if (!is_left_by_the_dead(region_around(&h_))) return u;
+  if (u.used + u.stranded == 0 || !is_left_by_the_dead(region_around(&h_))) return u;
   heap_survey s = survey();
   if (look_for_unlinked(s, offset_in_arena())) u.stranded = std::max(u.stranded, s.unlinked_bytes());
   return u;
@@ -437,8 +441,8 @@ heap_usage heap::opened::usage() const {
 
 // Allocates under the lock, and may throw: whoever has it may die at any instruction, and leaves a valid heap.
 heap_survey heap::opened::survey() const {
-  std::vector<std::uint32_t> starts(std::min(frontier_, starts_committed_ / sizeof(std::uint32_t)));
-  for (std::uint64_t g = 0; g < starts.size(); ++g) starts[g] = starts_of(g).load(std::memory_order_relaxed);
+  std::vector<std::uint32_t> starts(std::min(frontier_ - first_ / granule, granules_told()));
+  for (std::uint64_t n = 0; n < starts.size(); ++n) starts[n] = starts_of(n).load(std::memory_order_relaxed);
   heap_survey s({.base = reinterpret_cast<std::uintptr_t>(h_.base()), .first = first_, .end = frontier_ * granule},
                 std::move(starts));
   each_free([&](std::uint64_t offset, std::uint64_t bytes) { s.is_free(offset, bytes); });
@@ -447,6 +451,7 @@ heap_survey heap::opened::survey() const {
 
 // First all of it is in hand, by one store: who is killed then leaves the rest so, for the next.
 std::uint64_t heap::opened::reclaim() {
+  if (frontier_ * granule == first_) return 0;
   heap_survey s = survey();
   if (!look_for_unlinked(s, offset_in_arena())) return 0;
   const std::uint64_t bytes = s.unlinked_bytes();

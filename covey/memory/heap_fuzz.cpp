@@ -21,6 +21,7 @@ using covey::testing::fuzz_input;
 
 constexpr std::uint64_t region_bytes = 1 << 20;
 constexpr std::uint64_t first_committed = 64 << 10;
+constexpr std::uint64_t limit = region_bytes - covey::detail::heap_layout::starts_bytes(0, region_bytes);
 
 // One for all inputs: its pages are given once, and what an input left is overwritten by the next heap.
 region& memory() {
@@ -81,7 +82,7 @@ void step(fuzz_input& in, heap& h, std::vector<block>& blocks) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   auto* const made = reinterpret_cast<root*>(memory().data());
   auto& h =
-      *new (&made->memory) heap(sizeof(root), first_committed, covey::detail::heap_layout::limit_in(region_bytes));
+      *new (&made->memory) heap(sizeof(root), first_committed, limit);
   fuzz_input in({data, size});
   std::vector<block> blocks;
   while (!in.empty()) try {

@@ -33,9 +33,10 @@ class copied_region {
     return page_[(offset - page) / sizeof(std::uint64_t)];
   }
 
-  // Where blocks begin, for each granule below the frontier.
+  // Where blocks begin, for each granule from the first on, below the frontier.
   std::optional<std::vector<std::uint32_t>> starts(const image& h) const {
-    std::vector<std::uint32_t> words(std::min(h.frontier, h.starts_committed / sizeof(std::uint32_t)));
+    std::vector<std::uint32_t> words(
+        std::min(h.frontier - h.first / granule, h.starts_committed / sizeof(std::uint32_t)));
     if (!read(h.limit, std::as_writable_bytes(std::span(words)))) return std::nullopt;
     return words;
   }
@@ -58,7 +59,7 @@ class copied_region {
 
 bool makes_sense(const image& h, std::uint64_t bytes) {
   return h.sound == heap_is_sound && h.committed <= bytes && h.frontier <= h.committed / granule &&
-         h.first >= sizeof(heap) && h.first <= h.frontier * granule && h.used <= h.frontier * granule - h.first;
+         h.first >= sizeof(heap) && h.first % granule == 0 && h.first <= h.frontier * granule && h.used <= h.frontier * granule - h.first;
 }
 
 // Adds up what the lists name, and tells a survey, if there is one; nothing when it is nonsense, or too long.
@@ -122,7 +123,7 @@ std::optional<std::uint64_t> stranded_in(copied_region& r, const image& h, bool 
   if (is_being_changed(h)) return std::nullopt;
   const std::uint64_t end = h.frontier * granule;
   std::optional<heap_survey> survey;
-  if (is_left) {
+  if (is_left && h.used != 0) {
     auto starts = end <= to_search ? r.starts(h) : std::nullopt;
     if (!starts) return std::nullopt;
     to_search -= end;

@@ -59,14 +59,11 @@ constexpr std::uint64_t align_of(std::size_t size_class) {
   return std::min(bytes & (~bytes + 1), small_align_max);
 }
 
-/// What tells where the blocks below `limit` begin takes so many bytes, in whole pages.
-constexpr std::uint64_t starts_bytes(std::uint64_t limit) {
-  return round_up(limit / granule * sizeof(std::uint32_t), page_bytes);
+/// What tells where the blocks of a heap begin takes so many bytes, in whole pages; nothing if it can have none.
+constexpr std::uint64_t starts_bytes(std::uint64_t first, std::uint64_t limit) {
+  if (limit < first + granule) return 0;
+  return round_up((limit - first) / granule * sizeof(std::uint32_t), page_bytes);
 }
-/// The highest limit for a heap in a region of so many bytes, whole pages.
-constexpr std::uint64_t limit_in(std::uint64_t bytes) { return bytes - starts_bytes(bytes); }
-/// Whether a heap with that limit can have blocks, and so has what tells where they begin.
-constexpr bool has_starts(std::uint64_t first, std::uint64_t limit) { return limit >= first + granule; }
 
 constexpr std::uint64_t run_word(std::uint64_t granules, std::uint64_t next) { return granules << 32 | next; }
 constexpr std::uint64_t run_size(std::uint64_t word) { return word >> 32; }

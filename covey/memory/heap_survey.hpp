@@ -5,6 +5,7 @@
 #include <covey/memory/heap_layout.hpp>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -14,24 +15,24 @@ namespace covey::detail {
 /// byte of a block links it, if it lies before the heap's memory, or in a block that is itself linked.
 class heap_survey {
  public:
-  /// The region's address in every process; and where in it the heap's memory lies, as far as it was handed out: the
-  /// end is a whole granule, and not before the first.
+  /// The region's address in every process; and where in it the heap's memory lies, as far as it was handed out: whole
+  /// granules, the end not before the first.
   struct extent {
     std::uint64_t base, first, end;
   };
 
-  /// `starts`: a word for each granule below the end, see heap_layout.hpp; what is missing is 0.
+  /// `starts`: a word for each granule between them, see heap_layout.hpp; what is missing is 0.
   heap_survey(const extent& where, std::vector<std::uint32_t> starts);
 
   /// `bytes` from `offset` on are free. Before follow().
   void is_free(std::uint64_t offset, std::uint64_t bytes);
 
-  /// The region's words, from its first byte on: as many as there are below end(), or less. Whether that finds the same
-  /// as the time before; nothing is found before the first time.
-  bool follow(std::span<const std::uint64_t> words);
+  /// Copies so many words, from an offset in the region on; false when it cannot.
+  using read_words = std::function<bool(std::uint64_t offset, std::span<std::uint64_t> to)>;
 
-  /// Where the heap's memory ends.
-  [[nodiscard]] std::uint64_t end() const noexcept { return end_; }
+  /// Follows the pointers, in a copy of the heap's memory. Whether that finds the same as the time before; at first, all
+  /// are unlinked. Nothing when the words cannot be read. Throws std::bad_alloc.
+  std::optional<bool> follow(const read_words& read);
 
   /// How many bytes the blocks have that nothing links; and the others.
   [[nodiscard]] std::uint64_t unlinked_bytes() const;
@@ -42,25 +43,21 @@ class heap_survey {
 
  private:
   using bits = std::vector<std::uint32_t>;  // one for each unit, a word for each granule
-  static constexpr std::uint32_t none = ~0U;
+  static constexpr std::size_t words_of_a_unit = heap_layout::unit / sizeof(std::uint64_t);
   enum class state { free, linked, unlinked };
-  [[nodiscard]] state state_of(std::uint64_t offset) const;
+  [[nodiscard]] state state_of(std::uint64_t at) const;
   [[nodiscard]] std::uint64_t bytes_in(state s) const;
-  [[nodiscard]] bool is_within(std::uint64_t offset, std::uint64_t bytes) const {
-    return offset >= first_ && bytes <= end_ && offset <= end_ - bytes;
-  }
-  [[nodiscard]] static bool is_set(const bits& all, std::uint64_t unit_offset);
-  [[nodiscard]] std::uint32_t start_of(std::uint64_t offset) const;
   void find_last_starts();
+  [[nodiscard]] std::uint32_t start_of(std::uint64_t at) const;
+  [[nodiscard]] std::uint64_t end_of_block(std::uint64_t at) const;
   template <class F>
   void each_block(const F& f) const;
-  [[nodiscard]] std::uint64_t end_of_block(std::uint64_t offset) const;
-  void scan(std::span<const std::uint64_t> words, std::uint64_t from, std::uint64_t to);
+  void scan(std::span<const std::uint64_t> words, std::span<const std::uint64_t> all);
 
   std::uint64_t base_, first_, end_;
   bits starts_, free_, linked_;  // the others: of blocks, told at their first unit
-  std::vector<std::uint32_t> last_start_;  // before each granule: in units, or none
-  std::vector<std::uint32_t> to_scan_;  // what was found to be linked: in units
+  std::vector<std::uint32_t> last_start_;  // before each granule
+  std::vector<std::uint32_t> to_scan_;  // blocks that were found to be linked
 };
 
 /// Follows the words of the region at `offset` of the arena, from the arena's file: what was never written gives zeros,

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -33,8 +34,8 @@ class HeapSurvey : public ::testing::Test {
   void points_to(std::uint64_t at, const block& x) { words_[at / 8] = base + x.offset; }
 
   [[nodiscard]] static heap_survey survey(std::optional<block> free = {}) {
-    std::vector<std::uint32_t> starts(end / granule);
-    const auto begins = [&](std::uint64_t at) { starts[at / granule] |= 1U << at / unit % 32; };
+    std::vector<std::uint32_t> starts((end - first) / granule);
+    const auto begins = [&](std::uint64_t at) { starts[(at - first) / granule] |= 1U << at / unit % 32; };
     std::ranges::for_each(others, begins);
     for (const block& each : {a, b, c}) begins(each.offset);
     heap_survey s({base, first, end}, std::move(starts));
@@ -42,10 +43,17 @@ class HeapSurvey : public ::testing::Test {
     return s;
   }
 
+  [[nodiscard]] heap_survey::read_words words() const {
+    return [this](std::uint64_t at, std::span<std::uint64_t> to) {
+      const auto there = std::span(words_).subspan(at / 8);
+      std::ranges::copy(there.first(std::min(there.size(), to.size())), to.begin());
+      return there.size() >= to.size();
+    };
+  }
   [[nodiscard]] std::uint64_t unlinked(std::optional<block> free = {}) const {
     heap_survey s = survey(free);
-    (void)s.follow(words_);
-    EXPECT_TRUE(s.follow(words_));
+    (void)s.follow(words());
+    EXPECT_EQ(s.follow(words()), true);
     EXPECT_EQ(s.linked_bytes() + s.unlinked_bytes() + (free ? free->bytes : 0), end - first);
     std::uint64_t sum = 0;
     s.each_unlinked([&](std::uint64_t, std::uint64_t bytes) { sum += bytes; });
@@ -104,17 +112,20 @@ TEST_F(HeapSurvey, StaysWithinWhatWasHandedOut) {
   s.is_free(0, first);
   s.is_free(end - 16, 32);
   s.is_free(~0ULL - 15, 16);
-  words_.resize(2 * words_.size(), base + first);
-  EXPECT_FALSE(s.follow(words_));
-  EXPECT_TRUE(s.follow(words_));
+  EXPECT_EQ(s.follow(words()), false);
+  EXPECT_EQ(s.follow(words()), true);
   EXPECT_EQ(s.unlinked_bytes(), end - first - others.size() * 16);
   for (const std::uint64_t nowhere : {base, base + first - 1, base + end, std::uint64_t{0}}) {
+    std::ranges::fill(words_, nowhere);
     heap_survey unknown({base, first, end}, {});
-    (void)unknown.follow(std::vector(1, nowhere));
+    EXPECT_EQ(unknown.follow(words()), false);
     EXPECT_EQ(unknown.unlinked_bytes(), end - first);
   }
+  words_.resize(end / 8 - 1);
+  EXPECT_EQ(survey().follow(words()), std::nullopt);
+  words_.resize(first / 8);
   heap_survey none({base, first, first}, {1, 1, 1});
-  (void)none.follow(words_);
+  EXPECT_EQ(none.follow(words()), true);
   EXPECT_EQ(none.unlinked_bytes(), 0U);
 }
 

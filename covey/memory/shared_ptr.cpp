@@ -1,5 +1,6 @@
 #include <covey/memory/shared_ptr.hpp>
 
+#include <algorithm>
 #include <covey/base/check.hpp>
 #include <covey/memory/heap_layout.hpp>
 #include <new>
@@ -21,8 +22,11 @@ std::uint64_t address_space_for_a_heap() {
 region make_root(const root_request& request) {
   family_check();
   const std::uint64_t first = whole_pages(request.object_bytes);
-  const std::uint64_t limit = first + (request.with_heap ? address_space_for_a_heap() : 0);
-  region memory(region_request{.bytes = limit + (request.with_heap ? heap_layout::starts_bytes(limit) : 0),
+  // Without a heap: one that has no memory.
+  const std::uint64_t blocks = heap_layout::round_up(request.object_bytes, heap_layout::granule);
+  const std::uint64_t limit = request.with_heap ? first + address_space_for_a_heap() : blocks;
+  const std::uint64_t all = std::max(first, limit) + heap_layout::starts_bytes(blocks, limit);
+  region memory(region_request{.bytes = all,
                                .committed = first,
                                .kind = region_kind::object,
                                .type = request.type,
