@@ -202,7 +202,8 @@ void room_for_returned::have() {
   for (std::size_t l = 0; l < q_.lanes_used(); ++l) {
     lane_control& lane = q_.lane(l);
     std::uint64_t gate = lane.gate.load(std::memory_order_seq_cst);
-    while (!lane.gate.compare_exchange_weak(gate, gate - gate_quota(gate) * one_more_waits, std::memory_order_seq_cst)) {
+    while (
+        !lane.gate.compare_exchange_weak(gate, gate - gate_quota(gate) * one_more_waits, std::memory_order_seq_cst)) {
     }
     std::uint64_t word = lane.bytes_quota.load(std::memory_order_seq_cst);
     while (!lane.bytes_quota.compare_exchange_weak(word, word - quota_in_bytes(word), std::memory_order_seq_cst)) {

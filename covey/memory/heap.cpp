@@ -371,8 +371,8 @@ void heap::opened::have_starts(std::uint64_t end) {
   publish(h_.starts_committed_, needed);
 }
 
-// One block begins there, or what will be one, or will be free: nothing else does in so many bytes. All of it is free, or
-// in hand.
+// One block begins there, or what will be one, or will be free: nothing else does in so many bytes. All of it is free,
+// or in hand.
 void heap::opened::begins_at(std::uint64_t offset, std::uint64_t bytes) noexcept {
   if (bytes == 0) return;
   constexpr std::uint64_t units = granule / unit;
@@ -380,7 +380,8 @@ void heap::opened::begins_at(std::uint64_t offset, std::uint64_t bytes) noexcept
   const std::uint64_t to = std::min(from + bytes / unit, granules_told() * units);
   for (std::uint64_t n = from / units; n * units < to; ++n) {
     std::atomic<std::uint32_t>& word = starts_of(n);
-    const std::uint64_t low = std::max(from, n * units) % units, count = std::min(to, (n + 1) * units) - n * units - low;
+    const std::uint64_t low = std::max(from, n * units) % units,
+                        count = std::min(to, (n + 1) * units) - n * units - low;
     const std::uint32_t those = (count == units ? ~0U : (1U << count) - 1) << low;
     const std::uint32_t before = word.load(std::memory_order_relaxed);
     const std::uint32_t after = (before & ~those) | (n == from / units ? 1U << low : 0);

@@ -81,8 +81,7 @@ void step(fuzz_input& in, heap& h, std::vector<block>& blocks) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   auto* const made = reinterpret_cast<root*>(memory().data());
-  auto& h =
-      *new (&made->memory) heap(sizeof(root), first_committed, limit);
+  auto& h = *new (&made->memory) heap(sizeof(root), first_committed, limit);
   fuzz_input in({data, size});
   std::vector<block> blocks;
   while (!in.empty()) try {

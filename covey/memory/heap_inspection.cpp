@@ -59,7 +59,8 @@ class copied_region {
 
 bool makes_sense(const image& h, std::uint64_t bytes) {
   return h.sound == heap_is_sound && h.committed <= bytes && h.frontier <= h.committed / granule &&
-         h.first >= sizeof(heap) && h.first % granule == 0 && h.first <= h.frontier * granule && h.used <= h.frontier * granule - h.first;
+         h.first >= sizeof(heap) && h.first % granule == 0 && h.first <= h.frontier * granule &&
+         h.used <= h.frontier * granule - h.first;
 }
 
 // Adds up what the lists name, and tells a survey, if there is one; nothing when it is nonsense, or too long.

@@ -21,9 +21,7 @@ constexpr std::uint64_t word_bits = granule / unit;
 
 constexpr std::uint32_t bit_of(std::uint64_t at) { return 1U << at % word_bits; }
 
-bool is_set(const std::vector<std::uint32_t>& all, std::uint64_t at) {
-  return (all[at / word_bits] & bit_of(at)) != 0;
-}
+bool is_set(const std::vector<std::uint32_t>& all, std::uint64_t at) { return (all[at / word_bits] & bit_of(at)) != 0; }
 
 // Of a granule's units, those up to `at`.
 constexpr std::uint32_t bits_to(std::uint64_t at) { return 2 * bit_of(at) - 1; }

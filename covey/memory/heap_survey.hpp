@@ -30,8 +30,8 @@ class heap_survey {
   /// Copies so many words, from an offset in the region on; false when it cannot.
   using read_words = std::function<bool(std::uint64_t offset, std::span<std::uint64_t> to)>;
 
-  /// Follows the pointers, in a copy of the heap's memory. Whether that finds the same as the time before; at first, all
-  /// are unlinked. Nothing when the words cannot be read. Throws std::bad_alloc.
+  /// Follows the pointers, in a copy of the heap's memory. Whether that finds the same as the time before; at first,
+  /// all are unlinked. Nothing when the words cannot be read. Throws std::bad_alloc.
   std::optional<bool> follow(const read_words& read);
 
   /// How many bytes the blocks have that nothing links; and the others.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <covey/ipc/queue.hpp>
 #include <covey/memory/shared_ptr.hpp>
+#include <covey/testing/settle.hpp>
 #include <covey/testing/stepped_queues.hpp>
 
 #include <unistd.h>
@@ -62,7 +63,6 @@ void expect_put(three& w, const last_process& last) {
 
 TEST(StepperQueue, Put) { step("queue.put", stepped<three>{.run = put_one<three>, .check = expect_put}); }
 
-// What a process puts after its first message.
 // Its messages are gone, but all of the quota is still with the lane of who put them.
 struct moved_quota {
   covey::queue<int> q{small};
@@ -104,6 +104,28 @@ TEST(StepperQueue, PutOfAStoppedOne) {
                             .brief = true});
 }
 
+// Not its first: its lane's head comes to a slot that is reserved and not filled. What came back takes all quotas away,
+// and whoever gathers some anew must not count that lane for more than it has.
+TEST(StepperQueue, LaterPutOfAStoppedOneBesideADeath) {
+  step("queue.put again, stopped beside a death",
+       stepped<empty>{.run = [](empty& w) { w.q.put(1); },
+                      .check = [](empty& w, const last_process&) { expect_whole(w.q); },
+                      .recover = look<empty>,
+                      .before =
+                          [](empty& w) {
+                            w.q.put(9);
+                            (void)w.q.get();
+                            w.q.task_done();
+                          },
+                      .while_stopped =
+                          [](empty& w) {
+                            EXPECT_TRUE(w.q.put_for(100, 20s));
+                            covey::testing::in_one_that_dies([&] { (void)w.q.try_get(); });
+                            go_on_with(w.q, 1);
+                          },
+                      .brief = true});
+}
+
 TEST(StepperQueue, GetOfAStoppedOne) {
   step("queue.get, stopped", stepped<three>{.run = [](three& w) { (void)w.q.get(); },
                                             .check =
@@ -120,6 +142,7 @@ TEST(StepperQueue, GetOfAStoppedOne) {
                                             .brief = true});
 }
 
+// What a process puts after its first message.
 TEST(StepperQueue, PutAgain) {
   step("queue.put again", stepped<empty>{.run = [](empty& w) { w.q.put(2); },
                                          .check =

@@ -9,6 +9,11 @@
 #include <covey/testing/settle.hpp>
 #include <covey/testing/stepper.hpp>
 
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string>
+
 namespace {
 
 using covey::testing::last_process;
@@ -310,6 +315,36 @@ TEST(StepperMemory, WhatAMapWasGivenComesBack) {
 
 TEST(StepperMemory, WhatAMapHadTakenOutComesBack) {
   step_reclaimed<full_directory>("map.erase, reclaimed", [](auto& w) { w.names->erase(3); });
+}
+
+// The next block is divided otherwise than the one that somebody was killed over: another size, at another multiple.
+struct rack {
+  covey::shared_ptr<std::array<unsigned char*, 32>> blocks = covey::make_shared<std::array<unsigned char*, 32>>();
+  std::size_t count = 0;
+
+  rack() { add(16); }
+  unsigned char* add(std::size_t bytes) {
+    return (*blocks)[count++] = static_cast<unsigned char*>(covey::detail::heap_of(blocks.get()).allocate(bytes, 8));
+  }
+};
+
+TEST(StepperMemory, NothingThatIsLinkedComesBack) {
+  for (const std::size_t bytes : {64U, 80U, 4096U, 6000U})
+    step("allocate " + std::to_string(bytes) + ", reclaimed",
+         stepped<rack>{.run = [bytes](rack& w) { w.add(bytes); },
+                       .check =
+                           [](rack& w, const last_process&) {
+                             (*w.blocks)[1] = nullptr;
+                             w.count = 2;
+                             constexpr std::size_t size = 112;
+                             unsigned char* const kept = w.add(size);
+                             std::memset(kept, 7, size);
+                             (void)covey::reclaim_stranded(w.blocks);
+                             while (w.count < w.blocks->size()) std::memset(w.add(64), 9, 64);
+                             EXPECT_EQ(std::count(kept, kept + size, 7), static_cast<std::ptrdiff_t>(size));
+                           },
+                       .recover = [](rack& w) { (void)covey::reclaim_stranded(w.blocks); },
+                       .brief = true});
 }
 
 TEST(StepperMemory, AllocatesAndFreesALargeBlock) {
