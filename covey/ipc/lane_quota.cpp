@@ -91,30 +91,35 @@ std::uint64_t items_waiting(const queue_view& q, std::size_t l) {
   return tail_of(q, l, head) - head;
 }
 
-// What waits in lane `l` and is not counted above: messages in dead hands, for they come back before anybody hears of
-// it; and where they do not go by rank, those that came back and that the head had passed.
+// What waits in lane `l` and is not counted above, nor by its owner: messages in dead hands, for they come back before
+// anybody hears of it, and those that did; but where they do not go by rank, not those that lie from the head on.
 lane_load returned_to(const queue_view& q, std::size_t l) {
   lane_load sum;
   const bool by_rank = q.shape.by_rank();
   const std::uint64_t head = by_rank ? 0 : settle_head(q, l);
   for (std::uint64_t i = 0; i < slots_touched(q, l); ++i) {
     const message_slot& s = q.slot(l, i);
-    const std::uint64_t raw = s.state.load(std::memory_order_acquire);
-    const slot_state state = q.state_of(raw);
-    const bool in_dead_hand = comes_back(q, state) && !alive(state.hand());
-    if (!in_dead_hand && (by_rank || !is_late(state))) continue;
-    const std::uint64_t position = s.position.load(std::memory_order_relaxed);
-    const std::uint64_t size = s.size_and_attachments.load(std::memory_order_relaxed) & size_mask;
-    std::atomic_thread_fence(std::memory_order_acquire);
-    if (s.state.load(std::memory_order_relaxed) != raw || (!by_rank && position >= head)) continue;
-    ++sum.items;
-    sum.bytes += std::min(size, q.shape.bytes);
+    for (std::uint64_t raw = s.state.load(std::memory_order_acquire);;) {
+      const slot_state state = q.state_of(raw);
+      if (!is_late(state) && !(comes_back(q, state) && !alive(state.hand()))) break;
+      const std::uint64_t position = s.position.load(std::memory_order_relaxed);
+      const std::uint64_t size = s.size_and_attachments.load(std::memory_order_relaxed) & size_mask;
+      std::atomic_thread_fence(std::memory_order_acquire);
+      const std::uint64_t now = s.state.load(std::memory_order_relaxed);
+      if (std::exchange(raw, now) != now) continue;  // from a dead hand it may just have come back
+      if (!by_rank && position >= head) break;
+      ++sum.items;
+      sum.bytes += std::min(size, q.shape.bytes);
+      break;
+    }
   }
   return sum;
 }
 
+// By rank all slots are looked at anyway.
 bool may_have_returned(const queue_view& q) {
-  return something_came_back(q) || q.header().swept_deaths.load(std::memory_order_acquire) != deaths_seen();
+  return q.shape.by_rank() || something_came_back(q) ||
+         q.header().swept_deaths.load(std::memory_order_acquire) != deaths_seen();
 }
 
 // What waits in all lanes but `own` or may be put there; and what came back to any. A lane counts for its quota, or for
@@ -182,6 +187,9 @@ bool lane_owner::gather_quota(std::uint64_t gate, std::uint64_t bytes_word, cons
   const std::uint64_t bytes_quota = quota_in_bytes(bytes_word);
   const std::uint64_t items_short = less(wanted.items, quota);
   const std::uint64_t bytes_short = less(wanted.bytes, bytes_quota);
+  // When messages came back there may be more than the queue may hold: then others have nothing to give.
+  if (items_short != 0 && others->items + quota > q_.shape.items) return false;
+  if (bytes_short != 0 && others->bytes + bytes_quota > q_.shape.bytes) return false;
   const std::uint64_t items_left = less(q_.shape.items, others->items + quota);
   const std::uint64_t bytes_left = less(q_.shape.bytes, others->bytes + bytes_quota);
   std::uint64_t more = std::min(items_left, std::max(items_short, q_.shape.items / 8));

@@ -178,8 +178,8 @@ lane_load load_of(const queue_view& q, std::size_t l) {
       const std::uint64_t size = s.size_and_attachments.load(std::memory_order_acquire) & size_mask;
       const std::uint64_t now = s.state.load(std::memory_order_seq_cst);
       if (std::exchange(raw, now) != now) continue;
-      const slot_kind kind = q.state_of(now).kind();
-      if (kind != slot_kind::queued && kind != slot_kind::being_put) break;
+      const slot_state state = q.state_of(now);
+      if (is_late(state) || (state.kind() != slot_kind::queued && state.kind() != slot_kind::being_put)) break;
       if (size > q.shape.bytes) q.damaged();
       ++sum.items;
       sum.bytes += size;

@@ -19,7 +19,7 @@ bool anything_unfinished(const queue_view& q);
 /// Who looks for messages of lane `l` begins at the front of its list again.
 void begin_anew(const queue_view& q, std::size_t l);
 
-/// What waits in a lane, or is being put there.
+/// What waits in a lane for the first time, or is being put there.
 lane_load load_of(const queue_view& q, std::size_t l);
 
 /// The index of the slot to which link `word` leads, and 1; 0: the end. `at` is where it stands: such an index, or 0

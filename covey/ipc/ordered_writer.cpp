@@ -96,7 +96,7 @@ void ordered_writer::look(std::size_t until_so_many_wait) {
     if (s.kind() == slot_kind::fresh || s.kind() == slot_kind::being_put ||
         (has_position && s.position() != m.position))
       q_.damaged();
-    set_waiting(m, s.kind() == slot_kind::queued);
+    set_waiting(m, s.kind() == slot_kind::queued && !is_late(s));
     in_a_row = m.waits ? in_a_row + 1 : 0;
     const bool leaves = s.kind() == slot_kind::free && unlist(std::exchange(it, std::next(it)));
     if (s.kind() != slot_kind::free) ++it;

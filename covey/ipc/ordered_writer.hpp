@@ -40,7 +40,7 @@ class ordered_writer : public lane_owner {
     std::uint64_t index;
     std::uint64_t position;
     std::uint64_t size;
-    bool waits = false;  // as last seen
+    bool waits = false;  // for the first time, as last seen
   };
   using listed_messages = std::map<order, listed>;
 

@@ -334,7 +334,10 @@ bool idle(const queue_view& q) {
 std::size_t count_waiting_approx(const queue_view& q) {
   std::size_t n = 0;
   if (q.shape.by_rank()) {
-    for (std::size_t l = 0; l < q.lanes_used(); ++l) n += load_of(q, l).items;
+    for_each_slot(q, [&](std::size_t, message_slot&, std::uint64_t, slot_state s) {
+      n += s.kind() == slot_kind::queued || s.kind() == slot_kind::being_put ? 1 : 0;
+      return false;
+    });
     return n;
   }
   const std::size_t lanes = std::min<std::size_t>(q.header().lanes_used.load(std::memory_order_relaxed), q.shape.lanes);
