@@ -99,7 +99,7 @@ std::uint64_t now_ns() {
 
 void enter_top_in_ledger() {
   process_entry& top = family.book->processes[0];
-  top.pid.store(::getpid(), std::memory_order_relaxed);
+  top.runs_as.store(runs_as_of(1, ::getpid()), std::memory_order_relaxed);
   top.started_ns.store(now_ns(), std::memory_order_relaxed);
   std::snprintf(top.name, sizeof top.name, "top");
   top.state.store(state_of(1, process_phase::alive), std::memory_order_release);

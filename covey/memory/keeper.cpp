@@ -101,15 +101,15 @@ void keeper::look_for_the_lost() {
 void keeper::look_for_exec(std::uint32_t slot) {
   process_entry& e = family.book->processes[slot];
   const std::uint64_t state = e.state.load(std::memory_order_relaxed);
-  if (phase_of(state) == process_phase::alive &&
-      runs_another_program(e.pid.load(std::memory_order_relaxed), keys_.ledger_fd) && mark_elsewhere(e, state))
+  if (phase_of(state) == process_phase::alive && runs_another_program(pid_of(e), keys_.ledger_fd) &&
+      mark_elsewhere(e, state))
     on_death(e);
 }
 
 void keeper::watch_by_pidfd(std::uint32_t slot) {
   process_entry& e = family.book->processes[slot];
   const std::uint64_t state = e.state.load(std::memory_order_relaxed);
-  unique_fd pidfd(open_pidfd(e.pid.load(std::memory_order_relaxed)));
+  unique_fd pidfd(open_pidfd(pid_of(e)));
   if (pidfd || errno != ESRCH)
     watch_by_pidfd(std::move(pidfd), watched{slot, state});
   else if (mark_dead(e, state))
@@ -136,7 +136,7 @@ void keeper::see_end(int pidfd) {
   process_entry& e = family.book->processes[w.slot];
   // The guard reaps its own and writes how they ended.
   const bool foreign = e.foreign.load(std::memory_order_relaxed) != 0;
-  if (!foreign && parent_of(e.pid.load(std::memory_order_relaxed)) == family.book->guard_pid.load()) return;
+  if (!foreign && parent_of(pid_of(e)) == family.book->guard_pid.load()) return;
   if (mark_dead(e, w.state)) on_death(e);
 }
 

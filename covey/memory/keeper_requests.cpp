@@ -1,6 +1,7 @@
 // What members ask of the keeper, each request a function. A request may come twice: from a member whose keeper was
 // replaced before it answered.
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -145,7 +146,7 @@ std::uint32_t keeper::take_slot(process_id parent, std::uint64_t made_by, const 
     process_entry& e = family.book->processes[slot];
     const std::uint64_t state = e.state.load(std::memory_order_relaxed);
     if (phase_of(state) != process_phase::free) continue;
-    e.pid.store(0, std::memory_order_relaxed);
+    e.runs_as.store(runs_as_of(generation_of(state) + 1, 0), std::memory_order_relaxed);
     e.wait_status.store(0, std::memory_order_relaxed);
     e.status_known.store(0, std::memory_order_relaxed);
     e.parent.store(slot_of_process(parent), std::memory_order_relaxed);
@@ -195,9 +196,12 @@ keeper::answer_now keeper::start(connection& c, const keeper_request& r, bool ag
   }
   process_entry& e = family.book->processes[slot];
   a.values[0] = make_process_id(slot, generation_of(e.state.load(std::memory_order_relaxed)));
-  a.values[1] = static_cast<std::uint64_t>(e.pid.load(std::memory_order_relaxed));
-  a.fd.reset(open_pidfd(e.pid.load(std::memory_order_relaxed)));
-  if (!a.fd && phase_of(e.state.load(std::memory_order_relaxed)) != process_phase::dead) a.error = errno;
+  a.values[1] = static_cast<std::uint64_t>(pid_of(e));
+  a.fd.reset(open_pidfd(pid_of(e)));
+  // A former keeper forked it, it has ended since, and the guard has reaped it or will: its pid may be another's.
+  const bool reaped = e.status_known.load(std::memory_order_acquire) != 0 || (!a.fd && errno == ESRCH);
+  if (reaped) a.fd.reset(::eventfd(1, EFD_CLOEXEC));  // readable, as the pidfd of one that has ended
+  if (!a.fd) a.error = errno;
   return a;
 }
 
@@ -214,7 +218,7 @@ int keeper::fork_worker(std::uint32_t slot, const keeper_request& r, std::vector
     e.state.store(state_of(generation, process_phase::free), std::memory_order_release);
     return error;
   }
-  e.pid.store(pid, std::memory_order_relaxed);
+  e.runs_as.store(runs_as_of(generation, pid), std::memory_order_relaxed);
   std::uint64_t starting = state_of(generation, process_phase::starting);
   e.state.compare_exchange_strong(starting, state_of(generation, process_phase::alive), std::memory_order_acq_rel);
   slot_of_pid_[pid] = slot;
@@ -236,8 +240,9 @@ void keeper::run_child(std::uint32_t slot, std::uint64_t generation, std::vector
   process_entry& e = family.book->processes[slot];
   const std::uint64_t alive = state_of(generation, process_phase::alive);
   std::uint64_t state = state_of(generation, process_phase::starting);
-  if (generation_of(e.state.load(std::memory_order_acquire)) != generation) ::_exit(127);
-  e.pid.store(::getpid(), std::memory_order_relaxed);
+  std::uint64_t unknown = runs_as_of(generation, 0);
+  const std::uint64_t known = runs_as_of(generation, ::getpid());
+  if (!e.runs_as.compare_exchange_strong(unknown, known, std::memory_order_relaxed) && unknown != known) ::_exit(127);
   if (!e.state.compare_exchange_strong(state, alive, std::memory_order_acq_rel) && state != alive) ::_exit(127);
   close_keeper_fds();
   ::prctl(PR_SET_CHILD_SUBREAPER, 0);
@@ -292,7 +297,7 @@ keeper::answer_now keeper::adopted(connection& c, const keeper_request& r, std::
     a.error = fds.size() != 1 ? EINVAL : ESRCH;
     return a;
   }
-  e.pid.store(static_cast<std::int32_t>(r.values[0]), std::memory_order_relaxed);
+  e.runs_as.store(runs_as_of(generation_of(state), static_cast<std::int32_t>(r.values[0])), std::memory_order_relaxed);
   e.state.store(alive, std::memory_order_release);
   watch_by_pidfd(std::move(fds.front()), watched{slot_of_process(c.who), alive});
   return a;

@@ -26,7 +26,7 @@ enum class process_phase : std::uint8_t { free, starting, alive, dead, elsewhere
 /// A process of the family. Valid while `state` holds the same generation.
 struct process_entry {
   std::atomic<std::uint64_t> state;  // generation << 8 | phase; release: pairs with acquire in readers
-  std::atomic<std::int32_t> pid;
+  std::atomic<std::uint64_t> runs_as;      // pid | generation << 32: two write it, and one of them may come late
   std::atomic<std::int32_t> wait_status;   // as waitpid gives it; valid when dead and status_known
   std::atomic<std::uint32_t> status_known;
   std::atomic<std::uint32_t> parent;       // slot of the logical parent
@@ -40,6 +40,13 @@ struct process_entry {
   std::atomic<std::uint64_t> peak_bytes;   // resident, when dead
   char name[32];
 };
+
+inline constexpr std::uint64_t runs_as_of(std::uint64_t generation, std::int32_t pid) {
+  return generation << 32 | static_cast<std::uint32_t>(pid);
+}
+inline std::int32_t pid_of(const process_entry& e) {  // 0: nobody knows it yet
+  return static_cast<std::int32_t>(e.runs_as.load(std::memory_order_relaxed) & 0xffff'ffff);
+}
 
 inline constexpr std::uint64_t generation_of(std::uint64_t state) { return state >> 8; }
 inline constexpr process_phase phase_of(std::uint64_t state) { return static_cast<process_phase>(state & 0xff); }

@@ -49,8 +49,7 @@ int open_pidfd(pid_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, pi
 process_entry* find_process(pid_t pid) {
   for (process_entry& e : family.book->processes) {
     const process_phase phase = phase_of(e.state.load(std::memory_order_relaxed));
-    if (phase != process_phase::free && phase != process_phase::dead && e.pid.load(std::memory_order_relaxed) == pid)
-      return &e;
+    if (phase != process_phase::free && phase != process_phase::dead && pid_of(e) == pid) return &e;
   }
   return nullptr;
 }

@@ -61,9 +61,7 @@ std::string printable(std::string_view text) {
   return out;
 }
 
-std::int64_t pid_of(std::uint32_t slot) {
-  return slot < processes_max ? family.book->processes[slot].pid.load(std::memory_order_relaxed) : 0;
-}
+std::int64_t pid_in(std::uint32_t slot) { return slot < processes_max ? pid_of(family.book->processes[slot]) : 0; }
 
 std::vector<process_id> living_processes() {
   std::vector<process_id> all;
@@ -78,7 +76,7 @@ std::vector<process_id> living_processes() {
 void add_notes(snapshot& s) {
   std::multimap<std::uint64_t, std::string> names;
   for (const process_id id : living_processes()) {
-    const std::int64_t pid = pid_of(slot_of_process(id));
+    const std::int64_t pid = pid_in(slot_of_process(id));
     for (note_sight& n : notes_of(id)) {
       if (n.region == note_of_named_segment) {
         s.named.push_back({.pid = pid, .name = printable(n.name), .bytes = static_cast<std::uint64_t>(n.number)});
@@ -113,7 +111,7 @@ void add_waiters(snapshot& now) {
   for (region_info& r : now.regions)
     if (const std::uint64_t offset = entry_of(r).offset; is_there(r)) by_place.emplace(offset, &r);
   for (const process_id id : living_processes()) {
-    const std::int64_t pid = pid_of(slot_of_process(id));
+    const std::int64_t pid = pid_in(slot_of_process(id));
     std::map<region_info*, std::set<std::uint32_t>> threads;
     for (const sleep_sight& s : sleeps_of(id)) {
       const auto next = by_place.upper_bound(s.offset);
@@ -134,9 +132,9 @@ std::vector<process_info> processes_now() {
     const std::uint64_t state = e.state.load(std::memory_order_acquire);
     if (phase_of(state) == process_phase::free) continue;
     process_info p;
-    p.pid = e.pid.load(std::memory_order_relaxed);
+    p.pid = pid_of(e);
     const std::uint32_t parent = e.parent.load(std::memory_order_relaxed);
-    p.parent = parent == slot ? 0 : pid_of(parent);
+    p.parent = parent == slot ? 0 : pid_in(parent);
     p.name = printable({e.name, sizeof e.name});
     p.state = name_of(phase_of(state));
     p.age = now - std::chrono::nanoseconds(e.started_ns.load(std::memory_order_relaxed));
@@ -158,7 +156,7 @@ std::map<std::pair<std::uint64_t, std::uint64_t>, holder_info> holders_now() {
     holder_info h{.count = e.count};
     const bool is_process = (from & (edge_from_process | edge_from_arguments)) != 0;
     if (is_process)
-      h.pid = pid_of(slot_of_process(from & ~(edge_from_process | edge_from_arguments)));
+      h.pid = pid_in(slot_of_process(from & ~(edge_from_process | edge_from_arguments)));
     else
       h.region = from;
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -174,7 +172,7 @@ bool is_one_of(const std::string& kind, std::initializer_list<std::string_view> 
 }
 
 bool is_held_here(const region_info& r) {
-  const std::int64_t me = pid_of(family.slot);
+  const std::int64_t me = pid_in(family.slot);
   return std::ranges::any_of(r.holders, [&](const holder_info& h) { return h.pid == me && h.count > 0; });
 }
 
@@ -206,7 +204,7 @@ std::uint32_t slot_in(std::uint32_t slot) { return slot; }
 template <class Names>
 std::vector<holder_info> by_process(const Names& names) {
   std::map<std::int64_t, std::int64_t> counts;
-  for (const auto name : names) ++counts[pid_of(slot_in(name))];
+  for (const auto name : names) ++counts[pid_in(slot_in(name))];
   std::vector<holder_info> all;
   for (const auto& [pid, count] : counts) all.push_back({.pid = pid, .count = count});
   return all;
@@ -249,7 +247,7 @@ std::optional<lock_info> look_at_lock(const region_info& r) {
   if (!seen) return std::nullopt;
   return lock_info{.region = r.id,
                    .kind = r.kind,
-                   .owner = seen->owner != 0 ? pid_of(slot_of(seen->owner)) : 0,
+                   .owner = seen->owner != 0 ? pid_in(slot_of(seen->owner)) : 0,
                    .readers = by_process(seen->readers),
                    .waited_for = seen->waited_for,
                    .needs_recovery = seen->needs_recovery};

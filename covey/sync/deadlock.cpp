@@ -110,8 +110,7 @@ void rewrite(const Change& change) noexcept {
 std::string in_words(participant name) {
   const process_entry& p = family.book->processes[slot_of(name)];
   const std::string process(p.name, ::strnlen(p.name, sizeof p.name));
-  return process + " (pid " + std::to_string(p.pid.load(std::memory_order_relaxed)) + ", thread " +
-         std::to_string(cell_of(name)) + ")";
+  return process + " (pid " + std::to_string(pid_of(p)) + ", thread " + std::to_string(cell_of(name)) + ")";
 }
 
 void note_release() noexcept { record_of(this_name())->releases.fetch_add(1, std::memory_order_seq_cst); }

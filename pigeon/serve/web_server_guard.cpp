@@ -21,6 +21,11 @@ bool all_digits(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+// What names and addresses are made of (in lower case): a / or @ before .localhost makes somebody else's name of it.
+bool is_name(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789.-_:") == std::string_view::npos;
+}
+
 // `name:port`, `name`, `[v6]:port` or `[v6]` without the port; nothing if it is none of these.
 std::optional<std::string> name_in(std::string_view host_header) {
   if (host_header.starts_with('[')) {
@@ -52,7 +57,7 @@ int hex_value(char c) {
 
 bool host_allowed(std::string_view host_header, std::string_view bind, const std::vector<std::string>& hosts) {
   const auto name = name_in(host_header);
-  if (!name || name->empty()) return false;
+  if (!name || !is_name(*name)) return false;
   if (*name == "localhost" || name->ends_with(".localhost")) return true;
   boost::system::error_code not_numeric;
   const auto address = ip::make_address(*name, not_numeric);

@@ -281,8 +281,8 @@ TEST_F(WebServer, AnswersOnlyToItsOwnNames) {
     EXPECT_THAT(client(port()).ask("GET / HTTP/1.1\r\nHost: " + std::string(host) + "\r\n\r\n"),
                 StartsWith("HTTP/1.1 200"))
         << host;
-  for (const char* const host :
-       {"evil.example", "localhost.evil.example", "192.0.2.1", "", "localhost:80@evil", "[::1", "127.0.0.1.evil"})
+  for (const char* const host : {"evil.example", "localhost.evil.example", "192.0.2.1", "", "localhost:80@evil",
+                                 "evil/.localhost", "[::1", "127.0.0.1.evil"})
     EXPECT_THAT(client(port()).ask("GET / HTTP/1.1\r\nHost: " + std::string(host) + "\r\n\r\n"),
                 StartsWith("HTTP/1.1 403"))
         << host;
