@@ -18,8 +18,8 @@
 
    Without -DFINE the first look before a sleep is left out (the second is the one that matters), and waking everybody is one step.
 
-   BUG: 1 the head is moved before the slot is taken; 2 who sleeps does not look again after it has counted itself; 3 `late` is raised
-        before what came back is visible; 4 a dead owner's reserved position is not passed over; 5 the owner does not pass over a
+   BUG: 1 the head is moved before the slot is taken; 2 who sleeps does not look again after it has counted itself; 3 a scan that
+        saw a message in a dead hand says that none came back; 4 a dead owner's reserved position is not passed over; 5 the owner does not pass over a
         slot that is in somebody's hand; 6 a retracted message wakes nobody who joins; 7 readers look for messages before they look
         whether it is closed; 8 who slept does not look again in time, although somebody that got its wake may be stopped; 9 who
         slept is counted off after it was woken; 10 what is in a dead hand does not come back.
@@ -262,7 +262,6 @@ inline sweep() {
   if
   :: swept == known
   :: else ->
-     if :: BUG == 3 -> late++ :: else fi
      at = 0;
      do
      :: atomic {
@@ -279,7 +278,10 @@ inline sweep() {
      od;
      at = 0;
      do
-     :: atomic { at < LANES * SLOTS -> LOAD(at / SLOTS, at); seen = (s.kind == in_flight && !alive[s.hand - 1] && BUG != 10 -> HELD : EMPTY) }
+     :: atomic {
+          at < LANES * SLOTS -> LOAD(at / SLOTS, at);
+          if :: s.kind == in_flight && !alive[s.hand - 1] && BUG != 10 -> seen = HELD; late++ :: else -> seen = EMPTY fi
+        }
         atomic { if :: seen == HELD -> has = SLOT(at / SLOTS, at).position :: else fi }
         atomic {
           if
@@ -291,7 +293,6 @@ inline sweep() {
      :: else -> break
      od;
      at = 0; was = 0;
-     if :: BUG != 3 -> late++ :: else fi
      atomic { swept = known; s.kind = fresh; s.at = 0; s.deliveries = 0; s.hand = 0; seen = EMPTY; head = 0 }
      wake_everybody()
   fi
@@ -334,10 +335,11 @@ inline take_some() {
   do
   :: atomic {
        at < LANES * SLOTS && !got -> LOAD(at / SLOTS, at);
+       if :: s.kind == in_flight && !alive[s.hand - 1] && BUG != 3 -> known_late = 1 :: else fi;
        if :: s.kind == queued && s.deliveries != 0 -> seen = WAITING :: else -> at++; seen = EMPTY fi
      }
      atomic { if :: seen == WAITING -> take(at / SLOTS, at); at = 0 :: else fi }
-  :: atomic { else -> if :: !got && from > late_done -> late_done = from :: else fi; from = 0; at = 0; break }
+  :: atomic { else -> if :: !got && known_late == 0 && from > late_done -> late_done = from :: else fi; known_late = 0; from = 0; at = 0; break }
   od;
   if
   :: !got && next != 0 ->

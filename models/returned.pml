@@ -6,32 +6,24 @@
 
    A message is one of ITEMS here, and every position has a slot of its own. Memory: sequentially consistent; all that is compared and swapped is one word.
 
-   Shown, but for two holes: at the instant at which a put swaps the gate, fewer messages than the queue may hold wait or are being put, those that came
+   Shown: at the instant at which a put swaps the gate, fewer messages than the queue may hold wait or are being put, those that came
    back included; by rank too. (So there are never more than it may hold and those that came back since the last put swapped the gate: a put that was
    under way when they came back commits all the same, one for each lane.) The quotas, as seen by who may move them, never exceed the queue. Nobody
-   waits for ever; nothing stays in a dead hand; and when all is over and taken, the next put finds room.
+   waits for ever; nothing stays in a dead hand, and what came back behind its lane's head is looked for; and when all is over and taken, the next put
+   finds room.
 
-   Not shown: put_back, where the hand lives (and its taker's cursor may move the head over what it put back). A sweeper that is killed while another is
-   at it. Bytes: the sweeper lowers both quotas, and a put looks at both; its look after the gate is in quota.pml, as are owners that are killed. Slots
-   are looked at lane by lane, not one by one.
-
-   The holes that the code has, not by rank:
-   1. -DSTOPS=1 -DTAKES=2: one taker had both messages, A and B, and died, and the head is at A still. A sweeper returned A, has seen that the hand of B
-      is dead and that it is its turn, and is stopped before it returns B. The lane's owner takes its place and gathers: both lie from the head on, so they
-      count as what waits in its lane, and its quota becomes 2. A is taken; the head passes it, and B, which is in a hand: nothing waits in that lane now,
-      and 2 more may be put. B comes back behind the head. With -DAPART=1, where what is in dead hands is counted apart wherever it lies, it holds.
-   2. -DLAG=1 -DKILLS=2 -DSWEEPERS=2 -DSTOPS=1 -DPUTTERS=1: two sweep for one death; the second returns the message, says so and that it has swept; that
-      message is taken again, and a look for others finds none (late == late_done); its new taker dies, which is not counted yet. The first sweeper, which
-      comes to that slot now, finds the hand dead and makes room; before it returns the message, or before it says so, it is stopped until another takes
-      its place. Who gathers then has heard of nothing (may_have_returned), and counts neither what is in dead hands nor what came back.
+   Not shown: put_back, where the hand lives. A sweeper that is killed while another is at it. Bytes: the sweeper lowers both quotas, and a put looks
+   at both; its look after the gate is in quota.pml, as are owners that are killed. Slots are looked at lane by lane, not one by one.
 
    BUG: 1 a sweeper returns a message before it makes room; 2 it lowers one lane's quota alone; 3 who gathers quota does not count what came
         back; 4 nor what is in dead hands; 5 a lane counts for its quota alone; 6 who takes another's place does not give the quotas another
         turn; 7 a sweeper that made room once does not look whether it is its turn still; 8 it looks for that before it looks at the hand, not
-        after; 9 it lowers quotas without having the place of who moves them; 10 it says that it has swept before it says that something came
+        after; 9 it lowers quotas without having the place of who moves them; 10 it says only when it has returned them that messages come
         back; 11 by rank, what came back counts as what waits for the first time does, within the quota; 12 who gathers looks whether anything
-        came back before it has the place; 13 it raises its quota although there is more already than the queue may hold.
-   11 and 13 are what the code once did: found with this model. */
+        came back before it has the place; 13 it raises its quota although there is more already than the queue may hold; 14 a scan that saw a
+        message in a dead hand says that none came back; 15 what is in dead hands from the head on counts as what waits in its lane does, alone:
+        the head may pass it before it comes back.
+   10, 11, 13 and 15 are what the code once did: found with this model. */
 #ifndef BUG
 #define BUG 0
 #endif
@@ -71,9 +63,6 @@
 #ifndef CURSOR
 #define CURSOR 0  /* 1: a taker moves the head on only some time after it has taken */
 #endif
-#ifndef APART
-#define APART 0  /* 1: what the code does not do: what is in dead hands is counted apart, wherever it lies */
-#endif
 #define SLOTS 4
 
 /* What is in a slot. Whoever is passed by a head is GONE or more. */
@@ -88,8 +77,8 @@ lane_t lane[2];
 byte holder;               /* who moves quota: 1 + an owner, 3 + a sweeper */
 bool dead[2], dead_sweeper[2], resting[2];
 byte deaths, swept;
-bool late;                 /* something may have come back */
-byte untold;               /* which messages came back since that was last said */
+bool late;                 /* something may have come back, or will */
+byte untold;               /* which messages came into a dead hand since that was last said */
 byte kills, stops, over, uncounted;  /* deaths */
 
 #define DEAD_HAND(s) ((s) >= HAND && dead[(s) - HAND])
@@ -138,7 +127,7 @@ inline count_quota(l, own) {
   }
 }
 
-/* What is in dead hands, and what came back; but not what lies from the head on: unless it goes by rank that was counted above. */
+/* What is in dead hands; and what came back, but not what lies from the head on: unless it goes by rank that was counted above. */
 inline count_returned(l) {
   if
   :: returned ->
@@ -147,7 +136,7 @@ inline count_returned(l) {
        do
        :: p < lane[l].tail ->
           if
-          :: BUG != 4 && DEAD_HAND(lane[l].slot[p]) && (RANK || APART || p < lane[l].head) -> sum++
+          :: BUG != 4 && DEAD_HAND(lane[l].slot[p]) && (RANK || BUG != 15 || p < lane[l].head) -> sum++
           :: BUG != 3 && !(RANK && BUG == 11) && IS(l, p, LATE) && (RANK || p < lane[l].head) -> sum++
           :: else
           fi;
@@ -168,7 +157,7 @@ inline count() {
 
 /* ---- who puts ---- */
 
-#define SOMETHING_RETURNED (RANK || late || swept != deaths)
+#define SOMETHING_RETURNED (RANK || late)
 
 inline gather() {
   if :: BUG == 12 -> returned = SOMETHING_RETURNED :: else fi;
@@ -263,6 +252,7 @@ proctype owner(byte own) {
        assert(!LANE_HAS_DEAD(0) && !LANE_HAS_DEAD(1));
        do
        :: p < SLOTS ->
+          assert(RANK || late || !(IS(0, p, LATE) && p < lane[0].head || IS(1, p, LATE) && p < lane[1].head));
           if :: WAITS(0, p) -> lane[0].slot[p] = GONE :: else fi;
           if :: WAITS(1, p) -> lane[1].slot[p] = GONE :: else fi;
           p++
@@ -303,7 +293,10 @@ proctype owner(byte own) {
 #define TAKE(l, at) atomic { takes < TAKES && MAY_TAKE(l, at) && over != 3 && (MAY_FOLLOW(l, at) || MAY_STAY(l, at)) -> FOLLOW(l, at); \
     lane[l].slot[at] = HAND + me; takes++; untold = untold & (255 - (1 << (SLOTS * l + at))) }
 
-#define TOLD(at) (IS((at) / SLOTS, (at) % SLOTS, LATE) && ((untold >> (at)) & 1) == 0)
+/* A scan that began when it was last said that messages come back finds it, in a dead hand or returned. */
+#define TOLD(at) ((IS((at) / SLOTS, (at) % SLOTS, LATE) || (BUG != 14 && DEAD_HAND(lane[(at) / SLOTS].slot[(at) % SLOTS]))) && ((untold >> (at)) & 1) == 0)
+#define IN_HAND(at) (IS((at) / SLOTS, (at) % SLOTS, HAND + me) << (at))
+#define IN_HANDS (IN_HAND(0) | IN_HAND(1) | IN_HAND(2) | IN_HAND(3) | IN_HAND(4) | IN_HAND(5) | IN_HAND(6) | IN_HAND(7))
 
 /* What is in a living hand may as well be gone. */
 proctype taker(byte me) {
@@ -323,7 +316,7 @@ end:
   :: atomic { next != 0 && over != 3 -> if :: lane[in_lane].head < next -> lane[in_lane].head = next :: else fi; next = 0; in_lane = 0 }
 #endif
   :: atomic { takes != 0 && (me == 0 || dead[0]) && kills < KILLS && over != 3 ->
-       kills++; dead[me] = true; takes = 0; next = 0; in_lane = 0; if :: LAG -> uncounted++ :: else -> deaths++; break fi };
+       kills++; dead[me] = true; untold = untold | IN_HANDS; takes = 0; next = 0; in_lane = 0; if :: LAG -> uncounted++ :: else -> deaths++; break fi };
      atomic { deaths++; uncounted--; break }
   od
 }
@@ -342,7 +335,7 @@ inline have_room() {
   fi
 }
 
-inline say_that_something_came_back() { atomic { late = true; untold = 0 } }
+inline say_that_something_comes_back() { atomic { late = true; untold = 0 } }
 
 proctype sweeper(byte me) {
   byte at, whose, seen;
@@ -364,10 +357,11 @@ end:   atomic { swept != deaths && (me == 0 || SWEEPER_KILLS == 0 || dead_sweepe
           };
           if
           :: whose != 0 ->
+             if :: BUG != 10 -> say_that_something_comes_back() :: else fi;
              if :: BUG != 1 && BUG != 8 -> have_room() :: else fi;
              atomic {
                if
-               :: IS(at / SLOTS, at % SLOTS, whose) -> lane[at / SLOTS].slot[at % SLOTS] = LATE; untold = untold | (1 << at)
+               :: IS(at / SLOTS, at % SLOTS, whose) -> lane[at / SLOTS].slot[at % SLOTS] = LATE; if :: BUG == 10 || BUG == 14 -> untold = untold | (1 << at) :: else fi
                :: else
                fi;
                at++; whose = 0
@@ -376,10 +370,9 @@ end:   atomic { swept != deaths && (me == 0 || SWEEPER_KILLS == 0 || dead_sweepe
           :: else
           fi
        od;
-       if :: BUG != 10 -> say_that_something_came_back() :: else fi;
+       if :: BUG == 10 -> say_that_something_comes_back() :: else fi;
        leave_place(3 + me);
        swept = seen;
-       if :: BUG == 10 -> say_that_something_came_back() :: else fi;
        atomic { at = 0; has = 0; seen = 0 }
     od
   } unless { atomic { dead_sweeper[me] -> at = 0; whose = 0; seen = 0; has = 0; had = 0 } }

@@ -92,7 +92,8 @@ std::uint64_t items_waiting(const queue_view& q, std::size_t l) {
 }
 
 // What waits in lane `l` and is not counted above, nor by its owner: messages in dead hands, for they come back before
-// anybody hears of it, and those that did; but where they do not go by rank, not those that lie from the head on.
+// anybody hears of it, wherever the head is then; and those that did, but where they do not go by rank not those that
+// lie from the head on.
 lane_load returned_to(const queue_view& q, std::size_t l) {
   lane_load sum;
   const bool by_rank = q.shape.by_rank();
@@ -107,7 +108,7 @@ lane_load returned_to(const queue_view& q, std::size_t l) {
       std::atomic_thread_fence(std::memory_order_acquire);
       const std::uint64_t now = s.state.load(std::memory_order_relaxed);
       if (std::exchange(raw, now) != now) continue;  // from a dead hand it may just have come back
-      if (!by_rank && position >= head) break;
+      if (!by_rank && is_late(state) && position >= head) break;
       ++sum.items;
       sum.bytes += std::min(size, q.shape.bytes);
       break;
@@ -116,11 +117,8 @@ lane_load returned_to(const queue_view& q, std::size_t l) {
   return sum;
 }
 
-// By rank all slots are looked at anyway.
-bool may_have_returned(const queue_view& q) {
-  return q.shape.by_rank() || something_came_back(q) ||
-         q.header().swept_deaths.load(std::memory_order_acquire) != deaths_seen();
-}
+// By rank all slots are looked at anyway. What nobody has made room for yet needs none: who makes it lowers the quotas.
+bool may_have_returned(const queue_view& q) { return q.shape.by_rank() || something_came_back(q); }
 
 // What waits in all lanes but `own` or may be put there; and what came back to any. A lane counts for its quota, or for
 // what waits in it if that is more: so it is when quotas were lowered for what came back, or at the same time as a

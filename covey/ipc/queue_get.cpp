@@ -358,6 +358,7 @@ bool queue_core::acknowledge() const {
 void queue_core::drop_one_put_back_others(std::size_t n) const {
   queue_side& side = side_of(region_);
   const change_of_hand changes(side);
+  move_head(side.q, side.cursor);  // before: what is put back does not count any more when the head passes it
   for (std::size_t i = 0; i < side.hand.size(); ++i)
     i == n ? release(side.q, side.hand[i]) : put_back(side.q, side.hand[i]);
   side.hand.clear();

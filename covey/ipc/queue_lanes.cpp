@@ -98,6 +98,12 @@ bool for_each_slot(const queue_view& q, const F& f) {
   return false;
 }
 
+// Before a sweeper makes room for a message that it found in a dead hand: whoever gathers quota looks for it from now
+// on, for no scan below that finds it there, or finds it returned, says that there is none.
+void will_come_back(const queue_view& q) {
+  if (!q.shape.by_rank()) q.header().late.fetch_add(1, std::memory_order_seq_cst);
+}
+
 // Afterwards: to lane `l` a message came back that others have passed.
 void came_back(const queue_view& q, std::size_t l) {
   if (q.shape.by_rank())
@@ -177,9 +183,13 @@ std::optional<held_message> take_late(const queue_view& q) {
   std::uint32_t done = h.late_done.load(std::memory_order_acquire);
   const std::uint32_t late = h.late.load(std::memory_order_acquire);
   if (late == done) return std::nullopt;
-  auto taken = take_scanning(q, is_late);
-  // Whoever returns a message raises `late` afterwards: a scan that found nothing has seen all up to `late`.
-  while (!taken && static_cast<std::int32_t>(late - done) > 0 &&
+  bool more = false;  // for which somebody has raised `late` perhaps, and which he has not returned yet
+  auto taken = take_scanning(q, [&](slot_state s) {
+    more = more || (comes_back(q, s) && !alive(s.hand()));
+    return is_late(s);
+  });
+  // Whoever returns a message raises `late`, too: a scan that found nothing has seen all up to `late`.
+  while (!taken && !more && static_cast<std::int32_t>(late - done) > 0 &&
          !h.late_done.compare_exchange_weak(done, late, std::memory_order_seq_cst)) {
   }
   return taken;
@@ -458,7 +468,10 @@ void sweep_lanes(const queue_view& q) {
   for_each_slot(q, [&](std::size_t l, message_slot& s, std::uint64_t raw, slot_state state) {
     const bool in_hand = state.kind() == slot_kind::in_flight || state.kind() == slot_kind::being_put;
     if (!in_hand || alive(state.hand())) return false;
-    if (comes_back(q, state)) room.have();
+    if (comes_back(q, state)) {
+      will_come_back(q);
+      room.have();
+    }
     return_from_the_dead(q, l, s, raw, state);
     return false;
   });
@@ -466,7 +479,7 @@ void sweep_lanes(const queue_view& q) {
   tell_a_new_keeper(q);
   participant counter = q.header().counting.load(std::memory_order_acquire);
   if (counter != 0 && !alive(counter)) q.header().counting.compare_exchange_strong(counter, 0);
-  for (std::size_t l = 0; l < lanes; ++l) came_back(q, l);  // also for a sweeper that died before it could
+  for (std::size_t l = 0; q.shape.by_rank() && l < lanes; ++l) begin_anew(q, l);  // also for a sweeper that died
 }
 
 }  // namespace covey::detail
