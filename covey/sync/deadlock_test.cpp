@@ -2,8 +2,10 @@
 #include <covey/sync/deadlock.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <covey/sync/guarded.hpp>
 #include <covey/sync/latch.hpp>
 #include <covey/sync/mutex.hpp>
+#include <covey/sync/once.hpp>
 #include <covey/sync/recursive_mutex.hpp>
 #include <covey/sync/shared_mutex.hpp>
 #include <covey/testing/settle.hpp>
@@ -219,6 +221,78 @@ TEST(Deadlock, IsNeverSeenByThoseWhoTakeTurnsInOrder) {
     const auto status = u.join();
     EXPECT_EQ(status.code(), 0) << status.describe();
   }
+}
+
+// Calls `inside(lock, f)`, which calls `f` while it has the lock, of two locks in both orders at once.
+template <class Lock, class Inside>
+void expect_found_inside(Lock a, Lock b, const Inside& inside) {
+  covey::latch both{2};
+  std::atomic<int> refused = 0;
+  const auto run = [&](Lock& first, Lock& second) {
+    inside(first, [&] {
+      both.arrive_and_wait();
+      try {
+        inside(second, [] {});
+      } catch (const covey::deadlock_detected& e) {
+        ++refused;
+        EXPECT_THAT(e.what(), HasSubstr("waits for lock " + std::to_string(second.number())));
+        EXPECT_THAT(e.what(), HasSubstr("which waits for lock " + std::to_string(first.number())));
+      }
+    });
+  };
+  {
+    const std::jthread one([&] { run(a, b); });
+    const std::jthread two([&] { run(b, a); });
+  }
+  EXPECT_EQ(refused, 1);
+}
+
+TEST(Deadlock, IsFoundBetweenUpdatesThatWaitForEachOther) {
+  covey::guarded<int> a(1, watched);
+  covey::guarded<int> b(2, watched);
+  expect_found_inside(a, b, [](covey::guarded<int>& g, const auto& f) {
+    g.update([&](int& value) {
+      f();
+      ++value;
+    });
+  });
+  EXPECT_EQ(a.load() + b.load(), 1 + 2 + 3);  // all but the refused one have counted
+}
+
+TEST(Deadlock, IsFoundBetweenFunctionsOfTwoFlags) {
+  const covey::once_flag a(watched), b(watched);
+  expect_found_inside(a, b, [](const covey::once_flag& flag, const auto& f) { covey::call_once(flag, f); });
+  EXPECT_TRUE(a.done());
+  EXPECT_TRUE(b.done());
+}
+
+TEST(Deadlock, IsFoundBetweenAnUpdateAndAMutex) {
+  covey::guarded<int> value(0, watched);
+  covey::mutex mine{watched};
+  std::unique_lock held(mine);
+  const std::jthread other([&] { value.update([&](int&) { const std::scoped_lock both(mine); }); });
+  ASSERT_TRUE(eventually([&] { return somebody_here_waits_for(mine.number()); }));
+  EXPECT_THROW(value.store(1), covey::deadlock_detected);
+  EXPECT_FALSE(value.store_for(10ms, 1)) << "who gave a time is not told";
+  held.unlock();
+}
+
+TEST(Deadlock, IsNotSeenWhereTheUpdaterDied) {
+  covey::guarded<int> value(0, watched);
+  covey::mutex mine{watched};
+  const std::scoped_lock held(mine);
+  covey::process victim = started(
+      [](covey::guarded<int> v, covey::mutex other, covey::event there) {
+        v.update([&](int& n) {
+          n = 7;
+          there.set();
+          other.lock();
+        });
+      },
+      value, mine);
+  kill_and_join(victim);
+  EXPECT_NO_THROW(value.update([](int& n) { ++n; }));
+  EXPECT_EQ(value.load(), 1);
 }
 
 TEST(Deadlock, IsNotLookedForInWaitsThatEndByThemselves) {

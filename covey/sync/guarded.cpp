@@ -31,13 +31,13 @@ std::uint64_t load_word(const std::uint64_t* from) {
 
 }  // namespace
 
-guarded_bytes::guarded_bytes(std::uint64_t capacity, std::uint64_t type)
+guarded_bytes::guarded_bytes(std::uint64_t capacity, std::uint64_t type, const mutex_options& options)
     : region_(region_request{.bytes = first_place(place_bytes(capacity)) + 2 * place_bytes(capacity),
                              .committed = page_bytes,
                              .kind = region_kind::guarded,
                              .type = type}),
       base_(find()) {
-  new (region_.data()) header;
+  new (region_.data()) header(options);
 }
 
 guarded_bytes::guarded_bytes(const guarded_bytes& other) : region_(other.region_), base_(find()) {}
@@ -108,7 +108,7 @@ void guarded_bytes::load(std::vector<std::uint64_t>& words) const {
 }
 
 bool guarded_bytes::lock(const deadline& until, const stop_word* stop) const {
-  return head().updating.lock(lock_word::unrepaired_lock::take, until, stop) != lock_word::outcome::not_now;
+  return head().updating.lock(number(), lock_word::unrepaired_lock::take, until, stop) != lock_word::outcome::not_now;
 }
 
 void guarded_bytes::unlock() const noexcept { head().updating.unlock(); }

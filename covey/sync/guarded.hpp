@@ -7,9 +7,9 @@
 #include <chrono>
 #include <covey/base/codec.hpp>
 #include <covey/base/travel.hpp>
-#include <covey/memory/lock_word.hpp>
 #include <covey/sync/handle.hpp>
-#include <covey/sync/owned_lock.hpp>
+#include <covey/sync/lock_forms.hpp>
+#include <covey/sync/watched_word.hpp>
 #include <functional>
 #include <optional>
 #include <span>
@@ -74,7 +74,7 @@ class guarded_bytes {
   static constexpr std::uint64_t bytes_max = 32 << 20;  // of a value that does not lie as it is
 
   /// Of at most `capacity` bytes. `type` is what decoders compare. Throws std::system_error.
-  guarded_bytes(std::uint64_t capacity, std::uint64_t type);
+  guarded_bytes(std::uint64_t capacity, std::uint64_t type, const mutex_options& options);
 
   guarded_bytes(const guarded_bytes& other);
   guarded_bytes(guarded_bytes&& other) noexcept;
@@ -87,13 +87,17 @@ class guarded_bytes {
   /// The same, of a value that takes exactly `words`.
   void load_exactly(std::span<std::uint64_t> words) const;
 
-  /// Blocks until locked, `until`, or `stop`: then false. Throws std::system_error when this thread has locked already.
+  /// Blocks until locked, `until`, or `stop`: then false. Throws std::system_error when this thread has locked already,
+  /// and deadlock_detected.
   bool lock(const deadline& until, const stop_word* stop) const;
   void unlock() const noexcept;
 
   /// Makes `words` the value. Under the lock. Throws std::system_error when there is no memory for it, or it is beyond
   /// the capacity.
   void publish(std::span<const std::uint64_t> words) const;
+
+  /// As handle_on::number().
+  [[nodiscard]] std::uint32_t number() const noexcept { return static_cast<std::uint32_t>(region_.id()) + 1; }
 
   bool operator==(const guarded_bytes& other) const noexcept { return region_ == other.region_; }
   void encode(encoder& out) const { region_.encode(out); }
@@ -102,7 +106,8 @@ class guarded_bytes {
  private:
   friend struct looker;
   struct header {
-    lock_word updating;
+    explicit header(const mutex_options& options) noexcept : updating(options) {}
+    watched_word updating;
     std::atomic<std::uint32_t> version{0};
   };
   explicit guarded_bytes(region r) : region_(std::move(r)), base_(find()) {}
@@ -134,8 +139,9 @@ std::span<const std::byte> bytes_in(std::span<const std::uint64_t> words);
 /// Safety:  process-safe. Readers wait for nobody; an update waits for other updates. A reader begins again when two
 ///          updates pass while it copies.
 /// Death:   whoever is killed inside an update, at any instruction, has changed nothing; nothing is stranded and
-///          nothing need be repaired. The next update goes on. An update knows whom it waits for, but looks for no
-///          deadlock: two that wait inside each other's function wait for ever, unless they gave a time.
+///          nothing need be repaired. The next update goes on. An update knows whom it waits for, and with
+///          mutex_options::detect_deadlock finds that this would be for ever: two that wait inside each other's
+///          function.
 /// Limits:  a value that is kept encoded takes at most 32 MiB so.
 /// Order:   what happened before an update is visible to whoever reads its value.
 /// Fork:    a child forked past covey must not use it.
@@ -152,7 +158,7 @@ class guarded {
   using value_type = T;  ///< what it guards
 
   /// Guards a copy of `value`. Throws std::system_error if no shared memory can be had.
-  explicit guarded(const T& value = T()) : bytes_(capacity(), type()) {
+  explicit guarded(const T& value = T(), const mutex_options& options = {}) : bytes_(capacity(), type(), options) {
     if constexpr (!detail::lies_as_it_is<T>) detail::require_travels<T>();
     bytes_.publish(to_words(value));
   }
@@ -193,7 +199,7 @@ class guarded {
 
   /// Calls `f(copy)` with a private copy of the value, and then makes that the value by one store; returns what `f`
   /// returned. When `f` throws, nothing has changed. Waits for other updates. Throws std::system_error when `f` updates
-  /// the same value, or there is no memory for what it has become.
+  /// the same value, or there is no memory for what it has become, and deadlock_detected if it was made to.
   template <class F>
   auto update(F&& f) {
     (void)bytes_.lock(std::nullopt, nullptr);
@@ -218,6 +224,9 @@ class guarded {
                                   std::stop_token stop = {}) {
     return update_by(detail::steady(until), std::forward<F>(f), std::move(stop));
   }
+
+  /// Its number among the family's objects that live now; deadlock_detected tells locks by it.
+  [[nodiscard]] std::uint32_t number() const noexcept { return bytes_.number(); }
 
   /// Whether both name the same value.
   bool operator==(const guarded& other) const noexcept { return bytes_ == other.bytes_; }

@@ -4,8 +4,8 @@
 
 #include <chrono>
 #include <concepts>
-#include <covey/memory/lock_word.hpp>
 #include <covey/sync/handle.hpp>
+#include <covey/sync/watched_word.hpp>
 #include <functional>
 #include <stop_token>
 #include <utility>
@@ -20,8 +20,8 @@ class once_run;
 /// Handle:  a copy is the same flag; give it to any task, process or message.
 /// Safety:  process-safe.
 /// Death:   whoever is killed in the middle has not run it: the next one runs it, from the start. Who waits knows whom
-///          it waits for, and goes on by itself. Functions of two flags that wait for each other's flag are a deadlock
-///          that nobody looks for: call_once_for() ends such a wait.
+///          it waits for, and goes on by itself; with mutex_options::detect_deadlock it finds that this would be for
+///          ever: functions of two flags that wait for each other's flag.
 /// Order:   what the function did is visible after every call_once that returned.
 /// Fork:    a child forked past covey must not use it.
 /// Design:  docs/design/sync.md. Example: covey/sync/once_test.cpp
@@ -30,10 +30,16 @@ class once_flag {
   using covey_handle = void;  ///< may travel to other processes
 
   /// Nothing has run. Throws std::system_error if no shared memory can be had.
-  once_flag() : state_(std::in_place) {}
+  once_flag() : once_flag(mutex_options()) {}
+
+  /// The same, with options.
+  explicit once_flag(const mutex_options& options) : state_(std::in_place, options) {}
 
   /// Whether a function has run to its end.
   [[nodiscard]] bool done() const noexcept { return state_->done.load(std::memory_order_acquire) != 0; }
+
+  /// Its number among the family's objects that live now; deadlock_detected tells locks by it.
+  [[nodiscard]] std::uint32_t number() const noexcept { return state_.number(); }
 
   /// Whether both name the same flag.
   bool operator==(const once_flag& other) const noexcept { return state_ == other.state_; }
@@ -47,7 +53,8 @@ class once_flag {
   friend class detail::once_run;
 
   struct state {
-    detail::lock_word running;
+    explicit state(const mutex_options& options) noexcept : running(options) {}
+    detail::watched_word running;
     std::atomic<std::uint32_t> done{0};
   };
   using handle = detail::handle_on<state, detail::region_kind::once>;
@@ -67,10 +74,10 @@ class once_run {
     once_flag::state& s = *flag.state_;
     if (flag.done()) return true;
     // What the dead left half done is the function's own affair: it begins anew.
-    if (s.running.lock(lock_word::unrepaired_lock::take, until, stop) == lock_word::outcome::not_now)
+    if (s.running.lock(flag.number(), lock_word::unrepaired_lock::take, until, stop) == lock_word::outcome::not_now)
       return flag.done();
     struct unlocking {
-      lock_word& lock;
+      watched_word& lock;
       ~unlocking() { lock.unlock(); }
     } const when_left{s.running};
     if (flag.done()) return true;
@@ -83,7 +90,8 @@ class once_run {
 }  // namespace detail
 
 /// Runs `f(args…)` unless a function has run to its end with this flag; waits while another runs one. What `f` throws
-/// goes to this caller, and the next one runs again. Throws std::system_error when `f` calls it with the same flag.
+/// goes to this caller, and the next one runs again. Throws std::system_error when `f` calls it with the same flag, and
+/// deadlock_detected if the flag was made to.
 template <class F, class... Args>
   requires std::invocable<F, Args...>
 void call_once(const once_flag& flag, F&& f, Args&&... args) {

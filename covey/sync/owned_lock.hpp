@@ -2,8 +2,8 @@
 /// owned_lock: what the mutexes lie on.
 #pragma once
 
-#include <covey/memory/lock_word.hpp>
 #include <covey/sync/lock_forms.hpp>
+#include <covey/sync/watched_word.hpp>
 #include <functional>
 #include <stdexcept>
 
@@ -16,37 +16,24 @@ class owner_died : public std::runtime_error {
   owner_died();
 };
 
-/// How a mutex is made.
-struct mutex_options {
-  /// lock() throws deadlock_detected when waiting would never end. Costs a few ns at each unlock, and two looks at the
-  /// cells of those in the way before a long wait. So does recover(). Waits with a timeout or a stop_token may end by
-  /// themselves and are not looked at.
-  bool detect_deadlock = false;
-};
-
 namespace detail {
 
-/// A lock_word that may have been asked to look for deadlocks. Lives in shared memory.
+/// A watched_word whose owner may die with something half done. Lives in shared memory.
 ///
 /// Safety: process-safe.
 /// Death:  as lock_word; what is unrepaired is told by owner_died.
 class owned_lock {
  public:
-  explicit owned_lock(const mutex_options& options) noexcept : watched_(options.detect_deadlock ? 1 : 0) {}
+  explicit owned_lock(const mutex_options& options) noexcept : word_(options) {}
 
   /// Blocks until locked. `number` is how errors name the lock. Throws owner_died, deadlock_detected, and
   /// std::system_error when this thread owns it.
-  void lock(std::uint32_t number) {
-    if (!word_.lock_if_free()) lock_slowly(number);
-  }
+  void lock(std::uint32_t number) { own_or_throw(word_.lock(number, lock_word::unrepaired_lock::refuse)); }
 
   bool try_lock();
   bool lock_until(const deadline& until, const stop_word* stop);
 
-  void unlock() noexcept {
-    if (watched_ != 0 && !is_forked_past()) tell_release();
-    word_.unlock();
-  }
+  void unlock() noexcept { word_.unlock(); }
 
   /// The whole of mutex::recover. Throws deadlock_detected as lock().
   bool recover(std::uint32_t number, const std::function<void()>& repair);
@@ -61,15 +48,13 @@ class owned_lock {
   [[nodiscard]] bool is_mine() const noexcept { return word_.owner_approx() == thread_name && thread_name != 0; }
 
  private:
-  void lock_slowly(std::uint32_t number);
-  template <class Attempt>
-  void wait_for_owner(std::uint32_t number, const Attempt& attempt);
+  static bool own_or_throw(lock_word::outcome o) {
+    if (o == lock_word::outcome::unrepaired) throw owner_died();
+    return o == lock_word::outcome::locked;
+  }
   recovery repair_and_unlock(lock_word::outcome had, const std::function<void()>& repair);
-  void unlock_unrepaired() noexcept;
-  static void tell_release() noexcept;
 
-  lock_word word_;
-  std::uint32_t watched_;  // constant
+  watched_word word_;
 };
 
 }  // namespace detail

@@ -93,7 +93,7 @@ struct looker {
     return c;
   }
 
-  static void add_owner(count_sight& c, const lock_word& lock) {
+  static void add_owner(count_sight& c, const watched_word& lock) {
     if (const participant owner = lock.owner_approx(); owner != 0 && alive(owner)) c.holders.push_back(slot_of(owner));
   }
 

@@ -44,9 +44,16 @@ user_regs_struct registers_of(pid_t pid) {
     throw std::system_error(errno, std::system_category(), "covey: read the registers of a stepped process");
   return r;
 }
+std::uint64_t next_of(pid_t pid) {
+  errno = 0;
+  const long rip = ::ptrace(PTRACE_PEEKUSER, pid, offsetof(struct user, regs.rip), nullptr);
+  if (errno != 0) throw std::system_error(errno, std::system_category(), "covey: read where a stepped process stands");
+  return static_cast<std::uint64_t>(rip);
+}
 #else
 void mark_begin() {}
 void mark_end() {}
+std::uint64_t next_of(pid_t) { return 0; }
 #endif
 
 int live(const std::function<void()>& warm, const std::function<void()>& run) {
@@ -109,7 +116,10 @@ tracee::state tracee::wait(bool may_sleep) {
     ::sched_yield();
   }
   if (!WIFSTOPPED(status)) refuse(status);
-  if (WSTOPSIG(status) == SIGTRAP) return state::stands;
+  if (WSTOPSIG(status) == SIGTRAP) {
+    next_ = next_of(process_.pid());
+    return state::stands;
+  }
   if (WSTOPSIG(status) == SIGILL) return state::ended;
   refuse(status);
 }
@@ -143,11 +153,9 @@ tracee::state tracee::go_on() {
 
 #if defined(__x86_64__)
 
-std::uint64_t tracee::next() const { return registers_of(process_.pid()).rip; }
-
 // It has the code that its parent has, at the same address.
 bool tracee::enters_kernel_next() const {
-  const auto* const code = reinterpret_cast<const unsigned char*>(next());
+  const auto* const code = reinterpret_cast<const unsigned char*>(next_);
   return code[0] == 0x0f && (code[1] == 0x05 || code[1] == 0x34);
 }
 
@@ -179,7 +187,7 @@ code_range clock_code() {
 }  // namespace
 
 tracee::state tracee::run_to(std::uint64_t address, bool may_sleep) {
-  if (next() == address) return state::stands;
+  if (next_ == address) return state::stands;
   set_breakpoint(process_.pid(), address);
   let_go();
   const state s = wait(may_sleep);
@@ -191,8 +199,8 @@ tracee::state tracee::run_to(std::uint64_t address, bool may_sleep) {
 // stepped on a busy machine, it always does.
 tracee::state tracee::leave_the_clock() {
   static const code_range clock = clock_code();
+  if (next_ < clock.begin || next_ >= clock.end) return state::stands;
   const user_regs_struct at = registers_of(process_.pid());
-  if (at.rip < clock.begin || at.rip >= clock.end) return state::stands;
   errno = 0;  // it was just called: where it returns to is at the top of the stack
   const long back = ::ptrace(PTRACE_PEEKDATA, process_.pid(), at.rsp, nullptr);
   if (errno != 0) throw std::system_error(errno, std::system_category(), "covey: read the stack of a stepped process");
@@ -201,7 +209,6 @@ tracee::state tracee::leave_the_clock() {
 
 #else
 
-std::uint64_t tracee::next() const { return 0; }
 tracee::state tracee::leave_the_clock() { return state::stands; }
 bool tracee::enters_kernel_next() const { return false; }
 tracee::state tracee::run_to(std::uint64_t, bool) { return state::ended; }

@@ -42,7 +42,7 @@ class tracee {
   state go_on();
 
   /// The address of the next instruction.
-  [[nodiscard]] std::uint64_t next() const;
+  [[nodiscard]] std::uint64_t next() const { return next_; }
 
   /// Whether its next instruction enters the kernel.
   [[nodiscard]] bool enters_kernel_next() const;
@@ -57,6 +57,7 @@ class tracee {
   [[nodiscard]] bool is_asleep() const;
 
   process process_;
+  std::uint64_t next_ = 0;
 };
 
 }  // namespace covey::testing
