@@ -103,7 +103,7 @@ class heap::opened {
   [[nodiscard]] std::atomic<std::uint32_t>& starts_of(std::uint64_t n) const noexcept {
     return reinterpret_cast<std::atomic<std::uint32_t>*>(h_.base() + limit_)[n];
   }
-  void have_starts(std::uint64_t granules);
+  void have_starts(std::uint64_t end);
   void begins_at(std::uint64_t offset, std::uint64_t bytes) noexcept;
 
   struct span {
@@ -128,9 +128,8 @@ class heap::opened {
   void push(std::size_t size_class, std::uint64_t offset) noexcept;
   void donate(std::uint64_t offset, std::uint64_t bytes) noexcept;
 
-  enum class part { block, chunk };
-  std::uint64_t take_run(std::uint64_t granules, std::uint64_t align, part what);
-  std::uint64_t extend(std::uint64_t granules, std::uint64_t align, part what);
+  std::uint64_t take_run(std::uint64_t granules, std::uint64_t align);
+  std::uint64_t extend(std::uint64_t granules, std::uint64_t align);
   void free_run(std::uint64_t first, std::uint64_t granules);
   void commit(std::uint64_t bytes);
 
@@ -195,8 +194,7 @@ std::uint64_t heap::reclaim() {
 
 std::uint64_t heap::opened::take(const block_kind& kind, std::size_t align) {
   const std::uint64_t offset =
-      kind.small ? take_small(kind)
-                 : take_run(kind.granules, std::max<std::uint64_t>(align / granule, 1), part::block) * granule;
+      kind.small ? take_small(kind) : take_run(kind.granules, std::max<std::uint64_t>(align / granule, 1)) * granule;
   publish(h_.used_, read(h_.used_) + bytes_taken(kind));
   return offset;
 }
@@ -258,10 +256,10 @@ heap::opened::span heap::opened::refill(const span& old, std::uint64_t least) {
   const std::uint64_t carved = frontier_ * granule - first_;
   span fresh{0, round_up(std::max(std::clamp(carved / 4, chunk_min, chunk_max), least), granule)};
   try {
-    fresh.at = take_run(fresh.bytes / granule, 1, part::chunk) * granule;
+    fresh.at = take_run(fresh.bytes / granule, 1) * granule;
   } catch (const std::bad_alloc&) {  // nearly full: just what is needed
     fresh.bytes = round_up(least, granule);
-    fresh.at = take_run(fresh.bytes / granule, 1, part::chunk) * granule;
+    fresh.at = take_run(fresh.bytes / granule, 1) * granule;
   }
   begins_at(old.at, old.bytes);
   publish(h_.chunk_, chunk_word(fresh.at, fresh.bytes));
@@ -292,7 +290,7 @@ std::uint64_t heap::opened::checked_run(std::uint64_t run, std::uint64_t after) 
 }
 
 // Takes from the end of the first run that is large enough, so that what remains keeps its place in the list.
-std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align, part what) {
+std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align) {
   std::atomic<std::uint64_t>* before = &h_.runs_;
   std::uint64_t before_word = read(*before);
   std::uint64_t after = 0;
@@ -307,7 +305,6 @@ std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align
       continue;
     }
     const std::uint64_t rest = run + size - first - granules;
-    have_starts((what == part::chunk || rest != 0 ? first + granules : first) + 1);
     begins_at(first * granule, granules * granule);
     begins_at((first + granules) * granule, rest * granule);
     if (first == run)
@@ -317,15 +314,15 @@ std::uint64_t heap::opened::take_run(std::uint64_t granules, std::uint64_t align
     if (rest != 0) free_run(first + granules, rest);
     return first;
   }
-  return extend(granules, align, what);
+  return extend(granules, align);
 }
 
-std::uint64_t heap::opened::extend(std::uint64_t granules, std::uint64_t align, part what) {
+std::uint64_t heap::opened::extend(std::uint64_t granules, std::uint64_t align) {
   const std::uint64_t before = frontier_;
   const std::uint64_t first = round_up(before, align);
   if (granules > limit_ / granule || first > limit_ / granule - granules) throw std::bad_alloc();
   commit((first + granules) * granule);
-  have_starts(what == part::chunk ? first + granules : first + 1);
+  have_starts(first + granules);
   begins_at(first * granule, granules * granule);
   begins_at(before * granule, (first - before) * granule);
   frontier_ = first + granules;
@@ -361,7 +358,8 @@ void heap::opened::free_run(std::uint64_t first, std::uint64_t granules) {
   publish(*before, run_word(run_size(before_word), first));
 }
 
-// Where blocks begin can be told before granule `end`.
+// Where blocks begin can be told before granule `end`: reserved with the memory itself, so that what was given back can
+// be had again, in other pieces too, when the machine has no more.
 void heap::opened::have_starts(std::uint64_t end) {
   const std::uint64_t bytes = (end - first_ / granule) * sizeof(std::uint32_t);
   const std::uint64_t needed = std::min(round_up(bytes, page_bytes), starts_bytes(first_, limit_));
